@@ -1,3 +1,25 @@
-//! Thin safe wrappers over Linux: the only place, besides the C boundary, where `unsafe` is allowed.
+//! Thin safe wrappers over Linux, one file per kernel facility.
+//!
+//! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
+pub mod deadline;
+pub mod eventfd;
+pub mod file;
+pub mod inotify;
+pub mod pidfd;
+pub mod poll;
 pub mod signal;
+pub mod socket;
+pub mod spawn;
+
+use std::io;
+
+/// Turns the `-1` of a system call into the error that `errno` names.
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for calls that return a length.
+fn checked_len(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

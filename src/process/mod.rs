@@ -1,0 +1,175 @@
+//! Child processes: started, held by pidfd, waited for, and ended by the shutdown ladder.
+//!
+//! A process here is any program; that some of them are VMMs is the business of the rooms above.
+
+mod command;
+mod error;
+pub mod ladder;
+
+pub use command::{Command, Stdio};
+pub use error::{Error, SpawnStep};
+
+use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::pidfd::{Pidfd, Signal};
+use crate::sys::poll::{self, Interest};
+use ladder::{Asked, Ladder, Plan, Report, Rung};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+pub use crate::sys::pidfd::ExitStatus;
+pub use crate::sys::spawn::Session;
+
+/// What ends a call early: its deadline, and the flag that `interrupt` raises.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    /// When the call has to be over.
+    pub deadline: Deadline,
+    /// Raised when another thread wants the call to end.
+    pub interrupt: &'a EventFd,
+}
+
+impl Limits<'_> {
+    /// The same interrupt with a deadline that is no later than `deadline`.
+    #[must_use]
+    pub fn no_later_than(self, deadline: Deadline) -> Self {
+        Self { deadline: self.deadline.or_sooner(deadline), ..self }
+    }
+}
+
+/// Why a wait came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The process has ended.
+    Exited(ExitStatus),
+    /// The deadline has passed.
+    TimeIsUp,
+    /// Another thread interrupted the call.
+    Interrupted,
+}
+
+/// A child of this process, from its start until after its end. Dropping it ends nothing.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: Pidfd,
+    exit: OnceLock<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command`.
+    ///
+    /// # Errors
+    /// What could not be done, on which path, and why; no process is left then.
+    pub fn spawn(command: &Command<'_>) -> Result<Self, Error> {
+        let child = command.spawn()?;
+        Ok(Self { pid: child.pid, pidfd: child.pidfd, exit: OnceLock::new() })
+    }
+
+    /// Its number, for people to read and never to signal by.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// How it ended, or `None` while it runs. Takes microseconds; a child that has ended is reaped here.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports when asked.
+    pub fn exit_status(&self) -> Result<Option<ExitStatus>, Error> {
+        if let Some(exit) = self.exit.get() {
+            return Ok(Some(*exit));
+        }
+        let looked = self.pidfd.look().map_err(|source| Error::Wait { pid: self.pid, source })?;
+        // Two threads may look at once: the one that reaped knows more than the one that came second.
+        Ok(looked.map(|status| match status {
+            ExitStatus::ReapedByHost => *self.exit.get().unwrap_or(&status),
+            known => *self.exit.get_or_init(|| known),
+        }))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports when asked.
+    pub fn wait(&self, limits: Limits<'_>) -> Result<Waited, Error> {
+        loop {
+            if let Some(exit) = self.exit_status()? {
+                return Ok(Waited::Exited(exit));
+            }
+            let interests =
+                [Interest::Readable(self.pidfd.as_fd()), Interest::Readable(limits.interrupt.as_fd())];
+            let woken = poll::wait(interests, limits.deadline)
+                .map_err(|source| Error::Wait { pid: self.pid, source })?;
+            match woken {
+                [true, _] => {}
+                [false, true] => return Ok(Waited::Interrupted),
+                [false, false] => return Ok(Waited::TimeIsUp),
+            }
+        }
+    }
+
+    /// Sends a signal; nothing happens when it has ended.
+    ///
+    /// # Errors
+    /// `EPERM` when the process belongs to somebody else.
+    pub fn send(&self, signal: Signal) -> Result<(), Error> {
+        self.pidfd.send(signal).map_err(|source| Error::Signal { pid: self.pid, signal, source })
+    }
+
+    /// The descriptor, readable once the process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The caller's own duplicate of the descriptor, close-on-exec.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn duplicate_pidfd(&self) -> Result<OwnedFd, Error> {
+        let copy = crate::sys::file::duplicate_above_stdio(self.pidfd.as_fd());
+        copy.map_err(|source| Error::Wait { pid: self.pid, source })
+    }
+
+    /// Ends it by the ladder of `plan`. `ask_guest` is called for the guest's rung, with the limits that the
+    /// request has to keep.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], and [`Error::Stuck`] when it outlives SIGKILL; the process is as it then is.
+    pub fn shut_down(
+        &self,
+        plan: Plan,
+        interrupt: &EventFd,
+        mut ask_guest: impl FnMut(Limits<'_>) -> Asked,
+    ) -> Result<Report, Error> {
+        let started = Instant::now();
+        let mut ladder = Ladder::new(plan);
+        loop {
+            let exit = self.exit_status()?;
+            if exit.is_none() && interrupt.is_raised() {
+                return Err(Error::Interrupted { pid: self.pid });
+            }
+            match ladder.next(started.elapsed(), exit) {
+                ladder::Step::Ask(rung) => {
+                    let asked = match rung {
+                        Rung::Guest => {
+                            let window = Deadline::after(plan.grace.saturating_sub(started.elapsed()));
+                            ask_guest(Limits { deadline: window, interrupt })
+                        }
+                        Rung::Terminate => self.send(Signal::Terminate).map(|()| Asked::Delivered)?,
+                        Rung::Kill => self.send(Signal::Kill).map(|()| Asked::Delivered)?,
+                    };
+                    ladder.answered(rung, started.elapsed(), asked);
+                }
+                ladder::Step::Sleep(at_most) => {
+                    let limits = Limits { deadline: Deadline::after(at_most), interrupt };
+                    self.wait(limits)?;
+                }
+                ladder::Step::Done(report) => return Ok(report),
+                ladder::Step::Stuck => {
+                    return Err(Error::Stuck { pid: self.pid, after: plan.kill_allowance });
+                }
+            }
+        }
+    }
+}

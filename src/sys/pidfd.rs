@@ -1,0 +1,123 @@
+//! A process held by a descriptor: it cannot be mistaken for another, and its end can be polled for.
+
+use super::checked;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It has ended, but the host process took its status before the library could.
+    ReapedByHost,
+}
+
+/// A signal that the library sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// A descriptor that stands for one process, for ever.
+#[derive(Debug)]
+pub struct Pidfd(OwnedFd);
+
+impl Pidfd {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Sends `signal`; nothing happens when the process has ended.
+    ///
+    /// # Errors
+    /// `EPERM` when the process belongs to somebody else.
+    pub fn send(&self, signal: Signal) -> io::Result<()> {
+        let number = match signal {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Kill => libc::SIGKILL,
+        };
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a NULL siginfo asks for the one that kill(2) would send; no other pointer is passed.
+        let sent =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), number, no_info, 0) };
+        match io::Error::last_os_error() {
+            _ if sent == 0 => Ok(()),
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    /// How the process ended, or `None` while it runs. Never waits; reaps a child that has ended.
+    ///
+    /// # Errors
+    /// Whatever `waitid(2)` reports, except that somebody else has reaped the child.
+    pub fn look(&self) -> io::Result<Option<ExitStatus>> {
+        // SAFETY: siginfo_t is plain data, for which zeroes are a value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let id = self.0.as_raw_fd().unsigned_abs();
+        // SAFETY: `info` is writable and outlives the call.
+        let waited = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+        match checked(waited) {
+            Ok(_) => {
+                // SAFETY: waitid has filled `info` as for SIGCHLD, or left the zeroes, which read as pid 0.
+                let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+                Ok((pid != 0).then(|| match info.si_code {
+                    libc::CLD_EXITED => ExitStatus::Code(status),
+                    _ => ExitStatus::Signal(status),
+                }))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => self.look_at_a_stranger(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The process is not (or no longer) a child to wait for: the descriptor alone says whether it has ended.
+    fn look_at_a_stranger(&self) -> io::Result<Option<ExitStatus>> {
+        let now = super::deadline::Deadline::after(std::time::Duration::ZERO);
+        let [ended] = super::poll::wait([super::poll::Interest::Readable(self.as_fd())], now)?;
+        Ok(ended.then(|| self.kernel_record().unwrap_or(ExitStatus::ReapedByHost)))
+    }
+
+    /// The status that Linux 6.15 and later keep for holders of a pidfd once the process was reaped.
+    fn kernel_record(&self) -> Option<ExitStatus> {
+        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        // SAFETY: `info` is writable and has the size that the request number states.
+        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        if asked != 0 || info.mask & PIDFD_INFO_EXIT == 0 {
+            return None;
+        }
+        let status = info.exit_code;
+        Some(if libc::WIFSIGNALED(status) {
+            ExitStatus::Signal(libc::WTERMSIG(status))
+        } else {
+            ExitStatus::Code(libc::WEXITSTATUS(status))
+        })
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// `struct pidfd_info` of `<linux/pidfd.h>` in its first published size, 64 bytes.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xFF, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B_u32 as libc::Ioctl;
+const _: () = assert!(size_of::<PidfdInfo>() == 0x40);

@@ -1,0 +1,214 @@
+//! Starting a program without a fork of the host: the child shares the host's memory until it executes, so a
+//! host of any size pays the same few microseconds, and the pidfd is taken in the same system call.
+//!
+//! The calling thread holds its signals back for those microseconds, as `posix_spawn` does: no handler of the
+//! host may run in the child while it still shares the host's memory.
+
+use super::checked;
+use super::deadline::Deadline;
+use super::pidfd::Pidfd;
+use super::poll::{self, Interest};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What to execute, and the world it wakes up in. Its signal dispositions and mask are the defaults, and it
+/// inherits no descriptor but its three.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The executable, found without a search path.
+    pub path: &'a CStr,
+    /// Its arguments, the zeroth included.
+    pub arguments: &'a [CString],
+    /// Its whole environment.
+    pub environment: &'a [CString],
+    /// Its standard input, output and error, each above 2.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// Its working directory, or the host's.
+    pub directory: Option<&'a CStr>,
+    /// Whose session and process group it joins.
+    pub session: Session,
+}
+
+/// Whose session and process group a child joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One of its own: the terminal's Ctrl-C ends the host and not the child.
+    New,
+    /// The host's.
+    Inherited,
+}
+
+/// A child that has executed its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, for people to read.
+    pub pid: i32,
+    /// Its identity.
+    pub pidfd: Pidfd,
+}
+
+/// What could not be done on the way to the new program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Step {
+    /// Making the process.
+    Clone = 1,
+    /// Entering its working directory.
+    ChangeDirectory,
+    /// Giving it its standard input, output and error.
+    Stdio,
+    /// Executing the program.
+    Execute,
+}
+
+/// Starts `program`.
+///
+/// # Errors
+/// The step that failed, and why. No process is left then.
+pub fn spawn(program: &Program<'_>) -> Result<Child, (Step, io::Error)> {
+    let arguments = pointers(program.arguments);
+    let environment = pointers(program.environment);
+    let mut order = Order {
+        path: program.path.as_ptr(),
+        arguments: arguments.as_ptr(),
+        environment: environment.as_ptr(),
+        stdio: program.stdio.map(|fd| fd.as_raw_fd()),
+        directory: program.directory.map_or(std::ptr::null(), CStr::as_ptr),
+        session: program.session,
+        failure: None,
+    };
+    let (pid, pidfd) = clone_with_shared_memory(&mut order).map_err(|error| (Step::Clone, error))?;
+    match order.failure {
+        None => Ok(Child { pid, pidfd }),
+        Some((step, errno)) => {
+            // It is on its way out without having been anybody: nobody is to find it as a zombie.
+            let _gone = poll::wait([Interest::Readable(pidfd.as_fd())], Deadline::NEVER);
+            let _reaped = pidfd.look();
+            Err((step, io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+/// What the child reads, and the place where it says what went wrong, in memory that both share.
+struct Order {
+    path: *const c_char,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+    stdio: [c_int; 3],
+    directory: *const c_char,
+    session: Session,
+    failure: Option<(Step, c_int)>,
+}
+
+/// Enough for a few system calls.
+const STACK: usize = 64 * 1024;
+
+fn clone_with_shared_memory(order: &mut Order) -> io::Result<(i32, Pidfd)> {
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    let held = HeldSignals::hold();
+    // SAFETY: `run_order` never returns and runs on `stack`, which is 16-byte aligned, large enough for its
+    // calls and, like `order`, alive until clone returns here: with CLONE_VFORK that is when the child has
+    // executed or exited. All signals are held, so no handler runs on that stack. CLONE_PIDFD stores to
+    // `pidfd`, which is writable.
+    let pid = unsafe {
+        libc::clone(run_order, top.cast(), flags, std::ptr::from_mut(order).cast(), &raw mut pidfd)
+    };
+    let pid = checked(pid);
+    drop(held);
+    let pid = pid?;
+    // SAFETY: clone has just made `pidfd`, and nobody else owns it.
+    Ok((pid, Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+/// The child's whole life before the program: system calls only, no allocation, no lock, no panic.
+extern "C" fn run_order(order: *mut c_void) -> c_int {
+    // SAFETY: `order` is the `Order` that clone was given; the parent does not touch it before we are gone.
+    let order = unsafe { &mut *order.cast::<Order>() };
+    order.failure = Some(prepare_and_execute(order));
+    // SAFETY: ends this process alone, without running anything of the host's.
+    unsafe { libc::_exit(127) }
+}
+
+/// Returns only when something failed.
+fn prepare_and_execute(order: &Order) -> (Step, c_int) {
+    reset_signal_dispositions();
+    if order.session == Session::New {
+        // SAFETY: no pointer is passed. It cannot fail: a fresh child leads no process group.
+        unsafe { libc::setsid() };
+    }
+    // SAFETY: `directory` is NULL or a NUL-terminated string of the waiting parent.
+    if !order.directory.is_null() && unsafe { libc::chdir(order.directory) } == -1 {
+        return (Step::ChangeDirectory, errno());
+    }
+    for (target, source) in (0..).zip(order.stdio) {
+        // SAFETY: no pointer is passed. The sources are above 2, so none is overwritten, and the copies are
+        // not close-on-exec.
+        if unsafe { libc::dup2(source, target) } == -1 {
+            return (Step::Stdio, errno());
+        }
+    }
+    // SAFETY: no pointer is passed. Marks all but 0-2 of this process's own table close-on-exec, the host's
+    // careless ones too; a kernel without the call (before 5.11) leaves those as the host made them.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    set_signal_mask_empty();
+    // SAFETY: path, arguments and environment are NUL-terminated strings and NULL-terminated arrays of them,
+    // all of the waiting parent.
+    unsafe { libc::execve(order.path, order.arguments, order.environment) };
+    (Step::Execute, errno())
+}
+
+/// An ignored signal would stay ignored in the new program.
+fn reset_signal_dispositions() {
+    // SAFETY: zeroes are a sigaction: the default disposition, no flags, an empty mask.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: `default` outlives the call. The dispositions are this process's own (no CLONE_SIGHAND).
+        // SIGKILL, SIGSTOP and the C library's own are refused, and need nothing.
+        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+    }
+}
+
+fn set_signal_mask_empty() {
+    // SAFETY: a sigset_t is plain data, sigemptyset makes it a set, and both outlive the calls.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn errno() -> c_int {
+    // SAFETY: the C library's errno of the calling thread is always readable.
+    unsafe { *libc::__errno_location() }
+}
+
+/// All signals held back from the calling thread; its own mask comes back on drop.
+struct HeldSignals(libc::sigset_t);
+
+impl HeldSignals {
+    fn hold() -> Self {
+        // SAFETY: a sigset_t is plain data; sigfillset makes it a set; both pointers outlive the calls.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for HeldSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by `hold` and outlives the call.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
