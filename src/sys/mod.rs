@@ -11,6 +11,7 @@ pub mod poll;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod sync;
 
 use std::io;
 

@@ -1,6 +1,7 @@
 //! A process held by a descriptor: it cannot be mistaken for another, and its end can be polled for.
 
 use super::checked;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -13,6 +14,16 @@ pub enum ExitStatus {
     Signal(i32),
     /// It has ended, but the host process took its status before the library could.
     ReapedByHost,
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::ReapedByHost => f.write_str("exit status taken by the host's own reaper"),
+        }
+    }
 }
 
 /// A signal that the library sends.

@@ -1,0 +1,129 @@
+//! Executables that say they are Firecracker: asked for their version once, and again when they were replaced.
+
+use super::Error;
+use super::version::{OLDEST, Version};
+use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
+use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::pidfd::Signal;
+use crate::sys::poll::{self, Interest};
+use crate::sys::sync::lock;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// An executable that says it is Firecracker.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    path: PathBuf,
+    version: Version,
+    identity: Identity,
+}
+
+/// An executable replaced by another is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+/// The executables that were asked so far, each once.
+#[derive(Debug, Default)]
+pub struct Binaries(Mutex<BTreeMap<PathBuf, Binary>>);
+
+impl Binaries {
+    /// The executable at `path`, asked for its version unless that was done before.
+    ///
+    /// # Errors
+    /// When it cannot be executed, is not Firecracker, or is too old.
+    pub fn find(&self, path: &Path) -> Result<Binary, Error> {
+        let identity = Identity::of(path)?;
+        let known = lock(&self.0).get(path).filter(|known| known.identity == identity).cloned();
+        if let Some(binary) = known {
+            return Ok(binary);
+        }
+        let binary = Binary::probe(path, identity)?;
+        lock(&self.0).insert(path.to_path_buf(), binary.clone());
+        Ok(binary)
+    }
+}
+
+/// How long an executable may take to say its version: Firecracker needs 2 ms.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_ANSWER: usize = 4096;
+
+impl Binary {
+    fn probe(path: &Path, identity: Identity) -> Result<Self, Error> {
+        let said = ask_version(path)?;
+        let version = Version::parse(&said).ok_or_else(|| Error::NotFirecracker {
+            path: path.to_path_buf(),
+            said: said.chars().take(120).collect(),
+        })?;
+        if version < OLDEST {
+            return Err(Error::TooOld { path: path.to_path_buf(), version, oldest: OLDEST });
+        }
+        Ok(Self { path: path.to_path_buf(), version, identity })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says it is.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> Result<Self, Error> {
+        let refuse = |source| Error::Binary { path: path.to_path_buf(), source };
+        let about = std::fs::metadata(path).map_err(refuse)?;
+        if !about.is_file() {
+            return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+        }
+        if about.mode() & 0o111 == 0 {
+            return Err(refuse(io::Error::from(io::ErrorKind::PermissionDenied)));
+        }
+        let modified = (about.mtime(), about.mtime_nsec());
+        Ok(Self { device: about.dev(), inode: about.ino(), length: about.len(), modified })
+    }
+}
+
+fn ask_version(path: &Path) -> Result<String, Error> {
+    let broken = |source| Error::Binary { path: path.to_path_buf(), source };
+    let (mut output, input) = io::pipe().map_err(broken)?;
+    let command = Command {
+        program: path,
+        arguments: &["--version".into()],
+        environment: &[],
+        stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
+        directory: None,
+        session: Session::New,
+    };
+    let process = Process::spawn(&command).map_err(Error::Process)?;
+    drop(input);
+    let never = EventFd::new().map_err(broken)?;
+    let limits = Limits { deadline: Deadline::after(PATIENCE), interrupt: &never };
+    if !matches!(process.wait(limits), Ok(Waited::Exited(_))) {
+        process.send(Signal::Kill).map_err(Error::Process)?;
+        process.wait(limits.no_later_than(Deadline::after(PATIENCE))).map_err(Error::Process)?;
+        return Err(Error::VersionTimeout { path: path.to_path_buf(), after: PATIENCE });
+    }
+    read_what_is_there(&mut output).map_err(broken)
+}
+
+/// A grandchild may hold the pipe open, so it is read no further than what has been written.
+fn read_what_is_there(output: &mut io::PipeReader) -> io::Result<String> {
+    let mut said = [0_u8; LONGEST_ANSWER];
+    let [readable] = poll::wait([Interest::Readable(output.as_fd())], Deadline::after(Duration::ZERO))?;
+    let length = if readable { output.read(&mut said)? } else { 0 };
+    Ok(String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned())
+}

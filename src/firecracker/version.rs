@@ -1,0 +1,107 @@
+//! What each release of Firecracker can do: the one table of what differs between versions, and of releases
+//! known to be bad.
+
+use super::Error;
+use std::fmt;
+
+/// A release of Firecracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// 1 in 1.16.1.
+    pub major: u16,
+    /// 16 in 1.16.1.
+    pub minor: u16,
+    /// 1 in 1.16.1.
+    pub patch: u16,
+}
+
+/// What not every supported version has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// The `serial` section.
+    Serial,
+    /// The `pmem` section.
+    Pmem,
+    /// The `memory-hotplug` section.
+    MemoryHotplug,
+}
+
+/// The oldest supported release.
+pub(super) const OLDEST: Version = Version::new(1, 7, 0);
+
+/// Where each feature begins, and how it is called in messages.
+const FEATURES: [(Feature, Version, &str); 3] = [
+    (Feature::Serial, Version::new(1, 14, 0), "the section \"serial\""),
+    (Feature::Pmem, Version::new(1, 14, 0), "the section \"pmem\""),
+    (Feature::MemoryHotplug, Version::new(1, 14, 0), "the section \"memory-hotplug\""),
+];
+
+/// Releases that work, but not in everything.
+const KNOWN_BAD: [(Version, &str); 1] =
+    [(Version::new(1, 16, 0), "vsock connections hang after a snapshot is restored; 1.16.1 mends it")];
+
+impl Version {
+    /// The release `major.minor.patch`.
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// Reads what `--version` prints: `Firecracker v1.16.1`, perhaps with `-dev` or more behind.
+    pub fn parse(output: &str) -> Option<Self> {
+        let words = output.lines().next()?.strip_prefix("Firecracker v")?;
+        let core = words.split(|c: char| !(c.is_ascii_digit() || c == '.')).next()?;
+        let mut numbers = core.split('.').map(|number| number.parse().ok());
+        let version = Self::new(numbers.next()??, numbers.next()??, numbers.next()??);
+        numbers.next().is_none().then_some(version)
+    }
+
+    /// Says no when this release lacks `feature`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], with the release that has it.
+    pub fn require(self, feature: Feature) -> Result<(), Error> {
+        match FEATURES.iter().find(|(known, ..)| *known == feature) {
+            Some(&(_, since, what)) if self < since => {
+                Err(Error::Unsupported { what, since, version: self })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is known to be wrong with this release.
+    pub fn known_problem(self) -> Option<&'static str> {
+        KNOWN_BAD.iter().find(|(version, _)| *version == self).map(|(_, problem)| *problem)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_firecracker_says_of_itself_is_read() {
+        let said = "Firecracker v1.16.1\n\n2026-01-01T00:00:00 [anonymous-instance:main] exiting";
+        assert_eq!(Version::parse(said), Some(Version::new(1, 16, 1)));
+        assert_eq!(Version::parse("Firecracker v1.17.0-dev"), Some(Version::new(1, 17, 0)));
+    }
+
+    #[test]
+    fn anything_else_is_not_a_version() {
+        for said in ["", "Firecracker v", "Firecracker v1.2", "Firecracker v1.2.3.4", "QEMU 8", "Firecracker vx.y.z"] {
+            assert_eq!(Version::parse(said), None, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_feature_is_refused_below_its_version_with_both_named() {
+        let error = Version::new(1, 12, 0).require(Feature::Serial).unwrap_err().to_string();
+        assert!(error.contains("1.14.0") && error.contains("1.12.0"), "{error}");
+        assert!(Version::new(1, 14, 0).require(Feature::Serial).is_ok());
+    }
+}

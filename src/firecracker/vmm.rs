@@ -1,0 +1,322 @@
+//! One running VMM: started in its directory, ready when its socket answers, then asked over one connection.
+
+use super::client::{self, NoResponse};
+use super::error::{During, Error, Request};
+use super::http::{Method, RequestPath, Response};
+use super::binary::Binary;
+use crate::observe::console;
+use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
+use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::inotify::DirectoryWatch;
+use crate::sys::pidfd::Signal;
+use crate::sys::poll::{self, Interest};
+use crate::sys::socket::UnixConnection;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What to start, and where.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The executable.
+    pub binary: &'a Binary,
+    /// The id that Firecracker gives as its own.
+    pub id: &'a str,
+    /// Its files, which stand in its working directory.
+    pub files: &'a VmmFiles,
+    /// More arguments.
+    pub arguments: &'a [String],
+}
+
+/// The files that a VMM has open: one directory, and fixed names in it.
+#[derive(Clone, Debug)]
+pub struct VmmFiles {
+    directory: PathBuf,
+}
+
+/// A VMM that is ready for requests. Dropping it ends nothing.
+#[derive(Debug)]
+pub struct Vmm {
+    process: Arc<Process>,
+    files: VmmFiles,
+    connection: Option<UnixConnection>,
+    started: Started,
+}
+
+/// How long the two halves of a start took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Started {
+    /// From the decision until the process executes.
+    pub spawn: Duration,
+    /// From there until its socket answers.
+    pub socket: Duration,
+}
+
+const SOCKET: &str = "api.sock";
+const LOG: &str = "vmm.log";
+/// How much of a VMM's output goes into an error.
+const TAIL: u64 = 2000;
+/// The longest sleep before looking at the socket although nothing woke the call.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Between a socket's bind and its listen there is nothing to wait on.
+const ALMOST_THERE: Duration = Duration::from_micros(200);
+
+impl VmmFiles {
+    /// The files in `directory`.
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
+    /// What the guest printed on its serial console; it goes on from one start to the next.
+    pub fn console(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+
+    /// The VMM's own log of its present or last run.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join(LOG)
+    }
+
+    /// The VMM's standard error of its present or last run.
+    pub fn errors(&self) -> PathBuf {
+        self.directory.join("stderr.log")
+    }
+
+    /// The last of what the VMM said about itself.
+    pub fn last_words(&self) -> String {
+        [self.errors(), self.log()]
+            .iter()
+            .map(|file| console::tail(file, TAIL))
+            .find(|words| !words.trim().is_empty())
+            .unwrap_or_default()
+    }
+}
+
+impl Vmm {
+    /// Starts a VMM and waits until its API answers. After an error no process is left.
+    ///
+    /// # Errors
+    /// The VMM that cannot be started, ends at once, or does not open its socket in time.
+    pub fn launch(launch: &Launch<'_>, limits: Limits<'_>) -> Result<Self, Error> {
+        let began = Instant::now();
+        let files = launch.files;
+        remove_stale(&files.socket())?;
+        let (console, errors) = open_outputs(files)?;
+        // Without inotify (its instances are few) the call looks again and again instead.
+        let watch = DirectoryWatch::new(files.directory()).ok();
+        let command = Command {
+            program: launch.binary.path(),
+            arguments: &arguments(launch),
+            environment: &[],
+            stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
+            directory: Some(files.directory()),
+            session: Session::New,
+        };
+        let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
+        let spawned = Instant::now();
+        let mut vmm = Self { process, files: files.clone(), connection: None, started: Started::default() };
+        match vmm.connect_when_ready(watch.as_ref(), limits) {
+            Ok(connection) => vmm.connection = Some(connection),
+            Err(error) => {
+                vmm.end_at_once();
+                return Err(error);
+            }
+        }
+        vmm.started = Started { spawn: spawned - began, socket: spawned.elapsed() };
+        Ok(vmm)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// How long its start took.
+    pub fn started(&self) -> Started {
+        self.started
+    }
+
+    /// Sends one request and gives the answer, whatever its status.
+    ///
+    /// # Errors
+    /// When there is no answer: the VMM ended, the time is up, the call was interrupted, or it makes no sense.
+    pub fn request(
+        &mut self,
+        method: Method,
+        path: &RequestPath,
+        body: Option<&[u8]>,
+        limits: Limits<'_>,
+    ) -> Result<Response, Error> {
+        let began = Instant::now();
+        let request = Request { method, path: path.clone() };
+        let exchanged = self
+            .connection()
+            .map_err(|error| self.no_connection(During::Request(request.clone()), error))
+            .and_then(|connection| {
+                let answer = client::exchange(&connection, &self.process, (method, path, body), limits);
+                let complete = answer.map_err(|why| self.no_response(&request, why, began.elapsed()))?;
+                Ok((connection, complete))
+            });
+        let (connection, complete) = exchanged?;
+        self.connection = (!complete.out_of_step).then_some(connection);
+        Ok(complete.response)
+    }
+
+    /// The same for a request that has to be carried out.
+    ///
+    /// # Errors
+    /// Besides those of [`Vmm::request`], a refusal, with Firecracker's own words.
+    pub fn demand(
+        &mut self,
+        method: Method,
+        path: &RequestPath,
+        body: Option<&[u8]>,
+        limits: Limits<'_>,
+    ) -> Result<Response, Error> {
+        let response = self.request(method, path, body, limits)?;
+        if response.is_success() {
+            return Ok(response);
+        }
+        let request = Request { method, path: path.clone() };
+        Err(Error::Refused { request, status: response.status, fault: response.fault() })
+    }
+
+    /// Takes the connection out; a request that fails does not put it back.
+    fn connection(&mut self) -> io::Result<UnixConnection> {
+        match self.connection.take() {
+            Some(connection) if client::is_in_step(&connection) => Ok(connection),
+            _ => UnixConnection::connect(&self.files.socket()),
+        }
+    }
+
+    fn connect_when_ready(
+        &self,
+        watch: Option<&DirectoryWatch>,
+        limits: Limits<'_>,
+    ) -> Result<UnixConnection, Error> {
+        let (began, socket) = (Instant::now(), self.files.socket());
+        let failed = |error| self.no_connection(During::Startup, error);
+        loop {
+            let absent = match UnixConnection::connect(&socket) {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) if is_not_yet(&error) => false,
+                Err(error) => return Err(failed(error)),
+            };
+            let news = watch.filter(|_| absent);
+            let pause = if news.is_some() { LOOK_AGAIN } else { ALMOST_THERE };
+            let interests = [
+                news.map_or(Interest::Nothing, |watch| Interest::Readable(watch.as_fd())),
+                Interest::Readable(self.process.pidfd()),
+                Interest::Readable(limits.interrupt.as_fd()),
+            ];
+            let until = limits.deadline.or_sooner(Deadline::after(pause));
+            let [appeared, ended, interrupted] = poll::wait(interests, until).map_err(failed)?;
+            if ended {
+                return Err(self.ended(During::Startup)?);
+            }
+            if interrupted {
+                return Err(Error::Interrupted { during: During::Startup });
+            }
+            if limits.deadline.has_passed() {
+                return Err(self.timeout(During::Startup, began.elapsed()));
+            }
+            if let (true, Some(watch)) = (appeared, watch) {
+                watch.clear();
+            }
+        }
+    }
+
+    fn no_response(&self, request: &Request, why: NoResponse, waited: Duration) -> Error {
+        let during = During::Request(request.clone());
+        match why {
+            NoResponse::Exited(exit) => Error::Exited { during, exit, output: self.files.last_words() },
+            NoResponse::TimeIsUp => self.timeout(during, waited),
+            NoResponse::Interrupted => Error::Interrupted { during },
+            NoResponse::Senseless(source) => Error::Response { request: request.clone(), source },
+            NoResponse::Connection(source) => self.no_connection(during, source),
+            NoResponse::Process(source) => Error::Process(source),
+        }
+    }
+
+    /// A VMM that cannot be reached has often just ended, and then that is what there is to say.
+    fn no_connection(&self, during: During, source: io::Error) -> Error {
+        match self.process.exit_status() {
+            Ok(Some(exit)) => Error::Exited { during, exit, output: self.files.last_words() },
+            _ => Error::Connection { during, socket: self.files.socket(), source },
+        }
+    }
+
+    fn ended(&self, during: During) -> Result<Error, Error> {
+        let exit = self.process.exit_status().map_err(Error::Process)?;
+        let exit = exit.unwrap_or(crate::process::ExitStatus::ReapedByHost);
+        Ok(Error::Exited { during, exit, output: self.files.last_words() })
+    }
+
+    fn timeout(&self, during: During, after: Duration) -> Error {
+        Error::Timeout { during, after, output: self.files.last_words() }
+    }
+
+    /// SIGKILL, its end awaited for a bounded time, and its socket removed: for undoing, where an error can be
+    /// told no more.
+    pub(crate) fn end_at_once(self) {
+        const ENOUGH: Duration = Duration::from_secs(5);
+        let _sent = self.process.send(Signal::Kill);
+        if let Ok(never) = EventFd::new() {
+            let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: &never };
+            let _ended: Result<Waited, _> = self.process.wait(limits);
+        }
+        self.remove_socket();
+    }
+
+    /// Removes the socket, which Firecracker leaves behind whatever ends it.
+    pub(crate) fn remove_socket(self) {
+        let _gone_or_never_there = remove_stale(&self.files.socket());
+    }
+}
+
+fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
+    let own = ["--id", launch.id, "--api-sock", SOCKET, "--log-path", LOG];
+    own.into_iter().chain(launch.arguments.iter().map(String::as_str)).map(OsString::from).collect()
+}
+
+/// Firecracker binds its socket itself, and stumbles over one that is there.
+fn remove_stale(socket: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(socket) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Output { path: socket.to_path_buf(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The guest's console goes on where it was; what the VMM says of itself begins anew.
+fn open_outputs(files: &VmmFiles) -> Result<(File, File), Error> {
+    let open = |path: PathBuf, options: &mut OpenOptions| {
+        options.create(true).mode(0o600).open(&path).map_err(|source| Error::Output { path, source })
+    };
+    open(files.log(), OpenOptions::new().write(true).truncate(true))?;
+    let console = open(files.console(), OpenOptions::new().append(true))?;
+    let errors = open(files.errors(), OpenOptions::new().write(true).truncate(true))?;
+    Ok((console, errors))
+}
+
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EAGAIN))
+}

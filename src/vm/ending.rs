@@ -1,0 +1,285 @@
+//! Shutdown, kill, wait and destroy: the ways in which a VM ends, or is seen to.
+
+use super::spec::GuestRung;
+use super::{Error, NoTurn, Presence, State, Vm};
+use crate::firecracker::http::{Method, RequestPath};
+use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
+use crate::process::{ExitStatus, Limits, Process, Waited};
+use crate::sys::deadline::Deadline;
+use crate::sys::pidfd::Signal;
+use crate::sys::sync::lock;
+use std::fs;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A shutdown in flight, which later callers join.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    result: Mutex<Option<Result<Arc<Report>, Failed>>>,
+    told: Condvar,
+}
+
+/// The shutdown that others joined has failed: they try for themselves.
+#[derive(Clone, Copy, Debug)]
+struct Failed;
+
+impl Vm {
+    /// Ends the VM by the ladder: the guest is asked, then the VMM, then it is killed. `grace` is the polite
+    /// window, zero kills at once; `poll` is the longest sleep without a look. A second caller joins the first.
+    ///
+    /// # Errors
+    /// When the call is interrupted, and when the VMM outlives SIGKILL.
+    pub fn shutdown(&self, grace: Duration, poll: Option<Duration>) -> Result<Arc<Report>, Error> {
+        let began = Instant::now();
+        loop {
+            let (ending, role) = self.join_ending()?;
+            match role {
+                Role::First => {
+                    let first = FirstCaller { vm: self, ending: &ending };
+                    let left = grace.saturating_sub(began.elapsed());
+                    let report = self.shut_down(left, poll)?;
+                    first.tell(&report);
+                    return Ok(report);
+                }
+                Role::Joined => match self.await_ending(&ending)? {
+                    Ok(report) => return Ok(report),
+                    Err(Failed) => {}
+                },
+            }
+        }
+    }
+
+    /// Kills the VM at once, whatever is in flight on it; nothing happens when it has ended.
+    ///
+    /// # Errors
+    /// When the call is interrupted, and when the VMM outlives SIGKILL.
+    pub fn kill(&self) -> Result<(), Error> {
+        const OPERATION: &str = "kill";
+        let process = {
+            let mut core = self.observed();
+            self.check_presence(core.presence, OPERATION)?;
+            core.end_wanted = true;
+            core.process.clone()
+        };
+        if let Some(process) = process {
+            process.send(Signal::Kill).map_err(self.process_error(OPERATION))?;
+            self.await_killed(OPERATION, &process)?;
+        }
+        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// Waits until the VMM has ended; at once when none runs.
+    ///
+    /// # Errors
+    /// When the time is up first, or the call is interrupted.
+    pub fn wait(&self, timeout: Duration) -> Result<ExitStatus, Error> {
+        const OPERATION: &str = "wait for";
+        let (process, exit, state) = {
+            let core = self.observed();
+            self.check_presence(core.presence, OPERATION)?;
+            (core.process.clone(), core.exit, core.state)
+        };
+        let Some(process) = process else {
+            return exit.ok_or_else(|| self.wrong_state(OPERATION, state, Some("it never ran")));
+        };
+        let listening = self.listen(OPERATION)?;
+        let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.interrupt() };
+        match process.wait(limits).map_err(self.process_error(OPERATION))? {
+            Waited::Exited(exit) => Ok(exit),
+            Waited::TimeIsUp => {
+                Err(Error::StillRunning { id: self.id.clone(), after: timeout, state: self.state() })
+            }
+            Waited::Interrupted => Err(Error::WaitInterrupted { id: self.id.clone() }),
+        }
+    }
+
+    /// The caller's own descriptor that is readable once the VMM has ended.
+    ///
+    /// # Errors
+    /// When no VMM runs, or no descriptor is left.
+    pub fn exit_fd(&self) -> Result<std::os::fd::OwnedFd, Error> {
+        const OPERATION: &str = "watch";
+        let (process, state) = {
+            let core = self.observed();
+            (core.process.clone(), core.state)
+        };
+        let process = process.ok_or_else(|| Error::NoVmm { id: self.id.clone(), operation: OPERATION, state })?;
+        process.duplicate_pidfd().map_err(self.process_error(OPERATION))
+    }
+
+    /// Ends the VM if it runs, and removes all that belongs to it. Nothing happens when that was done before.
+    pub(crate) fn destroy(&self) -> Result<(), Error> {
+        if lock(&self.core).presence == Presence::Destroyed {
+            return Ok(());
+        }
+        self.kill()?;
+        let _turn = self.take_turn("destroy", Deadline::after(self.spec.options.deadlines.kill()))?;
+        // Somebody may have started it again between the two.
+        if let Some(vmm) = lock(&self.vmm).take() {
+            vmm.end_at_once();
+        }
+        let directory = self.files.directory();
+        match fs::remove_dir_all(directory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let path = directory.to_path_buf();
+                Err(Error::Directory { action: "remove the directory", path, source })
+            }
+            _ => {
+                let mut core = self.observed();
+                (core.presence, core.state, core.process) = (Presence::Destroyed, State::Stopped, None);
+                Ok(())
+            }
+        }
+    }
+
+    fn join_ending(&self) -> Result<(Arc<Ending>, Role), Error> {
+        let mut core = lock(&self.core);
+        self.check_presence(core.presence, "shut down")?;
+        if let Some(ending) = &core.ending {
+            return Ok((Arc::clone(ending), Role::Joined));
+        }
+        let ending = Arc::new(Ending::default());
+        core.ending = Some(Arc::clone(&ending));
+        Ok((ending, Role::First))
+    }
+
+    fn await_ending(&self, ending: &Ending) -> Result<Result<Arc<Report>, Failed>, Error> {
+        let listening = self.listen("shut down")?;
+        let mut result = lock(&ending.result);
+        loop {
+            match result.as_ref() {
+                Some(Ok(report)) => return Ok(Ok(Arc::clone(report))),
+                _ if listening.interrupt().is_raised() => {
+                    let id = self.id.clone();
+                    return Err(Error::Turn { id, operation: "shut down", source: NoTurn::Interrupted });
+                }
+                Some(Err(Failed)) => return Ok(Err(Failed)),
+                // An interrupt ends the first caller too, and that wakes this one.
+                None => result = ending.told.wait(result).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn shut_down(&self, grace: Duration, poll: Option<Duration>) -> Result<Arc<Report>, Error> {
+        const OPERATION: &str = "shut down";
+        let began = Instant::now();
+        let listening = self.listen(OPERATION)?;
+        let turn = match self.turns.take(OPERATION, Deadline::after(grace)) {
+            Ok(turn) => Some(turn),
+            // Whatever holds the turn ends with the VMM, so the window's end kills without it.
+            Err(NoTurn::Busy { .. }) => None,
+            Err(source) => return Err(Error::Turn { id: self.id.clone(), operation: OPERATION, source }),
+        };
+        let report = match self.process_to_end() {
+            Ok((process, first)) => {
+                let grace = grace.saturating_sub(began.elapsed());
+                let grace = if turn.is_some() { grace } else { Duration::ZERO };
+                let kill_allowance = self.spec.options.deadlines.kill();
+                let plan = Plan { first, grace, poll, kill_allowance };
+                let ask_guest = |limits: Limits<'_>| self.ask_guest(limits);
+                let report = process.shut_down(plan, listening.interrupt(), ask_guest);
+                Arc::new(report.map_err(self.process_error(OPERATION))?)
+            }
+            Err(exit) => Arc::new(already_exited(exit)),
+        };
+        let _turn = match turn {
+            Some(turn) => turn,
+            None => self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?,
+        };
+        self.tidy();
+        lock(&self.core).last_shutdown = Some(Arc::clone(&report));
+        Ok(report)
+    }
+
+    /// The process and the first rung for it, or how it has ended already.
+    fn process_to_end(&self) -> Result<(Arc<Process>, Rung), ExitStatus> {
+        let mut core = self.observed();
+        let Some(process) = core.process.clone() else {
+            return Err(core.exit.unwrap_or(ExitStatus::ReapedByHost));
+        };
+        core.end_wanted = true;
+        let guest_hears = cfg!(target_arch = "x86_64") && (core.state == State::Running || core.in_doubt);
+        let wanted = self.spec.options.shutdown.guest == GuestRung::CtrlAltDel;
+        Ok((process, if guest_hears && wanted { Rung::Guest } else { Rung::Terminate }))
+    }
+
+    fn ask_guest(&self, limits: Limits<'_>) -> Asked {
+        let mut vmm = lock(&self.vmm);
+        let path = RequestPath::fixed("/actions");
+        let body = br#"{"action_type":"SendCtrlAltDel"}"#;
+        let asked = vmm.as_mut().map(|vmm| vmm.demand(Method::Put, &path, Some(body), limits));
+        if matches!(asked, Some(Ok(_))) { Asked::Delivered } else { Asked::Unavailable }
+    }
+
+    fn await_killed(&self, operation: &'static str, process: &Process) -> Result<(), Error> {
+        let listening = self.listen(operation)?;
+        let allowance = self.spec.options.deadlines.kill();
+        let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.interrupt() };
+        let failed = self.process_error(operation);
+        match process.wait(limits).map_err(&failed)? {
+            Waited::Exited(_) => Ok(()),
+            Waited::TimeIsUp => {
+                Err(failed(crate::process::Error::Stuck { pid: process.pid(), after: allowance }))
+            }
+            Waited::Interrupted => Err(failed(crate::process::Error::Interrupted { pid: process.pid() })),
+        }
+    }
+
+    /// Lets go of a VMM that has ended, and removes the socket that it leaves behind. Needs the turn.
+    fn tidy(&self) {
+        if self.observed().process.is_none()
+            && let Some(vmm) = lock(&self.vmm).take()
+        {
+            vmm.remove_socket();
+        }
+    }
+
+    fn listen(&self, operation: &'static str) -> Result<super::turn::Listening<'_>, Error> {
+        self.turns.listen().map_err(|source| Error::Turn { id: self.id.clone(), operation, source })
+    }
+
+    fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {
+        match presence {
+            Presence::Destroyed => Err(Error::Destroyed { id: self.id.clone(), operation }),
+            Presence::BeingCreated | Presence::Present => Ok(()),
+        }
+    }
+}
+
+enum Role {
+    First,
+    Joined,
+}
+
+/// Whatever becomes of the first caller, a panic included, those who joined it are told.
+struct FirstCaller<'a> {
+    vm: &'a Vm,
+    ending: &'a Ending,
+}
+
+impl FirstCaller<'_> {
+    fn tell(&self, report: &Arc<Report>) {
+        lock(&self.ending.result).get_or_insert(Ok(Arc::clone(report)));
+    }
+}
+
+impl Drop for FirstCaller<'_> {
+    fn drop(&mut self) {
+        lock(&self.vm.core).ending = None;
+        lock(&self.ending.result).get_or_insert(Err(Failed));
+        self.ending.told.notify_all();
+    }
+}
+
+fn already_exited(exit: ExitStatus) -> Report {
+    Report {
+        outcome: Outcome::AlreadyExited,
+        rung: None,
+        exit,
+        asked: Vec::new(),
+        elapsed: Duration::ZERO,
+    }
+}

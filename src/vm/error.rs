@@ -1,0 +1,148 @@
+//! What can go wrong with a VM.
+
+use super::id::VmId;
+use super::{SpecError, State};
+use crate::firecracker;
+use crate::process;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a VM is not as it was wanted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The spec.
+    #[error("cannot create VM {id}")]
+    Spec {
+        /// Which VM.
+        id: VmId,
+        /// What is wrong.
+        source: SpecError,
+    },
+    /// No executable is named.
+    #[error(
+        "cannot create VM {id}: no Firecracker is named; set \"firecracker\" in the runtime's options, or in the \
+         spec's \"mvm\" section"
+    )]
+    NoBinary {
+        /// Which VM.
+        id: VmId,
+    },
+    /// The operation does not fit the state.
+    #[error("cannot {operation} VM {id}: it is {state}{}", advice.map(|advice| format!("; {advice}")).unwrap_or_default())]
+    State {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// What it is.
+        state: State,
+        /// What would help.
+        advice: Option<&'static str>,
+    },
+    /// The VM was destroyed.
+    #[error("cannot {operation} VM {id}: it was destroyed")]
+    Destroyed {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+    },
+    /// The operation did not get its turn.
+    #[error("cannot {operation} VM {id}")]
+    Turn {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// Why not.
+        source: NoTurn,
+    },
+    /// The VMM failed at it.
+    #[error("cannot {operation} VM {id}")]
+    Vmm {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// What the VMM did.
+        source: firecracker::Error,
+    },
+    /// The VMM's process failed at it.
+    #[error("cannot {operation} VM {id}")]
+    Process {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// What went wrong.
+        source: process::Error,
+    },
+    /// The wait ended before the VM did.
+    #[error("VM {id} has not ended within {after:?}; it is {state}")]
+    StillRunning {
+        /// Which VM.
+        id: VmId,
+        /// How long was waited.
+        after: Duration,
+        /// What it is.
+        state: State,
+    },
+    /// The wait was interrupted.
+    #[error("waiting for VM {id} was interrupted")]
+    WaitInterrupted {
+        /// Which VM.
+        id: VmId,
+    },
+    /// The VM's directory.
+    #[error("cannot {action} {}", path.display())]
+    Directory {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A directory of this name is there already.
+    #[error(
+        "cannot create VM {id}: {} is there already, left by an earlier owner; remove it if its VM is gone",
+        path.display()
+    )]
+    DirectoryExists {
+        /// Which VM.
+        id: VmId,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no VMM that could be asked.
+    #[error("cannot {operation} VM {id}: no VMM runs, the VM is {state}")]
+    NoVmm {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// What it is.
+        state: State,
+    },
+}
+
+/// Why an operation did not get its turn.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NoTurn {
+    /// Another operation outlasted the deadline.
+    #[error("its {with} is still in flight; interrupt that, or wait")]
+    Busy {
+        /// What it is busy with.
+        with: &'static str,
+    },
+    /// Another thread interrupted the wait.
+    #[error("interrupted while waiting for its turn")]
+    Interrupted,
+    /// There is no descriptor left for the interrupt.
+    #[error("no file descriptor is left: raise RLIMIT_NOFILE")]
+    NoDescriptor(#[source] io::Error),
+}

@@ -1,0 +1,100 @@
+//! What a VM says of itself, as JSON.
+
+use super::{State, Vm};
+use crate::observe::console;
+use crate::process::ExitStatus;
+use crate::process::ladder::{Asked, Outcome, Report, Rung};
+use crate::sys::sync::lock;
+use serde_json::{Value, json};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Vm {
+    /// All that is known of it; the VMM is not asked.
+    pub fn info(&self) -> Value {
+        let core = self.observed();
+        let timings = &core.timings;
+        json!({
+            "id": self.id.as_str(),
+            "state": core.state.name(),
+            "state_in_doubt": core.in_doubt,
+            "pid": core.process.as_ref().map(|process| process.pid()),
+            "exit": core.exit.map(exit_json),
+            "firecracker": self.binary.to_string_lossy(),
+            "directory": self.files.directory().to_string_lossy(),
+            "api_socket": self.files.socket().to_string_lossy(),
+            "console": self.files.console().to_string_lossy(),
+            "log": self.files.log().to_string_lossy(),
+            "last_start": {
+                "spawn_us": micros(timings.spawn),
+                "socket_us": micros(timings.socket),
+                "configure_us": micros(timings.configure),
+                "start_us": micros(timings.start),
+            },
+            "last_shutdown": core.last_shutdown.as_deref().map(report_json),
+        })
+    }
+
+    /// The report of the last shutdown, if there was one.
+    pub fn last_shutdown(&self) -> Option<Arc<Report>> {
+        lock(&self.core).last_shutdown.clone()
+    }
+
+    /// Reads what the guest has printed, from `offset`; zero bytes when it has printed no more.
+    ///
+    /// # Errors
+    /// When the VM was destroyed, or its console cannot be read.
+    pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        console::read(&self.files.console(), offset, buffer)
+    }
+}
+
+/// The short form, for lists.
+pub(crate) fn summary(id: &str, state: State) -> Value {
+    json!({ "id": id, "state": state.name() })
+}
+
+/// A shutdown's report as JSON.
+pub(crate) fn report_json(report: &Report) -> Value {
+    let rungs = report.asked.iter().map(|(rung, at, asked)| {
+        json!({ "rung": rung_name(*rung), "at_us": micros(*at), "delivered": *asked == Asked::Delivered })
+    });
+    json!({
+        "outcome": outcome_name(report.outcome),
+        "rung": report.rung.map(rung_name),
+        "exit": exit_json(report.exit),
+        "guest_powered_off": report.rung == Some(Rung::Guest) && report.exit == ExitStatus::Code(0),
+        "asked": rungs.collect::<Vec<_>>(),
+        "elapsed_us": micros(report.elapsed),
+    })
+}
+
+/// How a process ended, as JSON.
+pub(crate) fn exit_json(exit: ExitStatus) -> Value {
+    match exit {
+        ExitStatus::Code(code) => json!({ "code": code }),
+        ExitStatus::Signal(signal) => json!({ "signal": signal }),
+        ExitStatus::ReapedByHost => json!({ "reaped_by_host": true }),
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Graceful => "graceful",
+        Outcome::Forced => "forced",
+        Outcome::AlreadyExited => "already_exited",
+    }
+}
+
+fn rung_name(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Guest => "guest",
+        Rung::Terminate => "sigterm",
+        Rung::Kill => "sigkill",
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,251 @@
+//! Create, start, pause, resume, and any request to the VMM.
+
+use super::turn::Turn;
+use super::{Error, Presence, State, Vm};
+use crate::firecracker::http::{Method, RequestPath, Response};
+use crate::firecracker::{self, Launch, Vmm};
+use crate::process::{ExitStatus, Limits};
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use serde::Deserialize;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the stages of the last start took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timings {
+    pub(super) spawn: Duration,
+    pub(super) socket: Duration,
+    pub(super) configure: Duration,
+    pub(super) start: Duration,
+}
+
+impl Vm {
+    /// Makes its directory, starts its VMM and configures it. After an error nothing of it is left.
+    pub(crate) fn create(&self) -> Result<(), Error> {
+        let turn = self.take_turn("create", Deadline::after(self.spec.options.deadlines.create()))?;
+        let directory = self.make_directory()?;
+        self.launch("create", turn.limits())?;
+        directory.keep();
+        lock(&self.core).presence = Presence::Present;
+        Ok(())
+    }
+
+    /// Starts the guest; a VM whose VMM has ended gets a new one first. Nothing happens when it runs already.
+    ///
+    /// # Errors
+    /// When it is paused, or its VMM fails; a VM that was stopped is stopped again then.
+    pub fn start(&self) -> Result<(), Error> {
+        let turn = self.begin("start", self.spec.options.deadlines.start())?;
+        let (state, exit) = {
+            let core = self.observed();
+            (core.state, core.exit)
+        };
+        match state {
+            State::Running => Ok(()),
+            State::Paused => Err(self.wrong_state("start", state, Some("resume it"))),
+            State::Created => self.boot(&turn),
+            State::Stopped | State::Failed => {
+                self.launch("start", turn.limits())?;
+                self.boot(&turn).inspect_err(|_| self.undo_launch(state, exit))
+            }
+        }
+    }
+
+    /// Holds the guest. Nothing happens when it is held already.
+    ///
+    /// # Errors
+    /// When it does not run, or its VMM fails.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.change("pause", State::Running, State::Paused, r#"{"state":"Paused"}"#)
+    }
+
+    /// Lets the guest go on. Nothing happens when it runs already.
+    ///
+    /// # Errors
+    /// When it is not paused, or its VMM fails.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.change("resume", State::Paused, State::Running, r#"{"state":"Resumed"}"#)
+    }
+
+    /// Sends any request to the VMM and gives its answer's body.
+    ///
+    /// # Errors
+    /// When no VMM runs, when the request cannot be sent, and when Firecracker refuses it.
+    pub fn request(&self, method: Method, path: &RequestPath, body: Option<&[u8]>) -> Result<Response, Error> {
+        const OPERATION: &str = "send a request to";
+        let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
+        let changes_state = method != Method::Get && may_change_state(path);
+        if changes_state {
+            lock(&self.core).in_doubt = true;
+        }
+        let response = self.demand(OPERATION, (method, path, body), turn.limits());
+        if changes_state && self.observed().process.is_some() {
+            self.ask_state(OPERATION, &turn)?;
+        }
+        response
+    }
+
+    /// Asks the VMM for its state, and believes it.
+    pub(super) fn ask_state(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Instance {
+            state: String,
+        }
+        let path = RequestPath::fixed("/");
+        let response = self.demand(operation, (Method::Get, &path, None), turn.limits())?;
+        let instance = serde_json::from_slice::<Instance>(&response.body).ok();
+        let state = match instance.as_ref().map(|instance| instance.state.as_str()) {
+            Some("Not started") => State::Created,
+            Some("Running") => State::Running,
+            Some("Paused") => State::Paused,
+            _ => {
+                let request = firecracker::Request { method: Method::Get, path };
+                let body = String::from_utf8_lossy(&response.body).chars().take(200).collect();
+                return Err(self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body }));
+            }
+        };
+        let mut core = self.observed();
+        if core.process.is_some() {
+            (core.state, core.in_doubt) = (state, false);
+        }
+        Ok(())
+    }
+
+    fn boot(&self, turn: &Turn<'_>) -> Result<(), Error> {
+        let began = Instant::now();
+        let body = br#"{"action_type":"InstanceStart"}"#;
+        self.demand_state("start", ("/actions", Method::Put, body), State::Running, turn)?;
+        lock(&self.core).timings.start = began.elapsed();
+        Ok(())
+    }
+
+    fn change(&self, operation: &'static str, from: State, to: State, body: &str) -> Result<(), Error> {
+        let turn = self.begin(operation, self.spec.options.deadlines.request())?;
+        let state = self.state();
+        if state == to {
+            return Ok(());
+        }
+        if state != from {
+            let advice = (state != State::Paused && state != State::Running).then_some("start it first");
+            return Err(self.wrong_state(operation, state, advice));
+        }
+        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, &turn)
+    }
+
+    /// A request that changes the state to `to`: done, refused, or left in doubt.
+    fn demand_state(
+        &self,
+        operation: &'static str,
+        (to_path, method, body): (&'static str, Method, &[u8]),
+        to: State,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let answer = self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), turn.limits());
+        let mut core = self.observed();
+        if core.process.is_some() {
+            match &answer {
+                Ok(_) => core.state = to,
+                Err(Error::Vmm { source: firecracker::Error::Refused { .. }, .. }) => {}
+                Err(_) => core.in_doubt = true,
+            }
+        }
+        answer.map(drop)
+    }
+
+    fn demand(
+        &self,
+        operation: &'static str,
+        (method, path, body): (Method, &RequestPath, Option<&[u8]>),
+        limits: Limits<'_>,
+    ) -> Result<Response, Error> {
+        match lock(&self.vmm).as_mut() {
+            Some(vmm) => vmm.demand(method, path, body, limits).map_err(self.vmm_error(operation)),
+            None => Err(Error::NoVmm { id: self.id.clone(), operation, state: self.state() }),
+        }
+    }
+
+    /// Starts a VMM and configures it; after an error it is gone, and the VM as it was.
+    fn launch(&self, operation: &'static str, limits: Limits<'_>) -> Result<(), Error> {
+        let failed = self.vmm_error(operation);
+        let binary = self.binaries.find(&self.binary).map_err(&failed)?;
+        self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature)).map_err(&failed)?;
+        let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
+        let launch = Launch { binary: &binary, id, files: &self.files, arguments };
+        let mut vmm = Vmm::launch(&launch, limits).map_err(&failed)?;
+        let began = Instant::now();
+        if let Err(error) = configure(&mut vmm, &self.spec.requests, limits) {
+            vmm.end_at_once();
+            return Err(failed(error));
+        }
+        let mut core = lock(&self.core);
+        let started = vmm.started();
+        core.timings = Timings {
+            spawn: started.spawn,
+            socket: started.socket,
+            configure: began.elapsed(),
+            start: Duration::ZERO,
+        };
+        core.process = Some(Arc::clone(vmm.process()));
+        (core.state, core.in_doubt, core.end_wanted, core.exit) = (State::Created, false, false, None);
+        drop(core);
+        *lock(&self.vmm) = Some(vmm);
+        Ok(())
+    }
+
+    /// Takes back the VMM of a start that failed; the VM is as it was before.
+    fn undo_launch(&self, state: State, exit: Option<ExitStatus>) {
+        if let Some(vmm) = lock(&self.vmm).take() {
+            vmm.end_at_once();
+        }
+        let mut core = lock(&self.core);
+        (core.state, core.exit, core.process, core.in_doubt) = (state, exit, None, false);
+    }
+
+    fn make_directory(&self) -> Result<NewDirectory<'_>, Error> {
+        let path = self.files.directory();
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => Ok(NewDirectory(Some(path))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::DirectoryExists { id: self.id.clone(), path: path.to_path_buf() })
+            }
+            Err(source) => {
+                Err(Error::Directory { action: "make the directory", path: path.to_path_buf(), source })
+            }
+        }
+    }
+}
+
+fn configure(
+    vmm: &mut Vmm,
+    requests: &[(RequestPath, Vec<u8>)],
+    limits: Limits<'_>,
+) -> Result<(), firecracker::Error> {
+    requests.iter().try_for_each(|(path, body)| vmm.demand(Method::Put, path, Some(body), limits).map(drop))
+}
+
+/// A directory that goes away again unless it is kept.
+struct NewDirectory<'a>(Option<&'a Path>);
+
+impl NewDirectory<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewDirectory<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // The error that brought us here is the one to tell.
+            let _removed = fs::remove_dir_all(path);
+        }
+    }
+}
+
+fn may_change_state(path: &RequestPath) -> bool {
+    ["/actions", "/vm", "/snapshot"].iter().any(|changing| path.as_str().starts_with(changing))
+}

@@ -1,0 +1,225 @@
+//! One microVM: what it is, what may be done to it in which state, and who may do it when.
+//!
+//! ```text
+//!                            ┌────────── pause ─────────┐
+//!              start         │                          ▼
+//! create ─► Created ─────► Running ◄──── resume ───── Paused
+//!              │             │ ▲                        │
+//!              │             │ └─── start ───┐          │
+//!              └─ shutdown ──┴─ or it ends ──┼──────────┘
+//!                                  ▼         │
+//!                              Stopped, Failed            destroy, from every state: gone
+//! ```
+//!
+//! `Stopped` is a VM that was ended, or that powered itself off; `Failed` is one whose VMM ended otherwise. Both
+//! start again. Queries look at what is known and at the pidfd, never at the VMM, whose API serves one request at
+//! a time; an operation whose outcome is in doubt (its request was cut off) is settled by asking the VMM, once,
+//! before the next one.
+
+mod ending;
+mod error;
+mod id;
+mod info;
+mod lifecycle;
+mod spec;
+mod turn;
+
+pub use error::{Error, NoTurn};
+pub use id::{IdError, VmId};
+pub(crate) use info::{exit_json, report_json, summary};
+pub use spec::{Spec, SpecError};
+
+use crate::firecracker::{Binaries, Vmm, VmmFiles};
+use crate::process::ladder::Report;
+use crate::process::{ExitStatus, Process};
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use ending::Ending;
+use lifecycle::Timings;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use turn::{Turn, Turns};
+
+/// What a VM is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its VMM is configured, and the guest has not started.
+    Created,
+    /// The guest runs.
+    Running,
+    /// The guest is held.
+    Paused,
+    /// It was ended, or powered itself off. It can be started again.
+    Stopped,
+    /// Its VMM ended otherwise. It can be started again.
+    Failed,
+}
+
+impl State {
+    /// The word for it, in JSON and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A microVM. Threads may share it: operations take turns, queries wait for nobody. Dropping it ends nothing.
+#[derive(Debug)]
+pub struct Vm {
+    id: VmId,
+    files: VmmFiles,
+    spec: Spec,
+    binaries: Arc<Binaries>,
+    binary: PathBuf,
+    turns: Turns,
+    /// Touched only by whoever has the turn, so that nobody ever waits for this lock.
+    vmm: Mutex<Option<Vmm>>,
+    /// Held for moments, never across a request or a wait.
+    core: Mutex<Core>,
+}
+
+/// What is known of a VM.
+#[derive(Debug)]
+struct Core {
+    state: State,
+    presence: Presence,
+    /// The last request that would have changed the state was cut off.
+    in_doubt: bool,
+    /// The present VMM's process.
+    process: Option<Arc<Process>>,
+    /// Somebody has asked the present VMM to end.
+    end_wanted: bool,
+    /// How the last VMM ended.
+    exit: Option<ExitStatus>,
+    timings: Timings,
+    ending: Option<Arc<Ending>>,
+    last_shutdown: Option<Arc<Report>>,
+}
+
+/// Whether there is such a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    BeingCreated,
+    Present,
+    Destroyed,
+}
+
+impl Vm {
+    /// A VM that is not there yet: [`Vm::create`] makes it.
+    pub(crate) fn new(id: VmId, directory: PathBuf, spec: Spec, binary: PathBuf, binaries: Arc<Binaries>) -> Self {
+        let core = Core {
+            state: State::Created,
+            presence: Presence::BeingCreated,
+            in_doubt: false,
+            process: None,
+            end_wanted: false,
+            exit: None,
+            timings: Timings::default(),
+            ending: None,
+            last_shutdown: None,
+        };
+        Self {
+            id,
+            files: VmmFiles::new(directory),
+            spec,
+            binaries,
+            binary,
+            turns: Turns::default(),
+            vmm: Mutex::new(None),
+            core: Mutex::new(core),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &VmId {
+        &self.id
+    }
+
+    /// What it is doing, as far as is known without asking the VMM. Takes microseconds, whatever else goes on.
+    pub fn state(&self) -> State {
+        self.observed().state
+    }
+
+    /// How the last VMM ended, or `None` while one runs.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.observed().exit
+    }
+
+    /// Whether it has come to be and was not destroyed.
+    pub(crate) fn is_present(&self) -> bool {
+        lock(&self.core).presence == Presence::Present
+    }
+
+    /// Ends the calls in flight on this VM, in whatever thread, with an error; the VM itself goes on.
+    pub fn interrupt(&self) {
+        self.turns.interrupt();
+    }
+
+    /// What is known, brought up to date with the process: an exit is noticed here.
+    fn observed(&self) -> std::sync::MutexGuard<'_, Core> {
+        let mut core = lock(&self.core);
+        let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
+        if let Some(exit) = exit {
+            core.has_ended(exit);
+        }
+        core
+    }
+
+    /// The turn for `operation`, which is not to last longer than `allowance`. A state in doubt is settled first.
+    fn begin(&self, operation: &'static str, allowance: Duration) -> Result<Turn<'_>, Error> {
+        let turn = self.take_turn(operation, Deadline::after(allowance))?;
+        let core = self.observed();
+        if core.presence == Presence::Destroyed {
+            return Err(Error::Destroyed { id: self.id.clone(), operation });
+        }
+        let unsettled = core.in_doubt && core.process.is_some();
+        drop(core);
+        if unsettled {
+            self.ask_state(operation, &turn)?;
+        }
+        Ok(turn)
+    }
+
+    fn take_turn(&self, operation: &'static str, deadline: Deadline) -> Result<Turn<'_>, Error> {
+        let turn = self.turns.take(operation, deadline);
+        turn.map_err(|source| Error::Turn { id: self.id.clone(), operation, source })
+    }
+
+    fn wrong_state(&self, operation: &'static str, state: State, advice: Option<&'static str>) -> Error {
+        Error::State { id: self.id.clone(), operation, state, advice }
+    }
+
+    fn vmm_error(&self, operation: &'static str) -> impl Fn(crate::firecracker::Error) -> Error + '_ {
+        move |source| Error::Vmm { id: self.id.clone(), operation, source }
+    }
+
+    fn process_error(&self, operation: &'static str) -> impl Fn(crate::process::Error) -> Error + '_ {
+        move |source| Error::Process { id: self.id.clone(), operation, source }
+    }
+}
+
+impl Core {
+    fn has_ended(&mut self, exit: ExitStatus) {
+        self.state = match exit {
+            ExitStatus::Code(0) | ExitStatus::ReapedByHost => State::Stopped,
+            _ if self.end_wanted => State::Stopped,
+            _ => State::Failed,
+        };
+        self.exit = Some(exit);
+        self.process = None;
+        self.in_doubt = false;
+    }
+}

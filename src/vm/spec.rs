@@ -1,0 +1,371 @@
+//! The spec of a VM: a Firecracker config file, and one section `"mvm"` for what the library itself does.
+//!
+//! Firecracker's sections become the requests that configure a VMM, in the order in which Firecracker itself
+//! reads a config file. A section that is not known here is sent on, and the VMM judges it.
+
+use crate::firecracker::Feature;
+use crate::firecracker::http::{RequestError, RequestPath};
+use crate::settings::{self, KnownKeys};
+use crate::sys::socket;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// What a VM is to be.
+#[derive(Debug)]
+pub struct Spec {
+    /// The PUTs that configure a VMM, in order.
+    pub(super) requests: Vec<(RequestPath, Vec<u8>)>,
+    /// What the VMM's version must have for them.
+    pub(super) features: Vec<Feature>,
+    pub(super) options: Options,
+}
+
+/// The section `"mvm"`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Options {
+    pub(super) firecracker: Option<PathBuf>,
+    pub(super) arguments: Vec<String>,
+    pub(super) shutdown: Shutdown,
+    pub(super) deadlines: Deadlines,
+}
+
+/// `"mvm"."shutdown"`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Shutdown {
+    pub(super) guest: GuestRung,
+}
+
+/// How the guest is asked to power off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) enum GuestRung {
+    #[default]
+    #[serde(rename = "ctrl-alt-del")]
+    CtrlAltDel,
+    #[serde(rename = "off")]
+    Off,
+}
+
+/// `"mvm"."deadlines"`: how long each kind of call may take.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default)]
+pub(super) struct Deadlines {
+    create_ms: u64,
+    start_ms: u64,
+    request_ms: u64,
+    kill_ms: u64,
+}
+
+/// What is wrong with a spec.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// The JSON.
+    #[error("the spec is not usable")]
+    Json(#[from] settings::Error),
+    /// A section of the wrong kind.
+    #[error("{path}: {wanted} is wanted here")]
+    Kind {
+        /// Where.
+        path: String,
+        /// What should be there.
+        wanted: &'static str,
+    },
+    /// An element of a list without the id that names it.
+    #[error("{path}: the key {key:?} is missing; it names the device")]
+    NoId {
+        /// The element.
+        path: String,
+        /// The key that it should have.
+        key: &'static str,
+    },
+    /// An id that cannot stand in a request's path.
+    #[error("{path}: {id:?} is no device id: only letters, digits and '_' are allowed")]
+    Id {
+        /// The element's key.
+        path: String,
+        /// The id.
+        id: String,
+    },
+    /// Two devices with one id: Firecracker would silently keep the second.
+    #[error("{path}: the id {id:?} is used twice")]
+    DoubleId {
+        /// The second element's key.
+        path: String,
+        /// The id.
+        id: String,
+    },
+    /// A unix socket path that no address can hold.
+    #[error(
+        "{path}: the socket path {socket:?} is {} bytes long, and a socket address holds {}",
+        socket.len(), socket::LONGEST_PATH
+    )]
+    SocketPath {
+        /// The key.
+        path: &'static str,
+        /// Its value.
+        socket: String,
+    },
+    /// An argument that the library sets itself.
+    #[error("mvm.arguments: {0:?} is set by the library itself")]
+    Argument(String),
+    /// A section's name that cannot be sent on.
+    #[error("the section {section:?} cannot be sent on to Firecracker")]
+    Section {
+        /// Its name.
+        section: String,
+        /// Why not.
+        source: RequestError,
+    },
+    /// A file that the spec names and the library reads.
+    #[error("{key}: cannot read {}", path.display())]
+    File {
+        /// The key that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+const KNOWN: KnownKeys = &[
+    ("mvm", &["firecracker", "arguments", "shutdown", "deadlines"]),
+    ("mvm.shutdown", &["guest"]),
+    ("mvm.deadlines", &["create_ms", "start_ms", "request_ms", "kill_ms"]),
+];
+
+/// Arguments of the VMM by which the library holds it; with another value it would lose it.
+const OWN_ARGUMENTS: [&str; 5] = ["--id", "--api-sock", "--log-path", "--config-file", "--no-api"];
+
+/// Firecracker's sections, in the order in which it reads them itself.
+const SECTIONS: [Section; 15] = [
+    Section::one("logger", "/logger", &["log_path"]),
+    Section::one("metrics", "/metrics", &["metrics_path"]),
+    Section::one("machine-config", "/machine-config", &[]),
+    Section::one("cpu-config", "/cpu-config", &[]),
+    Section::one("boot-source", "/boot-source", &["kernel_image_path", "initrd_path"]),
+    Section::list("drives", "drive_id", &["path_on_host", "socket"]),
+    Section::list("network-interfaces", "iface_id", &[]),
+    Section::one("vsock", "/vsock", &["uds_path"]),
+    Section::one("balloon", "/balloon", &[]),
+    Section::one("mmds-config", "/mmds/config", &[]),
+    Section::one("mmds", "/mmds", &[]),
+    Section::one("entropy", "/entropy", &[]),
+    Section::list("pmem", "id", &["path_on_host"]).since(Feature::Pmem),
+    Section::one("serial", "/serial", &["serial_out_path"]).since(Feature::Serial),
+    Section::one("memory-hotplug", "/hotplug/memory", &[]).since(Feature::MemoryHotplug),
+];
+
+struct Section {
+    name: &'static str,
+    shape: Shape,
+    /// Its keys that are host paths.
+    paths: &'static [&'static str],
+    feature: Option<Feature>,
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    /// One object, PUT to this path.
+    One(&'static str),
+    /// A list of objects, each PUT below the section's name under the id that this key holds.
+    List(&'static str),
+}
+
+impl Section {
+    const fn one(name: &'static str, path: &'static str, paths: &'static [&'static str]) -> Self {
+        Self { name, shape: Shape::One(path), paths, feature: None }
+    }
+
+    const fn list(name: &'static str, id: &'static str, paths: &'static [&'static str]) -> Self {
+        Self { name, shape: Shape::List(id), paths, feature: None }
+    }
+
+    const fn since(self, feature: Feature) -> Self {
+        Self { feature: Some(feature), ..self }
+    }
+}
+
+impl Spec {
+    /// Reads a spec. Relative host paths in it are relative to `base`.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(json: &str, base: &Path) -> Result<Self, SpecError> {
+        let Value::Object(mut sections) = settings::parse(json)? else {
+            return Err(SpecError::Kind { path: "the spec".into(), wanted: "an object" });
+        };
+        let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
+        let options = read_options(own, base)?;
+        let (mut requests, mut features) = (Vec::new(), Vec::new());
+        for section in &SECTIONS {
+            match sections.remove(section.name) {
+                None | Some(Value::Null) => {}
+                Some(value) => {
+                    features.extend(section.feature);
+                    section.add_requests(value, base, &mut requests)?;
+                }
+            }
+        }
+        for (name, value) in sections {
+            add_unknown_section(&name, value, &mut requests)?;
+        }
+        Ok(Self { requests, features, options })
+    }
+
+    /// The VMM that it names.
+    pub(crate) fn firecracker(&self) -> Option<&Path> {
+        self.options.firecracker.as_deref()
+    }
+}
+
+impl Deadlines {
+    pub(super) fn create(&self) -> Duration {
+        Duration::from_millis(self.create_ms)
+    }
+
+    pub(super) fn start(&self) -> Duration {
+        Duration::from_millis(self.start_ms)
+    }
+
+    pub(super) fn request(&self) -> Duration {
+        Duration::from_millis(self.request_ms)
+    }
+
+    pub(super) fn kill(&self) -> Duration {
+        Duration::from_millis(self.kill_ms)
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { create_ms: 10_000, start_ms: 30_000, request_ms: 30_000, kill_ms: 5_000 }
+    }
+}
+
+impl Section {
+    fn add_requests(
+        &self,
+        value: Value,
+        base: &Path,
+        requests: &mut Vec<(RequestPath, Vec<u8>)>,
+    ) -> Result<(), SpecError> {
+        match self.shape {
+            Shape::One(path) => {
+                let value = if self.name == "cpu-config" { inline_cpu_config(value, base)? } else { value };
+                let body = self.with_absolute_paths(value, self.name, base)?;
+                requests.push((fixed(self.name, path)?, body));
+            }
+            Shape::List(key) => {
+                let Value::Array(elements) = value else { return Err(wanted(self.name, "a list")) };
+                let mut seen = Vec::new();
+                for (index, element) in elements.into_iter().enumerate() {
+                    let place = format!("{}[{index}]", self.name);
+                    let id = device_id(&element, key, &place, &mut seen)?;
+                    let path = fixed(self.name, &format!("/{}/{id}", self.name))?;
+                    requests.push((path, self.with_absolute_paths(element, &place, base)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn with_absolute_paths(&self, mut value: Value, place: &str, base: &Path) -> Result<Vec<u8>, SpecError> {
+        let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
+        for key in self.paths {
+            if let Some(Value::String(path)) = object.get_mut(*key)
+                && !path.is_empty()
+            {
+                *path = base.join(&*path).to_string_lossy().into_owned();
+                if *key == "uds_path" && path.len() > socket::LONGEST_PATH {
+                    return Err(SpecError::SocketPath { path: "vsock.uds_path", socket: path.clone() });
+                }
+            }
+        }
+        Ok(value.to_string().into_bytes())
+    }
+}
+
+fn read_options(own: Value, base: &Path) -> Result<Options, SpecError> {
+    let mut options: Options = settings::read(own, "mvm", KNOWN)?;
+    options.firecracker = options.firecracker.map(|path| base.join(path));
+    let taken = |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
+    match options.arguments.iter().find(taken) {
+        None => Ok(options),
+        Some(argument) => Err(SpecError::Argument(argument.clone())),
+    }
+}
+
+fn is_assigned(argument: &str, name: &str) -> bool {
+    argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+}
+
+/// A config file may name a file with the template instead of holding it; the API takes only the template.
+fn inline_cpu_config(value: Value, base: &Path) -> Result<Value, SpecError> {
+    let Value::String(path) = value else { return Ok(value) };
+    let path = base.join(path);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(settings::parse(&text)?),
+        Err(source) => Err(SpecError::File { key: "cpu-config", path, source }),
+    }
+}
+
+fn device_id(
+    element: &Value,
+    key: &'static str,
+    place: &str,
+    seen: &mut Vec<String>,
+) -> Result<String, SpecError> {
+    let id = match element.get(key) {
+        Some(Value::String(id)) => id,
+        Some(_) => return Err(wanted(&format!("{place}.{key}"), "a string")),
+        None if element.is_object() => return Err(SpecError::NoId { path: place.into(), key }),
+        None => return Err(wanted(place, "an object")),
+    };
+    let path = format!("{place}.{key}");
+    if id.is_empty() || !id.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
+        return Err(SpecError::Id { path, id: id.chars().take(64).collect() });
+    }
+    if seen.contains(id) {
+        return Err(SpecError::DoubleId { path, id: id.clone() });
+    }
+    seen.push(id.clone());
+    Ok(id.clone())
+}
+
+/// A section of a newer Firecracker: one PUT to its name, or one for each element under its id.
+fn add_unknown_section(
+    name: &str,
+    value: Value,
+    requests: &mut Vec<(RequestPath, Vec<u8>)>,
+) -> Result<(), SpecError> {
+    match value {
+        Value::Null => {}
+        Value::Array(elements) => {
+            for element in elements {
+                let id = ["id", "drive_id", "iface_id"].iter().find_map(|key| element.get(key)?.as_str());
+                let path = id.map_or_else(|| format!("/{name}"), |id| format!("/{name}/{id}"));
+                requests.push((fixed(name, &path)?, element.to_string().into_bytes()));
+            }
+        }
+        value => requests.push((fixed(name, &format!("/{name}"))?, value.to_string().into_bytes())),
+    }
+    Ok(())
+}
+
+fn fixed(section: &str, path: &str) -> Result<RequestPath, SpecError> {
+    RequestPath::parse(path).map_err(|source| SpecError::Section { section: section.into(), source })
+}
+
+fn wanted(path: &str, wanted: &'static str) -> SpecError {
+    SpecError::Kind { path: path.into(), wanted }
+}
+
+#[cfg(test)]
+mod tests;

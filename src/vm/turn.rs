@@ -1,0 +1,156 @@
+//! One operation at a time on one VM, and the interrupt that reaches it and those who wait behind it.
+//!
+//! What the operations do is not known here.
+
+use super::error::NoTurn;
+use crate::process::Limits;
+use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::sync::lock;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// The queue before one VM.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// What the operation in flight is called.
+    holder: Option<&'static str>,
+    /// How often an interrupt was asked for.
+    interrupts: u64,
+    /// One flag for each call in flight.
+    listeners: Vec<Arc<EventFd>>,
+}
+
+/// A call in flight, which `interrupt` reaches.
+#[derive(Debug)]
+pub(super) struct Listening<'a> {
+    turns: &'a Turns,
+    flag: Arc<EventFd>,
+}
+
+/// The right to be the one operation that runs.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    listening: Listening<'a>,
+    deadline: Deadline,
+}
+
+impl Turns {
+    /// Waits for the turn of the operation `name`.
+    pub(super) fn take(&self, name: &'static str, deadline: Deadline) -> Result<Turn<'_>, NoTurn> {
+        let listening = self.listen()?;
+        let mut queue = lock(&self.queue);
+        let interrupts = queue.interrupts;
+        while let Some(holder) = queue.holder {
+            if queue.interrupts != interrupts {
+                return Err(NoTurn::Interrupted);
+            }
+            queue = match deadline.remaining() {
+                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Err(NoTurn::Busy { with: holder }),
+                Some(left) => {
+                    self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        queue.holder = Some(name);
+        drop(queue);
+        Ok(Turn { listening, deadline })
+    }
+
+    /// Makes the calling thread reachable for `interrupt` without a turn.
+    pub(super) fn listen(&self) -> Result<Listening<'_>, NoTurn> {
+        let flag = Arc::new(EventFd::new().map_err(NoTurn::NoDescriptor)?);
+        lock(&self.queue).listeners.push(Arc::clone(&flag));
+        Ok(Listening { turns: self, flag })
+    }
+
+    /// Ends every call in flight, and every call that waits for its turn.
+    pub(super) fn interrupt(&self) {
+        let mut queue = lock(&self.queue);
+        queue.interrupts = queue.interrupts.wrapping_add(1);
+        queue.listeners.iter().for_each(|flag| flag.raise());
+        self.changed.notify_all();
+    }
+}
+
+impl Listening<'_> {
+    pub(super) fn interrupt(&self) -> &EventFd {
+        &self.flag
+    }
+}
+
+impl Turn<'_> {
+    /// The limits of the operation.
+    pub(super) fn limits(&self) -> Limits<'_> {
+        Limits { deadline: self.deadline, interrupt: self.interrupt() }
+    }
+
+    pub(super) fn interrupt(&self) -> &EventFd {
+        self.listening.interrupt()
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        lock(&self.turns.queue).listeners.retain(|flag| !Arc::ptr_eq(flag, &self.flag));
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.listening.turns.queue).holder = None;
+        self.listening.turns.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_turn_that_is_taken_is_waited_for_no_longer_than_the_deadline() {
+        let turns = Turns::default();
+        let _first = turns.take("start", Deadline::NEVER).unwrap();
+        let second = turns.take("pause", Deadline::after(Duration::from_millis(20)));
+        assert!(matches!(second, Err(NoTurn::Busy { with: "start" })));
+    }
+
+    #[test]
+    fn an_interrupt_reaches_the_holder_and_those_who_wait() {
+        let turns = Turns::default();
+        let first = turns.take("start", Deadline::NEVER).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| turns.take("pause", Deadline::NEVER).map(drop));
+            while lock(&turns.queue).listeners.len() < 2 {
+                std::thread::yield_now();
+            }
+            turns.interrupt();
+            assert!(matches!(second.join().unwrap(), Err(NoTurn::Interrupted)));
+        });
+        assert!(first.interrupt().is_raised());
+    }
+
+    #[test]
+    fn an_interrupt_with_nothing_in_flight_ends_nothing_later() {
+        let turns = Turns::default();
+        turns.interrupt();
+        assert!(!turns.take("start", Deadline::NEVER).unwrap().interrupt().is_raised());
+    }
+
+    #[test]
+    fn a_panic_gives_the_turn_back() {
+        let turns = Turns::default();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _turn = turns.take("start", Deadline::NEVER).unwrap();
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }));
+        assert!(panicked.is_err() && turns.take("pause", Deadline::after(Duration::ZERO)).is_ok());
+    }
+}
