@@ -1,10 +1,12 @@
 //! A Firecracker microVM driver that lives inside the operator's own process.
 
+#[allow(unsafe_code)]
+pub mod capi;
 pub mod firecracker;
 pub mod observe;
 pub mod process;
 pub mod runtime;
-mod settings;
+pub mod settings;
 #[doc(hidden)]
 #[allow(unsafe_code)]
 pub mod sys;

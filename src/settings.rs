@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn distance_counts_the_letters_that_differ() {
-        for (a, b, far) in [("", "abc", 3), ("abc", "abc", 0), ("shutdwn", "shutdown", 1), ("kitten", "sitting", 3)] {
+        for (a, b, far) in
+            [("", "abc", 3), ("abc", "abc", 0), ("shutdwn", "shutdown", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!(distance(a, b), far, "{a} {b}");
         }
     }

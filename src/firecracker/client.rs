@@ -41,8 +41,7 @@ pub(super) fn exchange(
         unsent = send_some(connection, unsent)?;
         let link = connection.as_fd();
         let link = if unsent.is_empty() { Interest::Readable(link) } else { Interest::Writable(link) };
-        let interests =
-            [link, Interest::Readable(vmm.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
+        let interests = [link, Interest::Readable(vmm.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
         let ready = poll::wait(interests, limits.deadline).map_err(NoResponse::Connection)?;
         match ready {
             // What a dying VMM has still said is read before its death is told.

@@ -10,6 +10,6 @@ mod version;
 mod vmm;
 
 pub use binary::{Binaries, Binary};
-pub use error::{Error, Request};
+pub use error::{During, Error, Request};
 pub use version::{Feature, Version};
 pub use vmm::{Launch, Vmm, VmmFiles};

@@ -61,9 +61,7 @@ impl Version {
     /// [`Error::Unsupported`], with the release that has it.
     pub fn require(self, feature: Feature) -> Result<(), Error> {
         match FEATURES.iter().find(|(known, ..)| *known == feature) {
-            Some(&(_, since, what)) if self < since => {
-                Err(Error::Unsupported { what, since, version: self })
-            }
+            Some(&(_, since, what)) if self < since => Err(Error::Unsupported { what, since, version: self }),
             _ => Ok(()),
         }
     }
@@ -93,7 +91,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_a_version() {
-        for said in ["", "Firecracker v", "Firecracker v1.2", "Firecracker v1.2.3.4", "QEMU 8", "Firecracker vx.y.z"] {
+        for said in
+            ["", "Firecracker v", "Firecracker v1.2", "Firecracker v1.2.3.4", "QEMU 8", "Firecracker vx.y.z"]
+        {
             assert_eq!(Version::parse(said), None, "{said:?}");
         }
     }

@@ -1,9 +1,9 @@
 //! One running VMM: started in its directory, ready when its socket answers, then asked over one connection.
 
+use super::binary::Binary;
 use super::client::{self, NoResponse};
 use super::error::{During, Error, Request};
 use super::http::{Method, RequestPath, Response};
-use super::binary::Binary;
 use crate::observe::console;
 use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;

@@ -4,10 +4,14 @@
 
 mod command;
 mod error;
+mod interrupt;
+mod job;
 pub mod ladder;
 
 pub use command::{Command, Stdio};
 pub use error::{Error, SpawnStep};
+pub use interrupt::{Interrupts, Listening};
+pub use job::{Job, JobOptions};
 
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;

@@ -45,13 +45,7 @@ impl Runtime {
         let options = Options::parse(options, &current_directory()?)?;
         make_directory(&directory.join(VMS))?;
         let lock = own(&directory)?;
-        Ok(Self {
-            directory,
-            options,
-            binaries: Arc::default(),
-            vms: Mutex::default(),
-            _lock: lock,
-        })
+        Ok(Self { directory, options, binaries: Arc::default(), vms: Mutex::default(), _lock: lock })
     }
 
     /// Makes a VM: its VMM runs and is configured, its guest has not started. `spec` is a Firecracker config
@@ -173,14 +167,18 @@ fn read_owner(file: &mut File) -> Option<u32> {
 
 fn make_directory(path: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let usable = made.and_then(|()| fs::metadata(path)).and_then(|about| {
-        if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
-    });
+    let usable = made
+        .and_then(|()| fs::metadata(path))
+        .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) });
     usable.map_err(|source| Error::Directory { action: "make the directory", path: path.into(), source })
 }
 
 /// Relative paths in JSON are relative to the caller's working directory, which is only read.
 fn current_directory() -> Result<PathBuf, Error> {
     let found = std::env::current_dir();
-    found.map_err(|source| Error::Directory { action: "find the working directory", path: ".".into(), source })
+    found.map_err(|source| Error::Directory {
+        action: "find the working directory",
+        path: ".".into(),
+        source,
+    })
 }

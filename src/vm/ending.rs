@@ -4,7 +4,7 @@ use super::spec::GuestRung;
 use super::{Error, NoTurn, Presence, State, Vm};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
-use crate::process::{ExitStatus, Limits, Process, Waited};
+use crate::process::{ExitStatus, Limits, Listening, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
@@ -86,7 +86,7 @@ impl Vm {
             return exit.ok_or_else(|| self.wrong_state(OPERATION, state, Some("it never ran")));
         };
         let listening = self.listen(OPERATION)?;
-        let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.interrupt() };
+        let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         match process.wait(limits).map_err(self.process_error(OPERATION))? {
             Waited::Exited(exit) => Ok(exit),
             Waited::TimeIsUp => {
@@ -106,7 +106,8 @@ impl Vm {
             let core = self.observed();
             (core.process.clone(), core.state)
         };
-        let process = process.ok_or_else(|| Error::NoVmm { id: self.id.clone(), operation: OPERATION, state })?;
+        let process =
+            process.ok_or_else(|| Error::NoVmm { id: self.id.clone(), operation: OPERATION, state })?;
         process.duplicate_pidfd().map_err(self.process_error(OPERATION))
     }
 
@@ -152,7 +153,7 @@ impl Vm {
         loop {
             match result.as_ref() {
                 Some(Ok(report)) => return Ok(Ok(Arc::clone(report))),
-                _ if listening.interrupt().is_raised() => {
+                _ if listening.flag().is_raised() => {
                     let id = self.id.clone();
                     return Err(Error::Turn { id, operation: "shut down", source: NoTurn::Interrupted });
                 }
@@ -180,7 +181,7 @@ impl Vm {
                 let kill_allowance = self.spec.options.deadlines.kill();
                 let plan = Plan { first, grace, poll, kill_allowance };
                 let ask_guest = |limits: Limits<'_>| self.ask_guest(limits);
-                let report = process.shut_down(plan, listening.interrupt(), ask_guest);
+                let report = process.shut_down(plan, listening.flag(), ask_guest);
                 Arc::new(report.map_err(self.process_error(OPERATION))?)
             }
             Err(exit) => Arc::new(already_exited(exit)),
@@ -217,7 +218,7 @@ impl Vm {
     fn await_killed(&self, operation: &'static str, process: &Process) -> Result<(), Error> {
         let listening = self.listen(operation)?;
         let allowance = self.spec.options.deadlines.kill();
-        let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.interrupt() };
+        let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.flag() };
         let failed = self.process_error(operation);
         match process.wait(limits).map_err(&failed)? {
             Waited::Exited(_) => Ok(()),
@@ -237,11 +238,11 @@ impl Vm {
         }
     }
 
-    fn listen(&self, operation: &'static str) -> Result<super::turn::Listening<'_>, Error> {
+    fn listen(&self, operation: &'static str) -> Result<Listening<'_>, Error> {
         self.turns.listen().map_err(|source| Error::Turn { id: self.id.clone(), operation, source })
     }
 
-    fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {
+    pub(super) fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {
         match presence {
             Presence::Destroyed => Err(Error::Destroyed { id: self.id.clone(), operation }),
             Presence::BeingCreated | Presence::Present => Ok(()),
@@ -275,11 +276,5 @@ impl Drop for FirstCaller<'_> {
 }
 
 fn already_exited(exit: ExitStatus) -> Report {
-    Report {
-        outcome: Outcome::AlreadyExited,
-        rung: None,
-        exit,
-        asked: Vec::new(),
-        elapsed: Duration::ZERO,
-    }
+    Report { outcome: Outcome::AlreadyExited, rung: None, exit, asked: Vec::new(), elapsed: Duration::ZERO }
 }

@@ -1,27 +1,32 @@
 //! What a VM says of itself, as JSON.
 
-use super::{State, Vm};
+use super::{Core, Error, State, Vm};
+use crate::firecracker::Version;
 use crate::observe::console;
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 impl Vm {
     /// All that is known of it; the VMM is not asked.
-    pub fn info(&self) -> Value {
-        let core = self.observed();
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub fn info(&self) -> Result<Value, Error> {
+        let core = self.present("describe")?;
         let timings = &core.timings;
-        json!({
+        Ok(json!({
             "id": self.id.as_str(),
             "state": core.state.name(),
             "state_in_doubt": core.in_doubt,
             "pid": core.process.as_ref().map(|process| process.pid()),
             "exit": core.exit.map(exit_json),
             "firecracker": self.binary.to_string_lossy(),
+            "firecracker_version": core.version.map(|version| version.to_string()),
+            "known_problem": core.version.and_then(Version::known_problem),
             "directory": self.files.directory().to_string_lossy(),
             "api_socket": self.files.socket().to_string_lossy(),
             "console": self.files.console().to_string_lossy(),
@@ -33,7 +38,15 @@ impl Vm {
                 "start_us": micros(timings.start),
             },
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
-        })
+        }))
+    }
+
+    /// What it is doing, if it is still there.
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub fn known_state(&self) -> Result<State, Error> {
+        Ok(self.present("tell the state of")?.state)
     }
 
     /// The report of the last shutdown, if there was one.
@@ -41,12 +54,26 @@ impl Vm {
         lock(&self.core).last_shutdown.clone()
     }
 
+    /// The same as JSON.
+    pub fn last_shutdown_json(&self) -> Value {
+        self.last_shutdown().as_deref().map_or(Value::Null, report_json)
+    }
+
     /// Reads what the guest has printed, from `offset`; zero bytes when it has printed no more.
     ///
     /// # Errors
     /// When the VM was destroyed, or its console cannot be read.
-    pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        console::read(&self.files.console(), offset, buffer)
+    pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        drop(self.present("read the console of")?);
+        let path = self.files.console();
+        let read = console::read(&path, offset, buffer);
+        read.map_err(|source| Error::Directory { action: "read", path, source })
+    }
+
+    fn present(&self, operation: &'static str) -> Result<MutexGuard<'_, Core>, Error> {
+        let core = self.observed();
+        self.check_presence(core.presence, operation)?;
+        Ok(core)
     }
 }
 
@@ -56,7 +83,7 @@ pub(crate) fn summary(id: &str, state: State) -> Value {
 }
 
 /// A shutdown's report as JSON.
-pub(crate) fn report_json(report: &Report) -> Value {
+fn report_json(report: &Report) -> Value {
     let rungs = report.asked.iter().map(|(rung, at, asked)| {
         json!({ "rung": rung_name(*rung), "at_us": micros(*at), "delivered": *asked == Asked::Delivered })
     });
@@ -71,7 +98,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
 }
 
 /// How a process ended, as JSON.
-pub(crate) fn exit_json(exit: ExitStatus) -> Value {
+fn exit_json(exit: ExitStatus) -> Value {
     match exit {
         ExitStatus::Code(code) => json!({ "code": code }),
         ExitStatus::Signal(signal) => json!({ "signal": signal }),

@@ -76,7 +76,12 @@ impl Vm {
     ///
     /// # Errors
     /// When no VMM runs, when the request cannot be sent, and when Firecracker refuses it.
-    pub fn request(&self, method: Method, path: &RequestPath, body: Option<&[u8]>) -> Result<Response, Error> {
+    pub fn request(
+        &self,
+        method: Method,
+        path: &RequestPath,
+        body: Option<&[u8]>,
+    ) -> Result<Response, Error> {
         const OPERATION: &str = "send a request to";
         let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
         let changes_state = method != Method::Get && may_change_state(path);
@@ -145,7 +150,8 @@ impl Vm {
         to: State,
         turn: &Turn<'_>,
     ) -> Result<(), Error> {
-        let answer = self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), turn.limits());
+        let answer =
+            self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), turn.limits());
         let mut core = self.observed();
         if core.process.is_some() {
             match &answer {
@@ -173,7 +179,11 @@ impl Vm {
     fn launch(&self, operation: &'static str, limits: Limits<'_>) -> Result<(), Error> {
         let failed = self.vmm_error(operation);
         let binary = self.binaries.find(&self.binary).map_err(&failed)?;
-        self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature)).map_err(&failed)?;
+        self.spec
+            .features
+            .iter()
+            .try_for_each(|feature| binary.version().require(*feature))
+            .map_err(&failed)?;
         let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
         let launch = Launch { binary: &binary, id, files: &self.files, arguments };
         let mut vmm = Vmm::launch(&launch, limits).map_err(&failed)?;
@@ -190,6 +200,7 @@ impl Vm {
             configure: began.elapsed(),
             start: Duration::ZERO,
         };
+        core.version = Some(binary.version());
         core.process = Some(Arc::clone(vmm.process()));
         (core.state, core.in_doubt, core.end_wanted, core.exit) = (State::Created, false, false, None);
         drop(core);

@@ -26,10 +26,10 @@ mod turn;
 
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
-pub(crate) use info::{exit_json, report_json, summary};
+pub(crate) use info::summary;
 pub use spec::{Spec, SpecError};
 
-use crate::firecracker::{Binaries, Vmm, VmmFiles};
+use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::process::ladder::Report;
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
@@ -105,6 +105,8 @@ struct Core {
     /// How the last VMM ended.
     exit: Option<ExitStatus>,
     timings: Timings,
+    /// The VMM of the last start.
+    version: Option<Version>,
     ending: Option<Arc<Ending>>,
     last_shutdown: Option<Arc<Report>>,
 }
@@ -119,7 +121,13 @@ enum Presence {
 
 impl Vm {
     /// A VM that is not there yet: [`Vm::create`] makes it.
-    pub(crate) fn new(id: VmId, directory: PathBuf, spec: Spec, binary: PathBuf, binaries: Arc<Binaries>) -> Self {
+    pub(crate) fn new(
+        id: VmId,
+        directory: PathBuf,
+        spec: Spec,
+        binary: PathBuf,
+        binaries: Arc<Binaries>,
+    ) -> Self {
         let core = Core {
             state: State::Created,
             presence: Presence::BeingCreated,
@@ -128,6 +136,7 @@ impl Vm {
             end_wanted: false,
             exit: None,
             timings: Timings::default(),
+            version: None,
             ending: None,
             last_shutdown: None,
         };

@@ -295,7 +295,8 @@ impl Section {
 fn read_options(own: Value, base: &Path) -> Result<Options, SpecError> {
     let mut options: Options = settings::read(own, "mvm", KNOWN)?;
     options.firecracker = options.firecracker.map(|path| base.join(path));
-    let taken = |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
+    let taken =
+        |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
     match options.arguments.iter().find(taken) {
         None => Ok(options),
         Some(argument) => Err(SpecError::Argument(argument.clone())),

@@ -3,39 +3,25 @@
 //! What the operations do is not known here.
 
 use super::error::NoTurn;
-use crate::process::Limits;
+use crate::process::{Interrupts, Limits, Listening};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::lock;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// The queue before one VM.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    queue: Mutex<Queue>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
     /// What the operation in flight is called.
-    holder: Option<&'static str>,
-    /// How often an interrupt was asked for.
-    interrupts: u64,
-    /// One flag for each call in flight.
-    listeners: Vec<Arc<EventFd>>,
-}
-
-/// A call in flight, which `interrupt` reaches.
-#[derive(Debug)]
-pub(super) struct Listening<'a> {
-    turns: &'a Turns,
-    flag: Arc<EventFd>,
+    holder: Mutex<Option<&'static str>>,
+    changed: Condvar,
+    interrupts: Interrupts,
 }
 
 /// The right to be the one operation that runs.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
+    turns: &'a Turns,
     listening: Listening<'a>,
     deadline: Deadline,
 }
@@ -44,44 +30,35 @@ impl Turns {
     /// Waits for the turn of the operation `name`.
     pub(super) fn take(&self, name: &'static str, deadline: Deadline) -> Result<Turn<'_>, NoTurn> {
         let listening = self.listen()?;
-        let mut queue = lock(&self.queue);
-        let interrupts = queue.interrupts;
-        while let Some(holder) = queue.holder {
-            if queue.interrupts != interrupts {
+        let mut holder = lock(&self.holder);
+        while let Some(with) = *holder {
+            if listening.flag().is_raised() {
                 return Err(NoTurn::Interrupted);
             }
-            queue = match deadline.remaining() {
-                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Err(NoTurn::Busy { with: holder }),
+            holder = match deadline.remaining() {
+                None => self.changed.wait(holder).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Err(NoTurn::Busy { with }),
                 Some(left) => {
-                    self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(holder, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
-        queue.holder = Some(name);
-        drop(queue);
-        Ok(Turn { listening, deadline })
+        *holder = Some(name);
+        drop(holder);
+        Ok(Turn { turns: self, listening, deadline })
     }
 
     /// Makes the calling thread reachable for `interrupt` without a turn.
     pub(super) fn listen(&self) -> Result<Listening<'_>, NoTurn> {
-        let flag = Arc::new(EventFd::new().map_err(NoTurn::NoDescriptor)?);
-        lock(&self.queue).listeners.push(Arc::clone(&flag));
-        Ok(Listening { turns: self, flag })
+        self.interrupts.listen().map_err(NoTurn::NoDescriptor)
     }
 
     /// Ends every call in flight, and every call that waits for its turn.
     pub(super) fn interrupt(&self) {
-        let mut queue = lock(&self.queue);
-        queue.interrupts = queue.interrupts.wrapping_add(1);
-        queue.listeners.iter().for_each(|flag| flag.raise());
+        self.interrupts.raise();
+        // Whoever waits has either seen the flag or is asleep once the lock is free.
+        drop(lock(&self.holder));
         self.changed.notify_all();
-    }
-}
-
-impl Listening<'_> {
-    pub(super) fn interrupt(&self) -> &EventFd {
-        &self.flag
     }
 }
 
@@ -92,20 +69,14 @@ impl Turn<'_> {
     }
 
     pub(super) fn interrupt(&self) -> &EventFd {
-        self.listening.interrupt()
-    }
-}
-
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        lock(&self.turns.queue).listeners.retain(|flag| !Arc::ptr_eq(flag, &self.flag));
+        self.listening.flag()
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        lock(&self.listening.turns.queue).holder = None;
-        self.listening.turns.changed.notify_all();
+        *lock(&self.turns.holder) = None;
+        self.turns.changed.notify_all();
     }
 }
 
@@ -128,10 +99,9 @@ mod tests {
         let first = turns.take("start", Deadline::NEVER).unwrap();
         std::thread::scope(|scope| {
             let second = scope.spawn(|| turns.take("pause", Deadline::NEVER).map(drop));
-            while lock(&turns.queue).listeners.len() < 2 {
-                std::thread::yield_now();
+            while !second.is_finished() {
+                turns.interrupt();
             }
-            turns.interrupt();
             assert!(matches!(second.join().unwrap(), Err(NoTurn::Interrupted)));
         });
         assert!(first.interrupt().is_raised());

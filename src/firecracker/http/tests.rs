@@ -56,7 +56,8 @@ fn garbage_is_not_http() {
 fn a_head_without_an_end_is_refused_before_it_fills_the_memory() {
     let mut reader = ResponseReader::default();
     reader.feed(b"HTTP/1.1 200 OK\r\n").unwrap();
-    let endless = (0..1000).find_map(|_| reader.feed(format!("X: {}\r\n", "y".repeat(1000)).as_bytes()).err());
+    let endless =
+        (0..1000).find_map(|_| reader.feed(format!("X: {}\r\n", "y".repeat(1000)).as_bytes()).err());
     assert!(matches!(endless, Some(ResponseError::HeadTooLong | ResponseError::NotHttp(_))), "{endless:?}");
 }
 
@@ -70,7 +71,9 @@ fn an_absurd_length_is_refused_before_anything_is_read() {
 
 #[test]
 fn a_length_that_makes_no_sense_is_refused() {
-    for lengths in ["", "Content-Length: -1\r\n", "Content-Length: +1\r\n", "Content-Length: 1\r\nContent-Length: 2\r\n"] {
+    for lengths in
+        ["", "Content-Length: -1\r\n", "Content-Length: +1\r\n", "Content-Length: 1\r\nContent-Length: 2\r\n"]
+    {
         let bytes = format!("HTTP/1.1 200 \r\n{lengths}\r\n");
         assert!(matches!(whole(bytes.as_bytes()), Err(ResponseError::Length)), "{lengths}");
     }
@@ -90,7 +93,8 @@ fn a_close_says_how_far_the_response_had_come() {
 
 #[test]
 fn nothing_that_breaks_a_request_line_gets_into_one() {
-    for path in ["/a b", "/a\r\nGET /", "/a\u{7f}", "/ä", "/\0", "a", "", &format!("/{}", "a".repeat(2000))] {
+    for path in ["/a b", "/a\r\nGET /", "/a\u{7f}", "/ä", "/\0", "a", "", &format!("/{}", "a".repeat(2000))]
+    {
         assert!(RequestPath::parse(path).is_err(), "{path:?}");
     }
     assert!(RequestPath::parse("/drives/root_fs").is_ok());
@@ -131,6 +135,7 @@ proptest! {
         let mut request = httparse::Request::new(&mut headers);
         let head = request.parse(&bytes).unwrap().unwrap();
         prop_assert_eq!(request.path, Some(path.as_str()));
-        prop_assert_eq!(&bytes[head..], body.unwrap_or_default().as_bytes());
+        let body = body.unwrap_or_default();
+        prop_assert_eq!(&bytes[head..], body.as_bytes());
     }
 }

@@ -31,8 +31,18 @@ fn sections_become_requests_in_firecrackers_own_order() {
             "network-interfaces":[{"iface_id":"eth0"}],"mmds-config":{},"balloon":null}"#,
     )
     .unwrap();
-    let wanted = ["/logger", "/machine-config", "/boot-source", "/drives/a", "/drives/b", "/network-interfaces/eth0",
-        "/vsock", "/mmds/config", "/entropy", "/hotplug/memory"];
+    let wanted = [
+        "/logger",
+        "/machine-config",
+        "/boot-source",
+        "/drives/a",
+        "/drives/b",
+        "/network-interfaces/eth0",
+        "/vsock",
+        "/mmds/config",
+        "/entropy",
+        "/hotplug/memory",
+    ];
     assert_eq!(paths(&spec), wanted);
     assert_eq!(spec.features, [Feature::MemoryHotplug]);
 }
@@ -124,11 +134,19 @@ proptest! {
 
 fn json_like() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        Just("mvm".to_owned()), Just("drives".to_owned()), Just("drive_id".to_owned()), Just("vsock".to_owned()),
-        Just("uds_path".to_owned()), Just("deadlines".to_owned()), Just("kill_ms".to_owned()), "[a-z_-]{0,8}"
+        Just("mvm".to_owned()),
+        Just("drives".to_owned()),
+        Just("drive_id".to_owned()),
+        Just("vsock".to_owned()),
+        Just("uds_path".to_owned()),
+        Just("deadlines".to_owned()),
+        Just("kill_ms".to_owned()),
+        "[a-z_-]{0,8}"
     ];
     let leaf = prop_oneof![
-        Just(Value::Null), any::<bool>().prop_map(Value::from), any::<u64>().prop_map(Value::from),
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from)
     ];
     leaf.prop_recursive(4, 32, 5, move |inner| {

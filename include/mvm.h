@@ -1,0 +1,628 @@
+/*
+ * libmvm: Firecracker microVMs from inside your own process.
+ *
+ * This header is the reference; docs/ tells the whole story. A first program:
+ *
+ *     mvm_runtime *runtime;
+ *     mvm_vm *vm;
+ *     mvm_shutdown_outcome outcome;
+ *     mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime);
+ *     mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm);
+ *     mvm_start(vm);
+ *     mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome);
+ *     mvm_destroy(vm);
+ *     mvm_release(vm);
+ *     mvm_runtime_close(runtime);
+ *
+ * THE CONTRACT, which holds for every function unless it says otherwise:
+ *
+ * Handles. mvm_runtime, mvm_vm and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
+ *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
+ *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
+ *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
+ *
+ * Errors. A call returns MVM_OK (0) or a negative mvm_status. mvm_last_error() gives the details of the calling
+ *   thread's last failure: the whole message, errno, HTTP status, Firecracker's own words, the VMM's last output.
+ *   A failed call leaves nothing of itself behind.
+ *
+ * Results. A place for a result is set to NULL, 0, -1 or its ..._NONE value first, and to the result on success.
+ *   A struct that begins with `size` wants sizeof of it there; the library writes no further than that, so a
+ *   program goes on working with a newer library whose struct has grown.
+ *
+ * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
+ *   Configuration and reports are JSON.
+ *
+ * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
+ *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
+ *   starts no thread.
+ *
+ * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
+ *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
+ *   the host that interrupts it does no harm.
+ *
+ * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
+ *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
+ *   limits nor credentials, and reads no environment variable. Its descriptors are close-on-exec and above 2 in
+ *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
+ *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
+ *
+ * Fork. After a fork, every handle in the child is MVM_ERR_FORKED: go on in the parent, or execute a program.
+ *
+ * Versions. MVM_VERSION_NUMBER is the header's, mvm_version() the library's. "Since" says in which version a
+ *   function came. The numbers of enums and the layout of structs are frozen; new ones are added at the end.
+ *
+ * Linux on x86_64 and aarch64, kernel 5.10 or newer. This file is generated; do not edit it.
+ */
+
+#ifndef MVM_H
+#define MVM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version of this header; see mvm_version(). */
+#define MVM_VERSION_MAJOR 0
+#define MVM_VERSION_MINOR 1
+#define MVM_VERSION_PATCH 0
+#define MVM_VERSION_NUMBER (MVM_VERSION_MAJOR * 1000000 + MVM_VERSION_MINOR * 1000 + MVM_VERSION_PATCH)
+
+/** "No limit", for every time in milliseconds. */
+#define MVM_FOREVER UINT64_MAX
+
+/** A good `grace_ms`: the polite window of a shutdown. */
+#define MVM_DEFAULT_GRACE_MS 2000
+
+/** A good `poll_ms`: the longest sleep without a look. */
+#define MVM_DEFAULT_POLL_MS 50
+
+/**
+ * What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
+ * caller can take.
+ */
+enum mvm_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** It is done. */
+  MVM_OK = 0,
+  /** A defect of the library: a panic was caught. Its text is in the error. */
+  MVM_ERR_INTERNAL = -1,
+  /** The handle is NULL, was released, is of another kind, or never was one. */
+  MVM_ERR_BAD_HANDLE = -2,
+  /** The process was forked since the library was first used; only the parent can go on. */
+  MVM_ERR_FORKED = -3,
+  /** An argument is NULL, not UTF-8, or not one of the values that are allowed. */
+  MVM_ERR_INVALID_ARGUMENT = -4,
+  /** A JSON document is broken, or says something that is not possible. */
+  MVM_ERR_INVALID_SPEC = -5,
+  /** The VM is in a state in which this cannot be done. */
+  MVM_ERR_BAD_STATE = -6,
+  /** There is no such VM, or no such file. */
+  MVM_ERR_NOT_FOUND = -7,
+  /** There is a VM of this id already. */
+  MVM_ERR_ALREADY_EXISTS = -8,
+  /** Another runtime owns the state directory. */
+  MVM_ERR_BUSY = -9,
+  /** It was not done within its time. */
+  MVM_ERR_TIMEOUT = -10,
+  /** `mvm_interrupt` or its like ended the call. */
+  MVM_ERR_INTERRUPTED = -11,
+  /** Firecracker refused; its own words are in the error. */
+  MVM_ERR_VMM_REFUSED = -12,
+  /** The VMM ended while it was needed; how, and its last words, are in the error. */
+  MVM_ERR_VMM_EXITED = -13,
+  /** The VMM, or what was taken for one, does not speak as Firecracker does. */
+  MVM_ERR_VMM_PROTOCOL = -14,
+  /** The machine, or this version of Firecracker, cannot do it. */
+  MVM_ERR_UNSUPPORTED = -15,
+  /** The operating system forbids it; `os_errno` is in the error. */
+  MVM_ERR_PERMISSION = -16,
+  /** Descriptors, memory, processes or disk space have run out; it may succeed when some are free. */
+  MVM_ERR_NO_RESOURCES = -17,
+  /** The operating system reports another error; `os_errno` is in the error. */
+  MVM_ERR_IO = -18,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_status mvm_status;
+#else
+typedef int32_t mvm_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** How a process ended. */
+enum mvm_exit_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** It has not ended. */
+  MVM_EXIT_NONE = 0,
+  /** It exited, with the code in `value`. */
+  MVM_EXIT_CODE = 1,
+  /** The signal in `value` ended it. */
+  MVM_EXIT_SIGNAL = 2,
+  /**
+   * It has ended, but the host process (a `waitpid(-1)`, or SIGCHLD ignored) took its status first, on a
+   * kernel that does not keep it (before 6.15).
+   */
+  MVM_EXIT_REAPED_BY_HOST = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_exit_kind mvm_exit_kind;
+#else
+typedef int32_t mvm_exit_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** How a shutdown ended. */
+enum mvm_shutdown_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** Nothing has ended: the call failed. */
+  MVM_SHUTDOWN_NONE = 0,
+  /** It ended by itself within the window: the guest powered off, or the process followed SIGTERM. */
+  MVM_SHUTDOWN_GRACEFUL = 1,
+  /** The window closed first, or there was none, or somebody killed it. */
+  MVM_SHUTDOWN_FORCED = 2,
+  /** It had ended before it was asked. */
+  MVM_SHUTDOWN_ALREADY_EXITED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_shutdown_outcome mvm_shutdown_outcome;
+#else
+typedef int32_t mvm_shutdown_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** What a VM is doing. */
+enum mvm_vm_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** Unknown: the call failed. */
+  MVM_STATE_NONE = 0,
+  /** Its VMM is configured; the guest has not started. */
+  MVM_STATE_CREATED = 1,
+  /** The guest runs. */
+  MVM_STATE_RUNNING = 2,
+  /** The guest is held. */
+  MVM_STATE_PAUSED = 3,
+  /** It was ended, or powered itself off. It can be started again. */
+  MVM_STATE_STOPPED = 4,
+  /** Its VMM ended otherwise: it crashed, or the guest did. It can be started again. */
+  MVM_STATE_FAILED = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_vm_state mvm_vm_state;
+#else
+typedef int32_t mvm_vm_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** A child process. See "Handles" on the first page. */
+typedef struct mvm_process mvm_process;
+
+/** A state directory and the VMs in it. See "Handles" on the first page. */
+typedef struct mvm_runtime mvm_runtime;
+
+/** A microVM. See "Handles" on the first page. */
+typedef struct mvm_vm mvm_vm;
+
+/**
+ * The details of a failure. Set `size` to `sizeof(mvm_error)` before the call; all texts are NUL-terminated
+ * UTF-8, cut at a character where they are too long.
+ */
+typedef struct mvm_error {
+  /** In: `sizeof(mvm_error)`. */
+  uint32_t size;
+  /** What the call returned. */
+  mvm_status status;
+  /** The `errno` behind it, or 0. */
+  int32_t os_errno;
+  /** The HTTP status with which Firecracker refused, or 0. */
+  int32_t http_status;
+  /** How the VMM ended, where it did. */
+  mvm_exit_kind exit_kind;
+  /** The exit code or signal, where there is one. */
+  int32_t exit_value;
+  /** What was going on: an operation (`start`), a step (`spawn`) or a request (`PUT /drives/rootfs`). */
+  char stage[64];
+  /** What was tried, on what, why it failed and what to do, with all its causes, in one line. */
+  char message[1024];
+  /** Firecracker's own fault message, where it refused. */
+  char fault_message[1024];
+  /** The last of what the VMM wrote about itself, where that explains something. */
+  char output[2048];
+} mvm_error;
+
+/** How a process ended. Set `size` to `sizeof(mvm_exit)` before the call. */
+typedef struct mvm_exit {
+  /** In: `sizeof(mvm_exit)`. */
+  uint32_t size;
+  /** In which way. */
+  mvm_exit_kind kind;
+  /** The exit code or the signal. */
+  int32_t value;
+} mvm_exit;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/* ======== ERRORS ====================================================================================*/
+
+/**
+ * Copies the details of the calling thread's last failure into `*error`. A call that succeeds leaves them as
+ * they are; with no failure so far, `error->status` is `MVM_OK` and the texts are empty.
+ *
+ * Ask on the thread that made the call, before its next one. A binding for a language that moves code between
+ * threads makes both calls in one C function.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1); these leave
+ * the details alone.
+ * Blocks: never. Since 0.1.
+ */
+mvm_status mvm_last_error(struct mvm_error *error);
+
+/**
+ * The name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for a number that is none. The string is
+ * constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_status_name(int32_t status);
+
+/* ======== RUNTIMES, AND MAKING VMS ==================================================================*/
+
+/**
+ * Opens the state directory `state_dir`, which is made if it is not there, and keeps every other runtime out of
+ * it for as long as this one is open. Everything that the library keeps on disk is below it, readable by this
+ * user alone.
+ *
+ * `options` is a JSON object, or NULL for an empty one:
+ *
+ *     { "firecracker": "/usr/bin/firecracker" }     the VMM of those VMs whose spec names none
+ *
+ * The VMM is always named by the caller: no search path and no environment variable is read.
+ *
+ * Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
+ * message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+ * Blocks: for the disk. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+ */
+mvm_status mvm_runtime_open(const char *state_dir,
+                            const char *options,
+                            struct mvm_runtime **runtime);
+
+/**
+ * Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
+ * become bad handles, and the state directory is free once those calls have returned. No VM is ended. NULL is
+ * fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
+
+/**
+ * Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
+
+/**
+ * Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
+ * `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
+ * such VM.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
+                                 const char *id);
+
+/**
+ * Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
+ * socket and no file.
+ *
+ * `id` has 1 to 64 letters, digits and '-'. `spec` is a Firecracker config file, as JSON: what
+ * `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM stands in
+ * one more section, in which every key may be left out:
+ *
+ *     "mvm": {
+ *       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
+ *       "arguments": ["--enable-pci"],           more arguments for it
+ *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
+ *       "deadlines": {                           how long calls may take, in milliseconds
+ *         "create_ms": 10000,                      mvm_create
+ *         "start_ms": 30000,                       mvm_start
+ *         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request
+ *         "kill_ms": 5000                          the end of the process after SIGKILL
+ *       }
+ *     }
+ *
+ * Paths are host paths; relative ones are relative to the caller's working directory.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_ALREADY_EXISTS`,
+ * `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
+ * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
+ * `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+ * Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+ */
+mvm_status mvm_create(struct mvm_runtime *runtime,
+                      const char *id,
+                      const char *spec,
+                      struct mvm_vm **vm);
+
+/**
+ * Gives a handle to the VM `id`, a new one with each call.
+ *
+ * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+ */
+mvm_status mvm_open(struct mvm_runtime *runtime, const char *id, struct mvm_vm **vm);
+
+/* ======== VIRTUAL MACHINES ==========================================================================*/
+
+/**
+ * Forgets the handle. The VM goes on; `mvm_open` gives another handle. NULL is fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_release(struct mvm_vm *vm);
+
+/**
+ * Starts the guest. A VM that was stopped or has failed gets a new VMM first. One that runs is left alone.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (it is paused), `MVM_ERR_VMM_REFUSED` (a kernel that is none; the VM is as it was),
+ * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND`
+ * (destroyed), `MVM_ERR_NO_RESOURCES`. A start from stopped that fails leaves it stopped.
+ * Blocks: up to `start_ms`. Since 0.1.
+ */
+mvm_status mvm_start(struct mvm_vm *vm);
+
+/**
+ * Holds the guest; its memory and devices stay. One that is held is left alone.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (it does not run), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_pause(struct mvm_vm *vm);
+
+/**
+ * Lets the guest go on. One that runs is left alone.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (it is not paused), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_resume(struct mvm_vm *vm);
+
+/**
+ * Ends the VM, and says truly how. The ladder:
+ *
+ *  1. the guest is asked to power off by Ctrl-Alt-Del, where it can hear it: x86_64, running, not turned off in
+ *     the spec, keyboard controller not disabled. A paused guest is not resumed for this;
+ *  2. the VMM gets SIGTERM, which ends Firecracker at once and tells the guest nothing;
+ *  3. the VMM gets SIGKILL.
+ *
+ * `grace_ms` is the polite window. The guest has all of it; when it closes, rungs 2 and 3 follow, 100 ms apart.
+ * Without rung 1 it is exactly: SIGTERM, wait up to `grace_ms`, SIGKILL. 0 goes straight to SIGKILL.
+ * `poll_ms` is the longest sleep without a look; 0 asks for none, and the end is noticed at once either way.
+ *
+ * The process is reaped and its socket removed; console and log stay until `mvm_destroy`, and the VM can be
+ * started again. A second caller joins the first and gets the same outcome. An operation in flight on the VM is
+ * waited for no longer than the window. `outcome` may be NULL; `mvm_shutdown_report` tells more.
+ *
+ * Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`
+ * (it outlived SIGKILL by `kill_ms`: stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: up to `grace_ms` + 100 ms + `kill_ms`. Since 0.1.
+ */
+mvm_status mvm_shutdown(struct mvm_vm *vm,
+                        uint64_t grace_ms,
+                        uint64_t poll_ms,
+                        mvm_shutdown_outcome *outcome);
+
+/**
+ * Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
+ *
+ *     { "outcome": "graceful", "rung": "guest", "exit": {"code": 0}, "guest_powered_off": true,
+ *       "asked": [{"rung": "guest", "at_us": 3, "delivered": true}], "elapsed_us": 81234 }
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_shutdown_report(struct mvm_vm *vm, char **json);
+
+/**
+ * Kills the VMM at once, whatever is in flight on it; that other call ends with `MVM_ERR_VMM_EXITED`. One that
+ * has ended is left alone.
+ *
+ * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: up to `kill_ms`. Since 0.1.
+ */
+mvm_status mvm_kill(struct mvm_vm *vm);
+
+/**
+ * Waits until the VMM has ended, at most `timeout_ms`; at once when none runs. `*exit` says how it ended.
+ *
+ * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: up to `timeout_ms`; it holds up nobody else. Since 0.1.
+ */
+mvm_status mvm_wait(struct mvm_vm *vm,
+                    uint64_t timeout_ms,
+                    struct mvm_exit *exit);
+
+/**
+ * Gives a file descriptor that becomes readable when the present VMM has ended, for epoll, libuv or Go's
+ * netpoller. It is a pidfd: poll it, do not read it.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (no VMM runs), `MVM_ERR_NO_RESOURCES`.
+ * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+ */
+mvm_status mvm_exit_fd(struct mvm_vm *vm,
+                       int32_t *fd);
+
+/**
+ * Kills the VM if it runs, and removes all that belongs to it. All its handles stay valid and answer
+ * `MVM_ERR_NOT_FOUND`, until they are released; a second destroy is fine. The id is free again.
+ *
+ * Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`; it can be tried again.
+ * Blocks: up to twice `kill_ms`. Since 0.1.
+ */
+mvm_status mvm_destroy(struct mvm_vm *vm);
+
+/**
+ * Ends every call in flight on this VM, in whatever thread, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no
+ * call in flight nothing happens, now or later.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never; the other calls return soon after. Since 0.1.
+ */
+mvm_status mvm_interrupt(struct mvm_vm *vm);
+
+/**
+ * Sends any request to the VMM's API: nothing of it is out of reach. `method` is "GET", "PUT", "PATCH" or
+ * "DELETE", `path` begins with '/', `body` is JSON or NULL. `*response` is the body of the answer, often empty; it
+ * may be NULL when it is not wanted.
+ *
+ * Errors: `MVM_ERR_VMM_REFUSED` (with `http_status` and `fault_message`), `MVM_ERR_INVALID_ARGUMENT`,
+ * `MVM_ERR_BAD_STATE` (no VMM runs), and those of `mvm_start`.
+ * Blocks: up to `request_ms`. Ownership: `*response` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_request(struct mvm_vm *vm,
+                       const char *method,
+                       const char *path,
+                       const char *body,
+                       char **response);
+
+/**
+ * Says what the VM is doing. The VMM is not asked, so this takes microseconds whatever else goes on.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: never. Since 0.1.
+ */
+mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
+
+/**
+ * Gives all that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
+ * directory, API socket, console and log, the times of the last start, the report of the last shutdown.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_info(struct mvm_vm *vm, char **json);
+
+/* ======== THE CONSOLE ===============================================================================*/
+
+/**
+ * Reads what the guest has printed on its serial console, from the absolute offset `*offset`, into `buffer`, and
+ * moves `*offset` past it. `*read` is 0 when nothing has been printed beyond `*offset` yet. Offsets count from
+ * the VM's creation and go on over its restarts; the text stays readable after the VM has ended, until
+ * `mvm_destroy`. The bytes are the guest's: they need not be UTF-8.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
+ * Blocks: for the disk. Since 0.1.
+ */
+mvm_status mvm_console_read(struct mvm_vm *vm,
+                            uint64_t *offset,
+                            uint8_t *buffer,
+                            size_t length,
+                            size_t *read);
+
+/* ======== PROCESSES OF YOUR OWN =====================================================================*/
+
+/**
+ * Starts a program as a child, held by a pidfd. `argv` is NULL-terminated; its first string is the path of the
+ * executable (no search path is consulted). `envp` is the child's whole environment, NULL-terminated; NULL is an
+ * empty one: pass `environ` for the caller's own. `stdio` is three descriptors for the child's input, output and
+ * error, -1 for `/dev/null`; NULL is three times that. They stay the caller's.
+ *
+ * The child begins with all signals at their default and none held back, inherits no other descriptor, and is in
+ * a session of its own, so that a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
+ *
+ *     { "directory": "/srv", "session": "new" or "inherited", "kill_ms": 5000 }
+ *
+ * Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
+ * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_IO`; no process is left then.
+ * Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
+ */
+mvm_status mvm_process_spawn(const char *const *argv,
+                             const char *const *envp,
+                             const int32_t *stdio,
+                             const char *options,
+                             struct mvm_process **process);
+
+/**
+ * Ends the process: SIGTERM, up to `grace_ms` for it to end, SIGKILL; 0 goes straight to SIGKILL. `poll_ms` and
+ * `outcome` are as for `mvm_shutdown`. The child is reaped.
+ *
+ * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (it outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
+ * Blocks: up to `grace_ms` + `kill_ms`. Since 0.1.
+ */
+mvm_status mvm_process_shutdown(struct mvm_process *process,
+                                uint64_t grace_ms,
+                                uint64_t poll_ms,
+                                mvm_shutdown_outcome *outcome);
+
+/**
+ * Waits until the process has ended, at most `timeout_ms`. `*exit` says how; the child is reaped.
+ *
+ * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: up to `timeout_ms`. Since 0.1.
+ */
+mvm_status mvm_process_wait(struct mvm_process *process, uint64_t timeout_ms, struct mvm_exit *exit);
+
+/**
+ * Gives the process's number, for people to read: it may be another process's once this one was reaped.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_process_pid(struct mvm_process *process, int32_t *pid);
+
+/**
+ * Ends every call in flight on this process, in whatever thread, with `MVM_ERR_INTERRUPTED`. The process goes on.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_process_interrupt(struct mvm_process *process);
+
+/**
+ * Forgets the handle. The process goes on, and its end is then the caller's to reap. NULL is fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_process_release(struct mvm_process *process);
+
+/* ======== THE LIBRARY ===============================================================================*/
+
+/**
+ * The version of the library that is loaded: `major * 1000000 + minor * 1000 + patch`, to compare with
+ * `MVM_VERSION_NUMBER`, the header's.
+ *
+ * Blocks: never. Since 0.1.
+ */
+uint32_t mvm_version(void);
+
+/**
+ * The same as text, such as `"0.1.0"`. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_version_string(void);
+
+/**
+ * Frees a string that the library has given. NULL is fine; the C library's `free` is not.
+ *
+ * Blocks: never. Since 0.1.
+ */
+void mvm_string_free(char *string);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* MVM_H */

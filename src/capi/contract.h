@@ -1,0 +1,55 @@
+/*
+ * libmvm: Firecracker microVMs from inside your own process.
+ *
+ * This header is the reference; docs/ tells the whole story. A first program:
+ *
+ *     mvm_runtime *runtime;
+ *     mvm_vm *vm;
+ *     mvm_shutdown_outcome outcome;
+ *     mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime);
+ *     mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm);
+ *     mvm_start(vm);
+ *     mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome);
+ *     mvm_destroy(vm);
+ *     mvm_release(vm);
+ *     mvm_runtime_close(runtime);
+ *
+ * THE CONTRACT, which holds for every function unless it says otherwise:
+ *
+ * Handles. mvm_runtime, mvm_vm and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
+ *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
+ *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
+ *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
+ *
+ * Errors. A call returns MVM_OK (0) or a negative mvm_status. mvm_last_error() gives the details of the calling
+ *   thread's last failure: the whole message, errno, HTTP status, Firecracker's own words, the VMM's last output.
+ *   A failed call leaves nothing of itself behind.
+ *
+ * Results. A place for a result is set to NULL, 0, -1 or its ..._NONE value first, and to the result on success.
+ *   A struct that begins with `size` wants sizeof of it there; the library writes no further than that, so a
+ *   program goes on working with a newer library whose struct has grown.
+ *
+ * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
+ *   Configuration and reports are JSON.
+ *
+ * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
+ *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
+ *   starts no thread.
+ *
+ * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
+ *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
+ *   the host that interrupts it does no harm.
+ *
+ * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
+ *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
+ *   limits nor credentials, and reads no environment variable. Its descriptors are close-on-exec and above 2 in
+ *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
+ *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
+ *
+ * Fork. After a fork, every handle in the child is MVM_ERR_FORKED: go on in the parent, or execute a program.
+ *
+ * Versions. MVM_VERSION_NUMBER is the header's, mvm_version() the library's. "Since" says in which version a
+ *   function came. The numbers of enums and the layout of structs are frozen; new ones are added at the end.
+ *
+ * Linux on x86_64 and aarch64, kernel 5.10 or newer. This file is generated; do not edit it.
+ */

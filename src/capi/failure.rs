@@ -1,0 +1,437 @@
+//! From the errors of the rooms below to a status and the details that `mvm_last_error` copies.
+//!
+//! The one place where errors become numbers: every match is exhaustive, so a new error asks for its decision.
+
+use super::argument::Sized32;
+use super::status::{mvm_error, mvm_exit_kind, mvm_status};
+use crate::firecracker::{self, During};
+use crate::process::{self, ExitStatus};
+use crate::runtime;
+use crate::settings;
+use crate::vm::{self, IdError, NoTurn};
+use std::cell::RefCell;
+use std::error::Error;
+use std::ffi::{CStr, c_char};
+use std::io;
+
+/// A call that has failed, with all that is known of it.
+#[derive(Debug)]
+pub(super) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    facts: Facts,
+    message: String,
+    recorded: bool,
+}
+
+/// What a program can tell apart.
+#[derive(Debug)]
+struct Facts {
+    status: mvm_status,
+    os_errno: i32,
+    http_status: u16,
+    exit: Option<ExitStatus>,
+    stage: String,
+    fault: String,
+    output: String,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Box<Details>>> = const { RefCell::new(None) };
+}
+
+impl Failure {
+    /// Becomes this thread's last error.
+    pub(super) fn record(self) -> mvm_status {
+        let status = self.0.facts.status;
+        if self.0.recorded {
+            LAST.set(Some(self.0));
+        }
+        status
+    }
+
+    /// The failure to copy a failure does not replace it.
+    pub(super) fn unrecorded(mut self) -> Self {
+        self.0.recorded = false;
+        self
+    }
+
+    pub(super) fn null(name: &str) -> Self {
+        Self::argument(format!("the argument {name:?} is NULL"))
+    }
+
+    pub(super) fn not_utf8(name: &str) -> Self {
+        Self::argument(format!("the argument {name:?} is not UTF-8"))
+    }
+
+    pub(super) fn too_small(name: &str, size: usize, least: usize) -> Self {
+        let message = format!("the size of {name:?} is {size}: set it to its sizeof, {least} at least");
+        Self::argument(message)
+    }
+
+    pub(super) fn argument(message: String) -> Self {
+        Self::new(Facts::of(mvm_status::MVM_ERR_INVALID_ARGUMENT), message)
+    }
+
+    pub(super) fn bad_handle(kind: &str, value: usize) -> Self {
+        let message = match value {
+            0 => format!("the {kind} handle is NULL"),
+            _ => format!("{value:#x} is no {kind} handle, or one that was released"),
+        };
+        Self::new(Facts::of(mvm_status::MVM_ERR_BAD_HANDLE), message)
+    }
+
+    pub(super) fn forked(owner: u32, me: u32) -> Self {
+        let message = format!(
+            "process {me} was forked from process {owner}, which uses the library: call it there, or execute a \
+             program after the fork"
+        );
+        Self::new(Facts::of(mvm_status::MVM_ERR_FORKED), message)
+    }
+
+    pub(super) fn internal(text: &str) -> Self {
+        let message = format!("a defect of the library, please report it: {text}");
+        Self::new(Facts::of(mvm_status::MVM_ERR_INTERNAL), message)
+    }
+
+    fn new(facts: Facts, message: String) -> Self {
+        Self(Box::new(Details { facts, message, recorded: true }))
+    }
+
+    fn of(facts: Facts, error: &dyn Error) -> Self {
+        Self::new(facts, with_causes(error))
+    }
+}
+
+impl Facts {
+    fn of(status: mvm_status) -> Self {
+        Self {
+            status,
+            os_errno: 0,
+            http_status: 0,
+            exit: None,
+            stage: String::new(),
+            fault: String::new(),
+            output: String::new(),
+        }
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or_default();
+        Self { os_errno: errno, ..Self::of(status_of_io(error)) }
+    }
+
+    fn at(self, stage: impl Into<String>) -> Self {
+        Self { stage: stage.into(), ..self }
+    }
+
+    fn of_runtime(error: &runtime::Error) -> Self {
+        match error {
+            runtime::Error::Options(_) => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options"),
+            runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
+            runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY).at("state directory"),
+            runtime::Error::Id(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
+            runtime::Error::AlreadyExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("create"),
+            runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            runtime::Error::Vm(error) => Self::of_vm(error),
+        }
+    }
+
+    fn of_vm(error: &vm::Error) -> Self {
+        match error {
+            vm::Error::Spec { source, .. } => Self::of_spec(source),
+            vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("create"),
+            vm::Error::State { operation, .. } | vm::Error::NoVmm { operation, .. } => {
+                Self::of(mvm_status::MVM_ERR_BAD_STATE).at(*operation)
+            }
+            vm::Error::Destroyed { operation, .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND).at(*operation),
+            vm::Error::Turn { operation, source, .. } => match source {
+                NoTurn::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+                NoTurn::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+                NoTurn::NoDescriptor(source) => Self::of_io(source),
+            }
+            .at(*operation),
+            vm::Error::Vmm { operation, source, .. } => {
+                let facts = Self::of_firecracker(source);
+                if facts.stage.is_empty() { facts.at(*operation) } else { facts }
+            }
+            vm::Error::Process { operation, source, .. } => Self::of_process(source).at(*operation),
+            vm::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("wait"),
+            vm::Error::WaitInterrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("wait"),
+            vm::Error::Directory { source, .. } => Self::of_io(source).at("directory"),
+            vm::Error::DirectoryExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("directory"),
+        }
+    }
+
+    fn of_spec(error: &vm::SpecError) -> Self {
+        use vm::SpecError as E;
+        match error {
+            E::File { source, .. } => Self::of_io(source).at("spec"),
+            E::Json(_)
+            | E::Kind { .. }
+            | E::NoId { .. }
+            | E::Id { .. }
+            | E::DoubleId { .. }
+            | E::SocketPath { .. }
+            | E::Argument(_)
+            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("spec"),
+        }
+    }
+
+    fn of_firecracker(error: &firecracker::Error) -> Self {
+        use firecracker::Error as E;
+        match error {
+            E::Binary { source, .. } => Self::of_io(source).at("binary"),
+            E::NotFirecracker { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED).at("version"),
+            E::VersionTimeout { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("version"),
+            E::TooOld { .. } | E::Unsupported { .. } => {
+                Self::of(mvm_status::MVM_ERR_UNSUPPORTED).at("version")
+            }
+            E::Process(source) => Self::of_process(source).at("spawn"),
+            E::Output { source, .. } => Self::of_io(source).at("spawn"),
+            E::Exited { during, exit, output } => Self {
+                exit: Some(*exit),
+                output: output.clone(),
+                ..Self::of(mvm_status::MVM_ERR_VMM_EXITED).at(stage(during))
+            },
+            E::Timeout { during, output, .. } => {
+                Self { output: output.clone(), ..Self::of(mvm_status::MVM_ERR_TIMEOUT).at(stage(during)) }
+            }
+            E::Interrupted { during } => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at(stage(during)),
+            E::Request(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("request"),
+            E::Refused { request, status, fault } => Self {
+                http_status: *status,
+                fault: fault.clone(),
+                ..Self::of(mvm_status::MVM_ERR_VMM_REFUSED).at(request.to_string())
+            },
+            E::Response { request, .. } | E::UnexpectedBody { request, .. } => {
+                Self::of(mvm_status::MVM_ERR_VMM_PROTOCOL).at(request.to_string())
+            }
+            E::Connection { during, source, .. } => {
+                let facts = Self::of_io(source).at(stage(during));
+                match facts.status {
+                    mvm_status::MVM_ERR_NO_RESOURCES | mvm_status::MVM_ERR_PERMISSION => facts,
+                    _ => Self { status: mvm_status::MVM_ERR_VMM_PROTOCOL, ..facts },
+                }
+            }
+        }
+    }
+
+    fn of_process(error: &process::Error) -> Self {
+        match error {
+            process::Error::Spawn { source, .. } => Self::of_io(source).at("spawn"),
+            process::Error::Signal { source, .. } => Self::of_io(source).at("signal"),
+            process::Error::Wait { source, .. } => Self::of_io(source).at("wait"),
+            process::Error::Nul { .. } | process::Error::NoProgram => {
+                Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("spawn")
+            }
+            process::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("wait"),
+            process::Error::Stuck { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("kill"),
+            process::Error::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+        }
+    }
+}
+
+impl From<runtime::Error> for Failure {
+    fn from(error: runtime::Error) -> Self {
+        Self::of(Facts::of_runtime(&error), &error)
+    }
+}
+
+impl From<vm::Error> for Failure {
+    fn from(error: vm::Error) -> Self {
+        Self::of(Facts::of_vm(&error), &error)
+    }
+}
+
+impl From<process::Error> for Failure {
+    fn from(error: process::Error) -> Self {
+        Self::of(Facts::of_process(&error), &error)
+    }
+}
+
+impl From<settings::Error> for Failure {
+    fn from(error: settings::Error) -> Self {
+        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options"), &error)
+    }
+}
+
+impl From<IdError> for Failure {
+    fn from(error: IdError) -> Self {
+        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"), &error)
+    }
+}
+
+impl From<firecracker::http::RequestError> for Failure {
+    fn from(error: firecracker::http::RequestError) -> Self {
+        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("request"), &error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::of(Facts::of_io(&error), &error)
+    }
+}
+
+fn status_of_io(error: &io::Error) -> mvm_status {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) => mvm_status::MVM_ERR_PERMISSION,
+        Some(libc::ENOENT) => mvm_status::MVM_ERR_NOT_FOUND,
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOSPC
+            | libc::EDQUOT
+            | libc::EAGAIN
+            | libc::ENOBUFS,
+        ) => mvm_status::MVM_ERR_NO_RESOURCES,
+        None if error.kind() == io::ErrorKind::PermissionDenied => mvm_status::MVM_ERR_PERMISSION,
+        _ => mvm_status::MVM_ERR_IO,
+    }
+}
+
+fn stage(during: &During) -> String {
+    match during {
+        During::Startup => "startup".to_owned(),
+        During::Request(request) => request.to_string(),
+    }
+}
+
+/// The error and its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+/// This thread's last failure in the form in which C gets it.
+pub(super) fn last() -> mvm_error {
+    LAST.with_borrow(|last| last.as_deref().map_or_else(|| mvm_error::empty(0), encode))
+}
+
+fn encode(details: &Details) -> mvm_error {
+    let facts = &details.facts;
+    let (exit_kind, exit_value) = exit_parts(facts.exit);
+    mvm_error {
+        size: 0,
+        status: facts.status,
+        os_errno: facts.os_errno,
+        http_status: facts.http_status.into(),
+        exit_kind,
+        exit_value,
+        stage: fixed(&facts.stage),
+        message: fixed(&details.message),
+        fault_message: fixed(&facts.fault),
+        output: fixed(&facts.output),
+    }
+}
+
+/// How a process ended, in two numbers.
+pub(super) fn exit_parts(exit: Option<ExitStatus>) -> (mvm_exit_kind, i32) {
+    match exit {
+        None => (mvm_exit_kind::MVM_EXIT_NONE, 0),
+        Some(ExitStatus::Code(code)) => (mvm_exit_kind::MVM_EXIT_CODE, code),
+        Some(ExitStatus::Signal(signal)) => (mvm_exit_kind::MVM_EXIT_SIGNAL, signal),
+        Some(ExitStatus::ReapedByHost) => (mvm_exit_kind::MVM_EXIT_REAPED_BY_HOST, 0),
+    }
+}
+
+impl Sized32 for mvm_error {
+    const FIRST_SIZE: usize = 4184;
+
+    fn empty(size: u32) -> Self {
+        Self {
+            size,
+            status: mvm_status::MVM_OK,
+            os_errno: 0,
+            http_status: 0,
+            exit_kind: mvm_exit_kind::MVM_EXIT_NONE,
+            exit_value: 0,
+            stage: [0; 64],
+            message: [0; 1024],
+            fault_message: [0; 1024],
+            output: [0; 2048],
+        }
+    }
+
+    fn with_size(self, size: u32) -> Self {
+        Self { size, ..self }
+    }
+}
+
+/// `text` with a NUL behind it, cut at a character where it is too long, without NULs inside.
+fn fixed<const N: usize>(text: &str) -> [c_char; N] {
+    let end = text.floor_char_boundary(N - 1);
+    let mut bytes = [0; N];
+    for (place, byte) in bytes.iter_mut().zip(text.as_bytes().iter().take(end)) {
+        *place = if *byte == 0 { b' ' } else { *byte }.cast_signed() as c_char;
+    }
+    bytes
+}
+
+/// The text in such an array, for tests.
+#[cfg(test)]
+pub(super) fn text(bytes: &[c_char]) -> String {
+    let bytes = bytes.iter().take_while(|byte| **byte != 0).map(|byte| (*byte as i8).cast_unsigned());
+    String::from_utf8(bytes.collect()).expect("always UTF-8")
+}
+
+/// The name of a status number.
+pub(super) fn status_name(status: i32) -> &'static CStr {
+    match status {
+        0 => c"MVM_OK",
+        -1 => c"MVM_ERR_INTERNAL",
+        -2 => c"MVM_ERR_BAD_HANDLE",
+        -3 => c"MVM_ERR_FORKED",
+        -4 => c"MVM_ERR_INVALID_ARGUMENT",
+        -5 => c"MVM_ERR_INVALID_SPEC",
+        -6 => c"MVM_ERR_BAD_STATE",
+        -7 => c"MVM_ERR_NOT_FOUND",
+        -8 => c"MVM_ERR_ALREADY_EXISTS",
+        -9 => c"MVM_ERR_BUSY",
+        -10 => c"MVM_ERR_TIMEOUT",
+        -11 => c"MVM_ERR_INTERRUPTED",
+        -12 => c"MVM_ERR_VMM_REFUSED",
+        -13 => c"MVM_ERR_VMM_EXITED",
+        -14 => c"MVM_ERR_VMM_PROTOCOL",
+        -15 => c"MVM_ERR_UNSUPPORTED",
+        -16 => c"MVM_ERR_PERMISSION",
+        -17 => c"MVM_ERR_NO_RESOURCES",
+        -18 => c"MVM_ERR_IO",
+        _ => c"unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_at_a_character() {
+        assert_eq!(text(&fixed::<6>("abcdefg")), "abcde");
+        assert_eq!(text(&fixed::<6>("abcdäg")), "abcd");
+        assert_eq!(text(&fixed::<6>("a\0b")), "a b");
+    }
+
+    #[test]
+    fn the_first_size_of_the_error_is_what_0_1_had() {
+        assert_eq!(size_of::<mvm_error>(), mvm_error::FIRST_SIZE);
+    }
+
+    #[test]
+    fn the_message_is_one_line_with_all_causes() {
+        let inner = io::Error::from_raw_os_error(libc::ENOSPC);
+        let error =
+            runtime::Error::Directory { action: "make the directory", path: "/x\ny".into(), source: inner };
+        let failure = Failure::from(error);
+        assert_eq!(failure.0.facts.status, mvm_status::MVM_ERR_NO_RESOURCES);
+        assert!(failure.0.message.contains("/x y: No space left"), "{}", failure.0.message);
+    }
+}

@@ -1,0 +1,149 @@
+//! Handles: keys that are never used twice, in the shape of pointers.
+//!
+//! A key carries its kind, so that a runtime taken for a VM is found out, and lies outside every address space,
+//! so that no pointer is ever taken for a key. Looking one up clones an `Arc`: a handle that is released while a
+//! call runs on it does no harm.
+
+use super::failure::Failure;
+use crate::process::Job;
+use crate::runtime::Runtime;
+use crate::vm::Vm;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a handle is a 64-bit key in the shape of a pointer");
+
+/// A VM as a handle sees it.
+#[derive(Debug)]
+pub(super) struct OwnedVm {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) vm: Arc<Vm>,
+}
+
+/// What a handle can stand for.
+pub(super) trait Kind: Sized + Send + Sync + 'static {
+    /// The byte of the key that tells the kinds apart.
+    const TAG: u64;
+    /// What it is called in messages.
+    const NAME: &'static str;
+    fn wrap(object: Arc<Self>) -> Object;
+    fn unwrap(object: &Object) -> Option<&Arc<Self>>;
+}
+
+/// Whatever stands behind a key.
+#[derive(Clone, Debug)]
+pub(super) enum Object {
+    Runtime(Arc<Runtime>),
+    Vm(Arc<OwnedVm>),
+    Process(Arc<Job>),
+}
+
+/// Makes a handle for `object`.
+pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
+    own_process()?;
+    let key = MARK | (K::TAG << TAG_SHIFT) | NEXT.fetch_add(1, Ordering::Relaxed);
+    table_mut().insert(key, K::wrap(object));
+    Ok(std::ptr::without_provenance_mut(key as usize))
+}
+
+/// What the handle stands for.
+pub(super) fn get<K: Kind, H>(handle: *mut H) -> Result<Arc<K>, Failure> {
+    let bad = || Failure::bad_handle(K::NAME, handle.addr());
+    own_process()?;
+    table().get(&key(handle)).and_then(K::unwrap).cloned().ok_or_else(bad)
+}
+
+/// Forgets the handle; NULL is fine.
+pub(super) fn close<K: Kind, H>(handle: *mut H) -> Result<Option<Arc<K>>, Failure> {
+    if handle.is_null() {
+        return Ok(None);
+    }
+    let object = get(handle)?;
+    let removed = table_mut().remove(&key(handle));
+    removed.ok_or_else(|| Failure::bad_handle(K::NAME, handle.addr()))?;
+    Ok(Some(object))
+}
+
+/// Forgets every VM handle of `runtime`, and ends the calls in flight on those VMs.
+pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
+    let is_its =
+        |object: &Object| matches!(object, Object::Vm(owned) if Arc::ptr_eq(&owned.runtime, runtime));
+    table_mut().retain(|_, object| !is_its(object));
+    runtime.list().iter().for_each(|vm| vm.interrupt());
+}
+
+/// The first byte of every key: no address of a user process begins so.
+const MARK: u64 = 0x4D << 56;
+const TAG_SHIFT: u32 = 48;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+/// A `BTreeMap`: leak checkers take the inner pointers of a static hash table for leaks.
+static TABLE: RwLock<BTreeMap<u64, Object>> = RwLock::new(BTreeMap::new());
+/// The process that made the first handle.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Refuses a forked child before it touches a lock that another thread of its parent may have held.
+pub(super) fn own_process() -> Result<(), Failure> {
+    let me = std::process::id();
+    match OWNER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => Ok(()),
+        Err(owner) if owner == me => Ok(()),
+        Err(owner) => Err(Failure::forked(owner, me)),
+    }
+}
+
+fn key<H>(handle: *mut H) -> u64 {
+    handle.addr() as u64
+}
+
+fn table() -> RwLockReadGuard<'static, BTreeMap<u64, Object>> {
+    TABLE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn table_mut() -> RwLockWriteGuard<'static, BTreeMap<u64, Object>> {
+    TABLE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Kind for Runtime {
+    const TAG: u64 = 1;
+    const NAME: &'static str = "mvm_runtime";
+    fn wrap(object: Arc<Self>) -> Object {
+        Object::Runtime(object)
+    }
+    fn unwrap(object: &Object) -> Option<&Arc<Self>> {
+        match object {
+            Object::Runtime(runtime) => Some(runtime),
+            Object::Vm(_) | Object::Process(_) => None,
+        }
+    }
+}
+
+impl Kind for OwnedVm {
+    const TAG: u64 = 2;
+    const NAME: &'static str = "mvm_vm";
+    fn wrap(object: Arc<Self>) -> Object {
+        Object::Vm(object)
+    }
+    fn unwrap(object: &Object) -> Option<&Arc<Self>> {
+        match object {
+            Object::Vm(vm) => Some(vm),
+            Object::Runtime(_) | Object::Process(_) => None,
+        }
+    }
+}
+
+impl Kind for Job {
+    const TAG: u64 = 3;
+    const NAME: &'static str = "mvm_process";
+    fn wrap(object: Arc<Self>) -> Object {
+        Object::Process(object)
+    }
+    fn unwrap(object: &Object) -> Option<&Arc<Self>> {
+        match object {
+            Object::Process(process) => Some(process),
+            Object::Runtime(_) | Object::Vm(_) => None,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The C ABI: it decodes, calls the safe method, encodes, and decides nothing.
+//!
+//! The order of the modules is the order of the header, whose first page is `contract.h`. An entry point is
+//! written out by hand, because cbindgen sees no function that a macro makes.
+#![allow(non_camel_case_types, clippy::upper_case_acronyms)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the contract of every function stands once, in the header's first page"
+)]
+
+mod argument;
+mod failure;
+mod guard;
+mod handle;
+
+pub mod status;
+
+pub mod runtime;
+
+pub mod vm;
+
+pub mod console;
+
+pub mod process;
+
+pub mod library;

@@ -1,0 +1,158 @@
+//! A runtime: the state directory, and the VMs in it.
+
+use super::argument;
+use super::guard::guard;
+use super::handle::{self, OwnedVm};
+use super::status::mvm_status;
+use super::vm::mvm_vm;
+use crate::runtime::Runtime;
+use std::ffi::c_char;
+use std::path::Path;
+use std::ptr;
+use std::sync::Arc;
+
+/// A state directory and the VMs in it. See "Handles" on the first page.
+#[derive(Debug)]
+pub struct mvm_runtime {
+    _private: [u8; 0],
+}
+
+/// # Runtimes, and making VMs
+///
+/// Opens the state directory `state_dir`, which is made if it is not there, and keeps every other runtime out of
+/// it for as long as this one is open. Everything that the library keeps on disk is below it, readable by this
+/// user alone.
+///
+/// `options` is a JSON object, or NULL for an empty one:
+///
+///     { "firecracker": "/usr/bin/firecracker" }     the VMM of those VMs whose spec names none
+///
+/// The VMM is always named by the caller: no search path and no environment variable is read.
+///
+/// Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
+/// message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+/// Blocks: for the disk. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_open(
+    state_dir: *const c_char,
+    options: *const c_char,
+    runtime: *mut *mut mvm_runtime,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says.
+        let out = unsafe { argument::out(runtime, ptr::null_mut(), "runtime") }?;
+        // SAFETY: as above.
+        let (state_dir, options) = unsafe {
+            (argument::text(state_dir, "state_dir")?, argument::optional_text(options, "options")?)
+        };
+        handle::own_process()?;
+        out.write(handle::open(Arc::new(Runtime::open(Path::new(state_dir), options)?))?);
+        Ok(())
+    })
+}
+
+/// Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
+/// become bad handles, and the state directory is free once those calls have returned. No VM is ended. NULL is
+/// fine.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
+    guard(|| {
+        handle::close::<Runtime, _>(runtime)?.iter().for_each(handle::close_vms_of);
+        Ok(())
+    })
+}
+
+/// Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+/// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut *mut c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
+        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.list_json().to_string()));
+        Ok(())
+    })
+}
+
+/// Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
+/// `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
+/// such VM.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *const c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings are as the contract page says.
+        let id = unsafe { argument::text(id, "id") }?;
+        Ok(handle::get::<Runtime, _>(runtime)?.interrupt(id)?)
+    })
+}
+
+/// Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
+/// socket and no file.
+///
+/// `id` has 1 to 64 letters, digits and '-'. `spec` is a Firecracker config file, as JSON: what
+/// `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM stands in
+/// one more section, in which every key may be left out:
+///
+///     "mvm": {
+///       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
+///       "arguments": ["--enable-pci"],           more arguments for it
+///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
+///       "deadlines": {                           how long calls may take, in milliseconds
+///         "create_ms": 10000,                      mvm_create
+///         "start_ms": 30000,                       mvm_start
+///         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request
+///         "kill_ms": 5000                          the end of the process after SIGKILL
+///       }
+///     }
+///
+/// Paths are host paths; relative ones are relative to the caller's working directory.
+///
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_ALREADY_EXISTS`,
+/// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
+/// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
+/// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+/// Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_create(
+    runtime: *mut mvm_runtime,
+    id: *const c_char,
+    spec: *const c_char,
+    vm: *mut *mut mvm_vm,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says.
+        let out = unsafe { argument::out(vm, ptr::null_mut(), "vm") }?;
+        // SAFETY: as above.
+        let (id, spec) = unsafe { (argument::text(id, "id")?, argument::text(spec, "spec")?) };
+        let runtime = handle::get::<Runtime, _>(runtime)?;
+        let vm = runtime.create(id, spec)?;
+        out.write(handle::open(Arc::new(OwnedVm { runtime, vm }))?);
+        Ok(())
+    })
+}
+
+/// Gives a handle to the VM `id`, a new one with each call.
+///
+/// Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+/// Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_open(
+    runtime: *mut mvm_runtime,
+    id: *const c_char,
+    vm: *mut *mut mvm_vm,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says.
+        let (out, id) = unsafe { (argument::out(vm, ptr::null_mut(), "vm")?, argument::text(id, "id")?) };
+        let runtime = handle::get::<Runtime, _>(runtime)?;
+        let vm = runtime.vm(id)?;
+        out.write(handle::open(Arc::new(OwnedVm { runtime, vm }))?);
+        Ok(())
+    })
+}

@@ -1,0 +1,123 @@
+//! What a call returns, and the details of the last failure of a thread.
+
+use super::argument;
+use super::failure::{self, Failure};
+use super::guard::guard;
+use std::ffi::c_char;
+
+/// What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
+/// caller can take.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mvm_status {
+    /// It is done.
+    MVM_OK = 0,
+    /// A defect of the library: a panic was caught. Its text is in the error.
+    MVM_ERR_INTERNAL = -1,
+    /// The handle is NULL, was released, is of another kind, or never was one.
+    MVM_ERR_BAD_HANDLE = -2,
+    /// The process was forked since the library was first used; only the parent can go on.
+    MVM_ERR_FORKED = -3,
+    /// An argument is NULL, not UTF-8, or not one of the values that are allowed.
+    MVM_ERR_INVALID_ARGUMENT = -4,
+    /// A JSON document is broken, or says something that is not possible.
+    MVM_ERR_INVALID_SPEC = -5,
+    /// The VM is in a state in which this cannot be done.
+    MVM_ERR_BAD_STATE = -6,
+    /// There is no such VM, or no such file.
+    MVM_ERR_NOT_FOUND = -7,
+    /// There is a VM of this id already.
+    MVM_ERR_ALREADY_EXISTS = -8,
+    /// Another runtime owns the state directory.
+    MVM_ERR_BUSY = -9,
+    /// It was not done within its time.
+    MVM_ERR_TIMEOUT = -10,
+    /// `mvm_interrupt` or its like ended the call.
+    MVM_ERR_INTERRUPTED = -11,
+    /// Firecracker refused; its own words are in the error.
+    MVM_ERR_VMM_REFUSED = -12,
+    /// The VMM ended while it was needed; how, and its last words, are in the error.
+    MVM_ERR_VMM_EXITED = -13,
+    /// The VMM, or what was taken for one, does not speak as Firecracker does.
+    MVM_ERR_VMM_PROTOCOL = -14,
+    /// The machine, or this version of Firecracker, cannot do it.
+    MVM_ERR_UNSUPPORTED = -15,
+    /// The operating system forbids it; `os_errno` is in the error.
+    MVM_ERR_PERMISSION = -16,
+    /// Descriptors, memory, processes or disk space have run out; it may succeed when some are free.
+    MVM_ERR_NO_RESOURCES = -17,
+    /// The operating system reports another error; `os_errno` is in the error.
+    MVM_ERR_IO = -18,
+}
+
+/// How a process ended.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mvm_exit_kind {
+    /// It has not ended.
+    MVM_EXIT_NONE = 0,
+    /// It exited, with the code in `value`.
+    MVM_EXIT_CODE = 1,
+    /// The signal in `value` ended it.
+    MVM_EXIT_SIGNAL = 2,
+    /// It has ended, but the host process (a `waitpid(-1)`, or SIGCHLD ignored) took its status first, on a
+    /// kernel that does not keep it (before 6.15).
+    MVM_EXIT_REAPED_BY_HOST = 3,
+}
+
+/// The details of a failure. Set `size` to `sizeof(mvm_error)` before the call; all texts are NUL-terminated
+/// UTF-8, cut at a character where they are too long.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mvm_error {
+    /// In: `sizeof(mvm_error)`.
+    pub size: u32,
+    /// What the call returned.
+    pub status: mvm_status,
+    /// The `errno` behind it, or 0.
+    pub os_errno: i32,
+    /// The HTTP status with which Firecracker refused, or 0.
+    pub http_status: i32,
+    /// How the VMM ended, where it did.
+    pub exit_kind: mvm_exit_kind,
+    /// The exit code or signal, where there is one.
+    pub exit_value: i32,
+    /// What was going on: an operation (`start`), a step (`spawn`) or a request (`PUT /drives/rootfs`).
+    pub stage: [c_char; 64],
+    /// What was tried, on what, why it failed and what to do, with all its causes, in one line.
+    pub message: [c_char; 1024],
+    /// Firecracker's own fault message, where it refused.
+    pub fault_message: [c_char; 1024],
+    /// The last of what the VMM wrote about itself, where that explains something.
+    pub output: [c_char; 2048],
+}
+
+/// # Errors
+///
+/// Copies the details of the calling thread's last failure into `*error`. A call that succeeds leaves them as
+/// they are; with no failure so far, `error->status` is `MVM_OK` and the texts are empty.
+///
+/// Ask on the thread that made the call, before its next one. A binding for a language that moves code between
+/// threads makes both calls in one C function.
+///
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1); these leave
+/// the details alone.
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_last_error(error: *mut mvm_error) -> mvm_status {
+    guard(|| {
+        // SAFETY: the caller passes NULL, or a struct whose first `size` bytes are writable (contract page).
+        let error = unsafe { argument::sized_out(error, "error") }.map_err(Failure::unrecorded)?;
+        error.write(failure::last());
+        Ok(())
+    })
+}
+
+/// The name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for a number that is none. The string is
+/// constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_status_name(status: i32) -> *const c_char {
+    failure::status_name(status).as_ptr()
+}
