@@ -1,9 +1,28 @@
 //! A Firecracker microVM driver that lives inside the operator's own process.
+//!
+//! [`Runtime`] owns a state directory, [`Vm`] is a microVM in it; [`capi`] is the same for C, whose reference is
+//! `include/mvm.h`. Calls block, threads may share everything, and nothing here starts a thread.
+//!
+//! ```no_run
+//! use mvm::Runtime;
+//! use std::time::Duration;
+//!
+//! let runtime = Runtime::open("/var/lib/mvm".as_ref(), Some(r#"{"firecracker":"/usr/bin/firecracker"}"#))?;
+//! let vm = runtime.create("web-1", r#"{"boot-source":{"kernel_image_path":"/srv/vmlinux"}}"#)?;
+//! vm.start()?;
+//! let report = vm.shutdown(Duration::from_secs(2), None)?;
+//! println!("{:?} by {:?}", report.outcome, report.rung);
+//! runtime.destroy(&vm)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Data flows downwards: `capi` → [`runtime`] → [`vm`] → [`firecracker`] → `observe` → [`process`] → `sys`, and a
+//! lower room never imports a higher one. `unsafe` lives in `capi` and `sys` alone.
 
 #[allow(unsafe_code)]
 pub mod capi;
 pub mod firecracker;
-pub mod observe;
+mod observe;
 pub mod process;
 pub mod runtime;
 pub mod settings;
@@ -11,3 +30,8 @@ pub mod settings;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod vm;
+
+pub use process::ExitStatus;
+pub use process::ladder::{Outcome, Report, Rung};
+pub use runtime::{Error, Runtime};
+pub use vm::{State, Vm, VmId};

@@ -161,14 +161,18 @@ fn prepare_and_execute(order: &Order) -> (Step, c_int) {
     (Step::Execute, errno())
 }
 
-/// An ignored signal would stay ignored in the new program.
+/// An ignored signal would stay ignored in the new program. The C library's `sigaction` refuses the two signals
+/// that it uses itself, and a host may have been started with those ignored: so the kernel is asked.
 fn reset_signal_dispositions() {
-    // SAFETY: zeroes are a sigaction: the default disposition, no flags, an empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: `default` outlives the call. The dispositions are this process's own (no CLONE_SIGHAND).
-        // SIGKILL, SIGSTOP and the C library's own are refused, and need nothing.
-        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+    const SIGNALS: c_int = 64;
+    // The kernel's own struct sigaction: handler, flags, restorer and a mask of eight bytes; zeroes are the default.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        let nothing = std::ptr::null_mut::<c_void>();
+        // SAFETY: `default` is as long as the kernel's struct, of which the last eight bytes are the mask, and
+        // outlives the call. The dispositions are this process's own (no CLONE_SIGHAND). SIGKILL and SIGSTOP are
+        // refused, and need nothing.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, size_of::<u64>()) };
     }
 }
 

@@ -1,0 +1,177 @@
+//! What all tests share: a VMM under test, a host directory that cleans up after itself, and tiny guests.
+//!
+//! The suite runs on the simulator, and on the real Firecracker when `MVM_TEST_FIRECRACKER` names one.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod guest;
+
+use guest::Guest;
+use mvm::{Runtime, Vm};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that is to happen at all, on a machine that is busy with other things.
+pub const AMPLE: Duration = Duration::from_secs(30);
+
+/// The VMM that the suite runs on.
+pub fn firecracker() -> PathBuf {
+    let named = std::env::var_os("MVM_TEST_FIRECRACKER").filter(|path| !path.is_empty());
+    named.map_or_else(simulator, PathBuf::from)
+}
+
+pub fn simulator() -> PathBuf {
+    env!("CARGO_BIN_EXE_firecracker-sim").into()
+}
+
+pub fn is_simulated() -> bool {
+    firecracker() == simulator()
+}
+
+/// A directory of its own, gone at the end of the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mvm-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A runtime with the VMM under test, whose VMs all end with the test.
+pub struct Host {
+    pub runtime: Arc<Runtime>,
+    pub scratch: Scratch,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self::with(&firecracker())
+    }
+
+    /// On the simulator, whatever the suite runs on: for what no real VMM does.
+    pub fn simulated() -> Self {
+        Self::with(&simulator())
+    }
+
+    pub fn with(firecracker: &Path) -> Self {
+        let scratch = Scratch::new();
+        let options = json!({ "firecracker": firecracker }).to_string();
+        let runtime = Runtime::open(&scratch.path().join("state"), Some(&options)).unwrap();
+        Self { runtime: Arc::new(runtime), scratch }
+    }
+
+    pub fn kernel(&self, guest: Guest) -> PathBuf {
+        guest::write(self.scratch.path(), guest)
+    }
+
+    /// A spec for `guest`.
+    pub fn spec(&self, guest: Guest) -> Value {
+        json!({
+            "boot-source": { "kernel_image_path": self.kernel(guest) },
+            "machine-config": { "vcpu_count": 1, "mem_size_mib": 128 },
+        })
+    }
+
+    /// The same with the simulator misbehaving.
+    pub fn faulty_spec(&self, guest: Guest, faults: &[&str]) -> Value {
+        let mut spec = self.spec(guest);
+        let arguments = faults.iter().flat_map(|fault| ["--sim-fault", fault]).collect::<Vec<_>>();
+        spec["mvm"]["arguments"] = json!(arguments);
+        spec
+    }
+
+    pub fn create(&self, id: &str, guest: Guest) -> Arc<Vm> {
+        self.runtime.create(id, &self.spec(guest).to_string()).unwrap()
+    }
+
+    pub fn boot(&self, id: &str, guest: Guest) -> Arc<Vm> {
+        let vm = self.create(id, guest);
+        vm.start().unwrap();
+        vm
+    }
+
+    pub fn vm_directory(&self, id: &str) -> PathBuf {
+        self.scratch.path().join("state/vms").join(id)
+    }
+
+    /// Nothing of any VM is left: no directory, and no process that works in one.
+    pub fn assert_nothing_left(&self) {
+        let vms = self.scratch.path().join("state/vms");
+        let left = std::fs::read_dir(&vms).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        assert_eq!(processes_below(&vms), Vec::<i32>::new());
+        assert!(self.runtime.list().is_empty());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for vm in self.runtime.list() {
+            if let Err(error) = self.runtime.destroy(&vm) {
+                eprintln!("cannot clean up: {error}");
+            }
+        }
+    }
+}
+
+/// The processes whose working directory is below `directory`.
+pub fn processes_below(directory: &Path) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
+    })
+    .collect()
+}
+
+/// Waits until `condition` holds; the test fails when it never does.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < AMPLE, "it never came true that {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The guest's console, once it holds `text`.
+pub fn console_with(vm: &Vm, text: &str) -> String {
+    let mut console = String::new();
+    eventually(&format!("the console holds {text:?}"), || {
+        console = console_of(vm);
+        console.contains(text)
+    });
+    console
+}
+
+pub fn console_of(vm: &Vm) -> String {
+    let mut buffer = [0; 4096];
+    let length = vm.read_console(0, &mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+/// An error and its causes in one line, as the C ABI tells it.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
