@@ -1,1 +1,160 @@
-fn main() {}
+//! `firecracker-sim`: a stand-in for Firecracker that speaks its API without KVM, for tests on any machine.
+//! Here are the start of the process and its end; `--sim-help` tells what it does that Firecracker does not.
+
+mod api;
+mod args;
+mod config;
+mod config_file;
+mod error;
+mod fault;
+mod guest;
+mod http;
+mod jail;
+mod kernel;
+mod log;
+mod machine;
+mod metrics;
+mod resources;
+mod server;
+mod snapshot;
+mod start;
+mod sync;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+
+use crate::args::{Arguments, SimArguments};
+use crate::error::{ApiServerError, ExitCode as FirecrackerExit, MainError, RunWithoutApiError};
+use crate::fault::{Fault, RequestFaults};
+use crate::guest::Ending;
+use crate::jail::Jail;
+use crate::log::Speaker;
+use crate::machine::{End, Machine};
+use crate::server::Server;
+use crate::sync::locked;
+
+fn main() -> ExitCode {
+    let line: Vec<String> = std::env::args().skip(1).collect();
+    let is_silent = line.iter().any(|argument| argument == "--sim-help");
+    match run(line) {
+        Ok(0) if !is_silent => {
+            let line = "Firecracker exiting successfully. exit_code=0";
+            log::info(Speaker::Main, "src/firecracker/src/main.rs:116", line);
+            ExitCode::SUCCESS
+        }
+        // Firecracker leaves in the signal's handler, and a fault leaves no word.
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = exit_code(&error);
+            log::error(Speaker::Main, "src/firecracker/src/main.rs:109", &error.to_string());
+            let _ = writeln!(io::stderr(), "Error: {error:?}");
+            let line = format!("Firecracker exiting with error. exit_code={code}");
+            log::error(Speaker::Main, "src/firecracker/src/main.rs:112", &line);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(mut line: Vec<String>) -> Result<u8, MainError> {
+    let own = SimArguments::taken_from(&mut line)?;
+    if own.wants_help {
+        print(fault::HELP);
+        return Ok(0);
+    }
+    let jail = Jail::parse(&line).transpose()?;
+    let jail_is_root = jail.as_ref().map(Jail::enter).transpose().map_err(MainError::Simulator)?;
+    let arguments = Arguments::parse(jail.as_ref().map_or(&line, |jail| &jail.vmm_arguments))?;
+    let version = start::version_told(&own.faults);
+    if let Some(text) = start::answer_at_once(&arguments, &version)? {
+        print(&text);
+        return Ok(0);
+    }
+    if let Some(code) = start::strike(&own.faults) {
+        return Ok(code);
+    }
+    // In a jail that is not the root of our file system, its paths are relative to where we are.
+    let path = arguments.value("api-sock").unwrap_or_default();
+    let socket = if jail_is_root == Some(false) { path.trim_start_matches('/') } else { path };
+    run_vmm(&arguments, socket, &own.faults, version)
+}
+
+fn run_vmm(arguments: &Arguments, socket: &str, faults: &[Fault], version: String) -> Result<u8, MainError> {
+    let id = start::checked_id(arguments);
+    start::set_up_log(arguments, &id)?;
+    log::info(Speaker::Main, "src/firecracker/src/main.rs:333", &format!("Running Firecracker v{version}"));
+    let (ends, end) = channel();
+    start::watch_signals(&ends)?;
+    let start = start::read_files(arguments)?;
+
+    let mut machine = Machine::new(id, version, start.mmds_size_limit, ends.clone());
+    machine.pci_enabled = arguments.has("enable-pci");
+    let machine = Arc::new(Mutex::new(machine));
+    // The API answers nothing before the configuration file has been dealt with.
+    let mut configured = locked(&machine);
+    let has_api = !arguments.has("no-api");
+    if has_api {
+        start::tell_start_times(arguments);
+        let server = Server {
+            machine: Arc::clone(&machine),
+            faults: RequestFaults::new(faults),
+            ends,
+            payload_limit: start.payload_limit,
+            connections: AtomicUsize::new(0),
+        };
+        start::open_api(server, socket, faults)?;
+    }
+    start::configure(&mut configured, &start, has_api)?;
+    drop(configured);
+    wait_for_the_end(&end, &machine, has_api)
+}
+
+/// Ends when the guest, a signal, a failure or a fault says so; an answer under way is written first.
+fn wait_for_the_end(end: &Receiver<End>, machine: &Mutex<Machine>, has_api: bool) -> Result<u8, MainError> {
+    let end = end.recv().map_err(|_| MainError::Simulator(io::ErrorKind::BrokenPipe.into()))?;
+    match end {
+        End::Guest(ending) => {
+            let _answered = locked(machine);
+            log::info(Speaker::Main, "src/vmm/src/lib.rs:690", "Vmm is stopping.");
+            log::info(Speaker::Main, "src/vmm/src/lib.rs:765", "Killing vCPU threads");
+            machine::flush_metrics();
+            let code = FirecrackerExit::GenericError;
+            match ending {
+                Ending::PoweredOff => Ok(0),
+                Ending::TripleFault if has_api => {
+                    Err(MainError::RunWithApi(ApiServerError::MicroVMStoppedWithError(code)))
+                }
+                Ending::TripleFault => Err(MainError::RunWithoutApiError(RunWithoutApiError::Shutdown(code))),
+            }
+        }
+        End::Failed(error) => {
+            let _answered = locked(machine);
+            Err(error)
+        }
+        End::Signal { number, code } => {
+            let line = format!("Shutting down VM after intercepting signal {number}, code {code}.");
+            log::error(Speaker::Main, "src/vmm/src/signal_handler.rs:57", &line);
+            machine::flush_metrics();
+            Ok(start::exit_code_of_signal(number))
+        }
+        End::Fault(code) => Ok(code),
+    }
+}
+
+fn exit_code(error: &MainError) -> u8 {
+    let code = match error {
+        MainError::ParseArguments(_) => FirecrackerExit::ArgParsing,
+        MainError::InvalidLogLevel(_) => FirecrackerExit::BadConfiguration,
+        MainError::RunWithApi(ApiServerError::MicroVMStoppedWithError(code))
+        | MainError::RunWithoutApiError(RunWithoutApiError::Shutdown(code)) => *code,
+        _ => FirecrackerExit::GenericError,
+    };
+    code as u8
+}
+
+/// What cannot be printed is nobody's to read.
+fn print(text: &str) {
+    let _ = log::write_to_stdout(text.as_bytes());
+}

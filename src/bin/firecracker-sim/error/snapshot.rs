@@ -1,0 +1,101 @@
+//! What making and loading a snapshot can fail with.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::{BlockError, NetError, NetworkInterfaceError, PmemError, VsockUnixBackendError};
+
+#[derive(Debug, Error)]
+pub(crate) enum CreateSnapshotError {
+    #[error("Cannot save the microVM state: {0}")]
+    MicrovmState(MicrovmStateError),
+    #[error("Cannot perform {0} on the memory backing file: {1}")]
+    MemoryBackingFile(&'static str, io::Error),
+    #[error("Cannot perform {0} on the snapshot backing file: {1}")]
+    SnapshotBackingFile(&'static str, io::Error),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum MicrovmStateError {
+    #[error("Operation not allowed: {0}")]
+    NotAllowed(&'static str),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum LoadSnapshotError {
+    #[error("Loading a microVM snapshot not allowed after configuring boot-specific resources.")]
+    LoadSnapshotNotAllowed,
+    #[error("Failed to restore from snapshot: {0}")]
+    RestoreFromSnapshot(#[from] RestoreError),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum RestoreError {
+    #[error("Failed to get snapshot state from file: {0}")]
+    File(#[from] StateFileError),
+    #[error("Failed to load guest memory: {0}")]
+    GuestMemory(#[from] GuestMemoryError),
+    #[error(
+        "Failed to build microVM from snapshot: Failed to restore devices: Error restoring {0} devices: {1}"
+    )]
+    Build(&'static str, RestoreDeviceError),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum StateFileError {
+    #[error("Failed to open snapshot file: {0}")]
+    Open(io::Error),
+    #[error("Failed to load snapshot state from file: {0}")]
+    Load(#[from] SnapshotError),
+    #[error("Unknown Network Device.")]
+    UnknownNetworkDevice,
+    #[error("Unknown Vsock Device.")]
+    UnknownVsockDevice,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum SnapshotError {
+    #[error("CRC64 validation failed")]
+    Crc64,
+    #[error("An error occurred during bitcode serialization: {0}")]
+    Bitcode(NotAStateFile),
+    #[error("IO Error: {0}")]
+    Io(io::Error),
+}
+
+/// The simulator's state files are not Firecracker's: each finds the other's unreadable, in these words.
+#[derive(Debug, Error)]
+#[error("bitcode error")]
+pub(crate) struct NotAStateFile;
+
+#[derive(Debug, Error)]
+pub(crate) enum GuestMemoryError {
+    #[error("Error creating guest memory from file: Failed to load guest memory: {0}")]
+    File(io::Error),
+    #[error(
+        "Error creating guest memory from file: Failed to restore guest memory: Total sum of memory regions exceeds \
+         largest possible file offset"
+    )]
+    TooShort,
+    #[error("Error creating guest memory from uffd: Failed to connect to UDS Unix stream: {0}")]
+    UffdConnect(io::Error),
+    #[error(
+        "Error creating guest memory from uffd: the simulator does not restore from a page-fault handler yet"
+    )]
+    UffdNotSimulated,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum RestoreDeviceError {
+    #[error("VsockUnixBackend: {0}")]
+    Vsock(VsockUnixBackendError),
+    #[error("Block: {0}")]
+    Block(BlockError),
+    #[error("Net: {0}")]
+    Net(NetError),
+    #[error("Net: {0}")]
+    OtherNet(NetworkInterfaceError),
+    #[error("Pmem: {0}")]
+    Pmem(PmemError),
+}

@@ -1,0 +1,107 @@
+//! The file named by `kernel_image_path`: accepted and refused as Firecracker's ELF loader does, and searched for the
+//! script that a test guest carries. Nothing in it is ever executed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use crate::error::LoaderError;
+use crate::guest::Script;
+
+const HEADER_SIZE: usize = 64;
+const PROGRAM_HEADER_SIZE: usize = 56;
+const LOADABLE: u64 = 1;
+/// No kernel may be entered below this address.
+const LOWEST_ENTRY: u64 = 1 << 20;
+/// Where the hole for devices begins in a guest's address space, and where memory goes on above it.
+const MEMORY_HOLE: std::ops::Range<u64> = 3 << 30..4 << 30;
+const MARKER: &[u8] = b"#!mvm-guest\n";
+
+/// Loads a kernel, which here means: finds out what its guest will do.
+pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Script, LoaderError> {
+    let file = File::open(path).map_err(|_| LoaderError::ReadElfHeader)?;
+    let header = read_at::<HEADER_SIZE>(&file, 0).map_err(|_| LoaderError::ReadElfHeader)?;
+    if header[..4] != *b"\x7fELF" {
+        return Err(LoaderError::InvalidElfMagicNumber);
+    }
+    if header[5] != 1 {
+        return Err(LoaderError::BigEndianElfOnLittle);
+    }
+    if number(&header, 54, 2) != PROGRAM_HEADER_SIZE as u64 {
+        return Err(LoaderError::InvalidProgramHeaderSize);
+    }
+    let program_headers = number(&header, 32, 8);
+    if program_headers < HEADER_SIZE as u64 {
+        return Err(LoaderError::InvalidProgramHeaderOffset);
+    }
+    if number(&header, 24, 8) < LOWEST_ENTRY {
+        return Err(LoaderError::InvalidEntryAddress);
+    }
+    for index in 0..number(&header, 56, 2) {
+        let offset = program_headers.saturating_add(index * PROGRAM_HEADER_SIZE as u64);
+        let segment =
+            read_at::<PROGRAM_HEADER_SIZE>(&file, offset).map_err(|_| LoaderError::ReadProgramHeader)?;
+        check_segment(&file, &segment, mem_size_mib as u64)?;
+    }
+    script_in(&file).map_err(|_| LoaderError::ReadKernelImage)
+}
+
+fn check_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<(), LoaderError> {
+    let in_file = number(segment, 32, 8);
+    if number(segment, 0, 4) != LOADABLE || in_file == 0 {
+        return Ok(());
+    }
+    let address = number(segment, 24, 8);
+    let length = file.metadata().map_err(|_| LoaderError::ReadKernelImage)?.len();
+    let whole_in_file = number(segment, 8, 8).checked_add(in_file).is_some_and(|end| end <= length);
+    let whole_in_memory =
+        address.checked_add(in_file).is_some_and(|end| is_memory(address, end, mem_size_mib << 20));
+    if whole_in_file && whole_in_memory { Ok(()) } else { Err(LoaderError::ReadKernelImage) }
+}
+
+fn is_memory(start: u64, end: u64, size: u64) -> bool {
+    let below = size.min(MEMORY_HOLE.start);
+    let above = MEMORY_HOLE.end + (size - below);
+    end <= below || (start >= MEMORY_HOLE.end && end <= above)
+}
+
+/// A script goes from its marker to the first NUL, or to the end of the file.
+fn script_in(mut file: &File) -> io::Result<Script> {
+    let mut contents = Vec::new();
+    file.read_to_end(&mut contents)?;
+    let Some(marker) = contents.windows(MARKER.len()).position(|window| window == MARKER) else {
+        return Ok(Script::well_behaved());
+    };
+    let text = &contents[marker + MARKER.len()..];
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(Script::parse(&String::from_utf8_lossy(text)))
+}
+
+fn read_at<const N: usize>(file: &File, offset: u64) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// A little-endian number of so many bytes.
+fn number(bytes: &[u8], offset: usize, size: usize) -> u64 {
+    bytes[offset..offset + size].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_has_a_hole_below_four_gib() {
+        assert!(is_memory(0, 128 << 20, 128 << 20));
+        assert!(!is_memory(0, (128 << 20) + 1, 128 << 20));
+        assert!(!is_memory(MEMORY_HOLE.start, MEMORY_HOLE.start + 1, 8 << 30));
+        assert!(is_memory(MEMORY_HOLE.end, MEMORY_HOLE.end + 1, 4 << 30));
+    }
+
+    #[test]
+    fn numbers_are_little_endian() {
+        assert_eq!(number(&[9, 0x34, 0x12, 9], 1, 2), 0x1234);
+    }
+}

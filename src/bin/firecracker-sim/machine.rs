@@ -1,0 +1,325 @@
+//! The machine: not started, running or paused. It takes one action at a time, before its start and after it under
+//! different rules, and says through a channel when the process has to end.
+
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::api::{Action, CreateSnapshot, LoadSnapshot, Outcome, SnapshotType};
+use crate::error::{
+    ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
+    CreateSnapshotError, DeviceManagerError, LoadSnapshotError, MainError, MicrovmStateError,
+    StartMicrovmError, VmmError,
+};
+use crate::guest::{Ending, Guest, GuestState, Serial};
+use crate::kernel;
+use crate::log::{self, Speaker};
+use crate::metrics;
+use crate::resources::{Resources, open_pmem};
+use crate::snapshot::{self, State};
+
+mod devices;
+mod restore;
+
+/// Why the process ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    Guest(Ending),
+    Failed(MainError),
+    Signal {
+        number: i32,
+        code: i32,
+    },
+    /// Asked for on the command line.
+    Fault(u8),
+}
+
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) version: String,
+    pub(crate) pci_enabled: bool,
+    resources: Resources,
+    stage: Stage,
+    ends: Sender<End>,
+    /// After these nothing can be restored into this process any more.
+    is_configured: bool,
+    hinting: u32,
+    requested_size_mib: u64,
+}
+
+enum Stage {
+    NotStarted,
+    Running(Guest),
+    Paused(Guest),
+}
+
+impl Machine {
+    pub(crate) fn new(id: String, version: String, mmds_size_limit: usize, ends: Sender<End>) -> Self {
+        let mut resources = Resources::default();
+        resources.mmds.size_limit = mmds_size_limit;
+        Self {
+            id,
+            version,
+            pci_enabled: false,
+            resources,
+            stage: Stage::NotStarted,
+            ends,
+            is_configured: false,
+            hinting: 0,
+            requested_size_mib: 0,
+        }
+    }
+
+    /// For a configuration that does not come by the API; it counts as none that was made before a snapshot.
+    pub(crate) fn resources(&mut self) -> &mut Resources {
+        &mut self.resources
+    }
+
+    pub(crate) fn handle(&mut self, action: Action) -> Outcome {
+        match action {
+            Action::FullConfig => return Ok(Some(json(&self.resources.to_config()))),
+            Action::InstanceInfo => return Ok(Some(self.instance_info())),
+            Action::MachineConfig => return Ok(Some(json(&self.resources.machine))),
+            Action::Version => return Ok(Some(json!({ "firecracker_version": self.version }).to_string())),
+            _ => {}
+        }
+        match &self.stage {
+            Stage::NotStarted => self.handle_before_start(action),
+            Stage::Running(guest) | Stage::Paused(guest) => {
+                let guest = guest.clone();
+                self.handle_after_start(action, &guest)
+            }
+        }
+    }
+
+    /// Takes the configuration as it stands and starts the guest.
+    pub(crate) fn start(&mut self) -> Result<(), StartMicrovmError> {
+        let kernel = self.resources.boot_source.as_ref().ok_or(StartMicrovmError::MissingKernelConfig)?;
+        let serial = self.open_serial()?;
+        let script = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
+            .map_err(|error| StartMicrovmError::ConfigureSystem(ConfigurationError::KernelLoader(error)))?;
+        self.resources.pmem.iter().try_for_each(open_pmem).map_err(StartMicrovmError::CreatePmemDevice)?;
+        let guest = self.launch(GuestState::at_start(script), serial);
+        log_resumption();
+        guest.resume();
+        self.stage = Stage::Running(guest);
+        flush_metrics();
+        Ok(())
+    }
+
+    fn handle_before_start(&mut self, action: Action) -> Outcome {
+        self.is_configured |= configures(&action);
+        match action {
+            Action::ConfigureBootSource(config) => self.resources.set_boot_source(config)?,
+            Action::ConfigureLogger(config) => log::configure(config)?,
+            Action::ConfigureMetrics(config) => metrics::configure(&config)?,
+            Action::ConfigureSerial(config) => self.resources.set_serial(config),
+            Action::BalloonConfig => {
+                let balloon = self.resources.balloon.as_ref().ok_or(BalloonConfigError::DeviceNotFound)?;
+                return Ok(Some(json(balloon)));
+            }
+            Action::Mmds => return Ok(Some(self.resources.mmds.to_json())),
+            Action::InsertDrive(config) => self.resources.insert_drive(config)?,
+            Action::InsertPmem(config) => self.resources.insert_pmem(config)?,
+            Action::InsertNetworkInterface(config) => self.resources.insert_network_interface(config)?,
+            Action::LoadSnapshot(request) => self.load_snapshot(&request)?,
+            Action::PatchMmds(patch) => self.resources.mmds.patch(&patch)?,
+            Action::PutMmds(contents) => self.resources.mmds.put(contents)?,
+            Action::PutCpuConfig => self.resources.set_custom_cpu_template(),
+            Action::SetBalloon(config) => self.resources.set_balloon(config)?,
+            Action::SetEntropy(config) => self.resources.set_entropy(&config),
+            Action::SetMemoryHotplug(config) => self.resources.set_memory_hotplug(config)?,
+            Action::SetMmdsConfig(config) => self.resources.set_mmds_config(&config)?,
+            Action::SetVsock(config) => self.resources.set_vsock(config)?,
+            Action::StartMicroVm => self.start()?,
+            Action::UpdateMachineConfig(update) => self.resources.update_machine(&update)?,
+            _ => return Err(ActionError::OperationNotSupportedPreBoot),
+        }
+        Ok(None)
+    }
+
+    fn handle_after_start(&mut self, action: Action, guest: &Guest) -> Outcome {
+        match action {
+            Action::CreateSnapshot(request) => self.create_snapshot(&request, guest)?,
+            Action::FlushMetrics => {
+                metrics::flush().map_err(|error| ActionError::InternalVmm(VmmError::Metrics(error)))?;
+            }
+            Action::Pause => self.pause(guest),
+            Action::Resume => self.resume(guest),
+            Action::SendCtrlAltDel => guest.press_ctrl_alt_del(),
+            Action::Mmds => {
+                self.check_mmds()?;
+                return Ok(Some(self.resources.mmds.to_json()));
+            }
+            Action::PatchMmds(patch) => {
+                self.check_mmds()?;
+                self.resources.mmds.patch(&patch)?;
+            }
+            Action::PutMmds(contents) => {
+                self.check_mmds()?;
+                self.resources.mmds.put(contents)?;
+            }
+            action => return self.handle_device(action, guest.state().script.has_drivers),
+        }
+        Ok(None)
+    }
+
+    fn pause(&mut self, guest: &Guest) {
+        let started = Instant::now();
+        guest.pause();
+        self.stage = Stage::Paused(guest.clone());
+        let micros = metrics::store_elapsed("vmm_pause_vm", started.elapsed());
+        let line = format!("'pause vm' VMM action took {micros} us.");
+        log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:893", &line);
+    }
+
+    fn resume(&mut self, guest: &Guest) {
+        let started = Instant::now();
+        log_resumption();
+        guest.resume();
+        self.stage = Stage::Running(guest.clone());
+        let micros = metrics::store_elapsed("vmm_resume_vm", started.elapsed());
+        let line = format!("'resume vm' VMM action took {micros} us.");
+        log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:906", &line);
+    }
+
+    fn create_snapshot(
+        &mut self,
+        request: &CreateSnapshot,
+        guest: &Guest,
+    ) -> Result<(), CreateSnapshotError> {
+        let started = Instant::now();
+        if request.snapshot_type == SnapshotType::Diff {
+            log_preview("Virtual machine diff snapshots");
+        }
+        if matches!(self.stage, Stage::Running(_)) {
+            let reason = "save/restore unavailable while running";
+            return Err(CreateSnapshotError::MicrovmState(MicrovmStateError::NotAllowed(reason)));
+        }
+        let state = State { config: self.resources.to_config(), guest: guest.state() };
+        snapshot::write(request, &state)?;
+        let (words, field) = match request.snapshot_type {
+            SnapshotType::Full => ("full", "vmm_full_create_snapshot"),
+            SnapshotType::Diff => ("diff", "vmm_diff_create_snapshot"),
+        };
+        let micros = metrics::store_elapsed(field, started.elapsed());
+        let line = format!("'create {words} snapshot' VMM action took {micros} us.");
+        log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:960", &line);
+        Ok(())
+    }
+
+    fn load_snapshot(&mut self, request: &LoadSnapshot) -> Result<(), LoadSnapshotError> {
+        let started = Instant::now();
+        if self.is_configured {
+            let error = LoadSnapshotError::LoadSnapshotNotAllowed;
+            log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:652", &error.to_string());
+            return Err(error);
+        }
+        let state = match self.restore(request) {
+            Ok(state) => state,
+            Err(error) => {
+                // Firecracker takes the process for too dirty to go on with.
+                let failure = ApiServerError::BuildMicroVmError(BuildMicrovmError::Restore);
+                self.end(End::Failed(MainError::RunWithApi(failure)));
+                return Err(error.into());
+            }
+        };
+        let guest = self.launch(state.guest, Serial::Stdout);
+        self.stage = if request.resume_vm {
+            log_resumption();
+            guest.resume();
+            Stage::Running(guest)
+        } else {
+            Stage::Paused(guest)
+        };
+        metrics::store_elapsed("vmm_load_snapshot", started.elapsed());
+        flush_metrics();
+        Ok(())
+    }
+
+    /// The guest's thread ends with the process, or ends it.
+    fn launch(&self, state: GuestState, serial: Serial) -> Guest {
+        let guest = Guest::new(state);
+        let (runner, ends) = (guest.clone(), self.ends.clone());
+        let spawned = thread::Builder::new().name("fc_vcpu 0".to_owned()).spawn(move || {
+            let _ = ends.send(End::Guest(runner.run(serial)));
+        });
+        if let Err(error) = spawned {
+            self.end(End::Failed(MainError::Simulator(error)));
+        }
+        guest
+    }
+
+    fn end(&self, end: End) {
+        // Nobody receives any more when the process is ending already.
+        let _ = self.ends.send(end);
+    }
+
+    fn open_serial(&self) -> Result<Serial, StartMicrovmError> {
+        let Some(path) = &self.resources.serial_out_path else { return Ok(Serial::Stdout) };
+        let file = log::open_without_blocking(path);
+        let refused = |error| StartMicrovmError::CreateDeviceManager(DeviceManagerError::EventFd(error));
+        file.map(Serial::File).map_err(refused)
+    }
+
+    fn check_mmds(&self) -> Result<(), ActionError> {
+        if self.resources.serves_mmds() {
+            return Ok(());
+        }
+        Err(ActionError::Mmds(crate::error::MmdsDatastoreError::NotInitialized))
+    }
+
+    fn instance_info(&self) -> String {
+        let state = match self.stage {
+            Stage::NotStarted => "Not started",
+            Stage::Running(_) => "Running",
+            Stage::Paused(_) => "Paused",
+        };
+        let (id, version) = (Value::from(self.id.as_str()), Value::from(self.version.as_str()));
+        format!(r#"{{"id":{id},"state":"{state}","vmm_version":{version},"app_name":"Firecracker"}}"#)
+    }
+}
+
+/// Writes the metrics where nobody can be told of a failure but the log.
+pub(crate) fn flush_metrics() {
+    if let Err(error) = metrics::flush() {
+        metrics::count("logger", "missed_metrics_count");
+        let line = format!("Failed to write metrics: {error}");
+        log::error(Speaker::Main, "src/firecracker/src/metrics.rs:48", &line);
+    }
+}
+
+fn configures(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::ConfigureBootSource(_)
+            | Action::InsertDrive(_)
+            | Action::InsertPmem(_)
+            | Action::InsertNetworkInterface(_)
+            | Action::SetBalloon(_)
+            | Action::SetEntropy(_)
+            | Action::SetMemoryHotplug(_)
+            | Action::SetMmdsConfig(_)
+            | Action::SetVsock(_)
+            | Action::UpdateMachineConfig(_)
+    )
+}
+
+fn log_resumption() {
+    log::info(Speaker::Main, "src/vmm/src/device_manager/mod.rs:375", "Artificially kick devices");
+    let line = "Received a VcpuEvent::Resume message with immediate_exit enabled. immediate_exit was disabled before \
+                proceeding";
+    log::warn(Speaker::Vcpu, "src/vmm/src/vstate/vcpu.rs:302", line);
+}
+
+fn log_preview(feature: &str) {
+    let line = format!("[DevPreview] {feature} is in development preview.");
+    log::warn(Speaker::Main, "src/vmm/src/logger/mod.rs:33", &line);
+}
+
+/// Configurations have no maps with other keys than strings, the only thing that JSON cannot say.
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
