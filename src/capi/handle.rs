@@ -71,7 +71,7 @@ pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
     let is_its =
         |object: &Object| matches!(object, Object::Vm(owned) if Arc::ptr_eq(&owned.runtime, runtime));
     table_mut().retain(|_, object| !is_its(object));
-    runtime.list().iter().for_each(|vm| vm.interrupt());
+    runtime.close();
 }
 
 /// The first byte of every key: no address of a user process begins so.

@@ -40,13 +40,17 @@ pub(super) fn exchange(
     loop {
         unsent = send_some(connection, unsent)?;
         let link = connection.as_fd();
-        let link = if unsent.is_empty() { Interest::Readable(link) } else { Interest::Writable(link) };
+        // A request that is too long is refused before it has all been sent.
+        let link = if unsent.is_empty() { Interest::Readable(link) } else { Interest::Either(link) };
         let interests = [link, Interest::Readable(vmm.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
         let ready = poll::wait(interests, limits.deadline).map_err(NoResponse::Connection)?;
         match ready {
             // What a dying VMM has still said is read before its death is told.
             [true, ..] | [_, true, _] => match receive_some(connection, &mut reader)? {
-                Received::Complete(complete) => return Ok(complete),
+                Received::Complete(complete) => {
+                    let out_of_step = complete.out_of_step || !unsent.is_empty();
+                    return Ok(Complete { out_of_step, ..complete });
+                }
                 Received::Part => {}
                 Received::End => return Err(why_closed(vmm, &reader, limits)),
                 Received::Nothing if ready[1] => return Err(why_closed(vmm, &reader, limits)),

@@ -11,7 +11,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Whatever opening and reading the file report.
-pub fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match File::open(path)?.read_at(buffer, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -21,7 +21,7 @@ pub fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The last `most` bytes of the file as text; empty when it is not there or cannot be read.
-pub fn tail(path: &Path, most: u64) -> String {
+pub(crate) fn tail(path: &Path, most: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();

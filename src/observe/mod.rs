@@ -1,3 +1,3 @@
 //! What can be seen of a VM from outside: so far, the text that it printed.
 
-pub mod console;
+pub(crate) mod console;

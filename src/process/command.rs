@@ -4,7 +4,8 @@
 
 use super::{Error, Session, SpawnStep};
 use crate::sys::file;
-use crate::sys::spawn::{self, Child, Program};
+use crate::sys::pidfd::Pidfd;
+use crate::sys::spawn::{self, Program};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
@@ -39,7 +40,7 @@ pub enum Stdio<'a> {
 }
 
 impl Command<'_> {
-    pub(super) fn spawn(&self) -> Result<Child, Error> {
+    pub(super) fn spawn(&self) -> Result<Pidfd, Error> {
         let path = self.string(self.program.as_os_str(), "its path")?;
         let zeroth = [self.program.as_os_str().to_owned()];
         let arguments = self.strings(zeroth.iter().chain(self.arguments), "an argument")?;

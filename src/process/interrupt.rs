@@ -7,7 +7,14 @@ use std::sync::{Arc, Mutex};
 
 /// The calls in flight, each with its flag.
 #[derive(Debug, Default)]
-pub struct Interrupts(Mutex<Vec<Arc<EventFd>>>);
+pub struct Interrupts(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    flags: Vec<Arc<EventFd>>,
+    /// No call is to begin any more.
+    closed: bool,
+}
 
 /// A call in flight, until it is dropped.
 #[derive(Debug)]
@@ -23,13 +30,23 @@ impl Interrupts {
     /// When no file descriptor is left.
     pub fn listen(&self) -> io::Result<Listening<'_>> {
         let flag = Arc::new(EventFd::new()?);
-        lock(&self.0).push(Arc::clone(&flag));
+        let mut calls = lock(&self.0);
+        if calls.closed {
+            flag.raise();
+        }
+        calls.flags.push(Arc::clone(&flag));
         Ok(Listening { interrupts: self, flag })
     }
 
     /// Raises the flag of every call in flight; with none in flight nothing happens, now or later.
     pub fn raise(&self) {
-        lock(&self.0).iter().for_each(|flag| flag.raise());
+        lock(&self.0).flags.iter().for_each(|flag| flag.raise());
+    }
+
+    /// The same for the calls in flight and for all that are yet to come.
+    pub fn close(&self) {
+        lock(&self.0).closed = true;
+        self.raise();
     }
 }
 
@@ -42,6 +59,6 @@ impl Listening<'_> {
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        lock(&self.interrupts.0).retain(|flag| !Arc::ptr_eq(flag, &self.flag));
+        lock(&self.interrupts.0).flags.retain(|flag| !Arc::ptr_eq(flag, &self.flag));
     }
 }

@@ -56,7 +56,6 @@ pub enum Waited {
 /// A child of this process, from its start until after its end. Dropping it ends nothing.
 #[derive(Debug)]
 pub struct Process {
-    pid: i32,
     pidfd: Pidfd,
     exit: OnceLock<ExitStatus>,
 }
@@ -67,13 +66,12 @@ impl Process {
     /// # Errors
     /// What could not be done, on which path, and why; no process is left then.
     pub fn spawn(command: &Command<'_>) -> Result<Self, Error> {
-        let child = command.spawn()?;
-        Ok(Self { pid: child.pid, pidfd: child.pidfd, exit: OnceLock::new() })
+        Ok(Self { pidfd: command.spawn()?, exit: OnceLock::new() })
     }
 
     /// Its number, for people to read and never to signal by.
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.pidfd.pid()
     }
 
     /// How it ended, or `None` while it runs. Takes microseconds; a child that has ended is reaped here.
@@ -84,7 +82,7 @@ impl Process {
         if let Some(exit) = self.exit.get() {
             return Ok(Some(*exit));
         }
-        let looked = self.pidfd.look().map_err(|source| Error::Wait { pid: self.pid, source })?;
+        let looked = self.pidfd.look().map_err(|source| Error::Wait { pid: self.pid(), source })?;
         // Two threads may look at once: the one that reaped knows more than the one that came second.
         Ok(looked.map(|status| match status {
             ExitStatus::ReapedByHost => *self.exit.get().unwrap_or(&status),
@@ -104,7 +102,7 @@ impl Process {
             let interests =
                 [Interest::Readable(self.pidfd.as_fd()), Interest::Readable(limits.interrupt.as_fd())];
             let woken = poll::wait(interests, limits.deadline)
-                .map_err(|source| Error::Wait { pid: self.pid, source })?;
+                .map_err(|source| Error::Wait { pid: self.pid(), source })?;
             match woken {
                 [true, _] => {}
                 [false, true] => return Ok(Waited::Interrupted),
@@ -118,7 +116,7 @@ impl Process {
     /// # Errors
     /// `EPERM` when the process belongs to somebody else.
     pub fn send(&self, signal: Signal) -> Result<(), Error> {
-        self.pidfd.send(signal).map_err(|source| Error::Signal { pid: self.pid, signal, source })
+        self.pidfd.send(signal).map_err(|source| Error::Signal { pid: self.pid(), signal, source })
     }
 
     /// The descriptor, readable once the process has ended.
@@ -132,7 +130,7 @@ impl Process {
     /// When no descriptor is left.
     pub fn duplicate_pidfd(&self) -> Result<OwnedFd, Error> {
         let copy = crate::sys::file::duplicate_above_stdio(self.pidfd.as_fd());
-        copy.map_err(|source| Error::Wait { pid: self.pid, source })
+        copy.map_err(|source| Error::Wait { pid: self.pid(), source })
     }
 
     /// Ends it by the ladder of `plan`. `ask_guest` is called for the guest's rung, with the limits that the
@@ -151,7 +149,7 @@ impl Process {
         loop {
             let exit = self.exit_status()?;
             if exit.is_none() && interrupt.is_raised() {
-                return Err(Error::Interrupted { pid: self.pid });
+                return Err(Error::Interrupted { pid: self.pid() });
             }
             match ladder.next(started.elapsed(), exit) {
                 ladder::Step::Ask(rung) => {
@@ -171,7 +169,7 @@ impl Process {
                 }
                 ladder::Step::Done(report) => return Ok(report),
                 ladder::Step::Stuck => {
-                    return Err(Error::Stuck { pid: self.pid, after: plan.kill_allowance });
+                    return Err(Error::Stuck { pid: self.pid(), after: plan.kill_allowance });
                 }
             }
         }

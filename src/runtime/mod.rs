@@ -96,6 +96,12 @@ impl Runtime {
         Ok(())
     }
 
+    /// Ends the calls in flight on all VMs, and every call that still comes; the VMs go on.
+    pub fn close(&self) {
+        let vms = lock(&self.vms).values().cloned().collect::<Vec<_>>();
+        vms.iter().for_each(|vm| vm.close());
+    }
+
     /// Ends `vm` if it runs, and removes all that belongs to it.
     ///
     /// # Errors

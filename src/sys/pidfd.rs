@@ -37,11 +37,19 @@ pub enum Signal {
 
 /// A descriptor that stands for one process, for ever.
 #[derive(Debug)]
-pub struct Pidfd(OwnedFd);
+pub struct Pidfd {
+    fd: OwnedFd,
+    pid: libc::pid_t,
+}
 
 impl Pidfd {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+    pub(super) fn new(fd: OwnedFd, pid: libc::pid_t) -> Self {
+        Self { fd, pid }
+    }
+
+    /// Its number, for people to read.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Sends `signal`; nothing happens when the process has ended.
@@ -56,12 +64,23 @@ impl Pidfd {
         let no_info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a NULL siginfo asks for the one that kill(2) would send; no other pointer is passed.
         let sent =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), number, no_info, 0) };
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), number, no_info, 0) };
         match io::Error::last_os_error() {
             _ if sent == 0 => Ok(()),
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error if error.raw_os_error() == Some(libc::ENOSYS) => self.send_by_number(number),
             error => Err(error),
         }
+    }
+
+    /// For emulations of Linux that have pidfds and no `pidfd_send_signal`, such as valgrind. The number is the
+    /// process's own as long as it has not ended.
+    fn send_by_number(&self, number: libc::c_int) -> io::Result<()> {
+        if self.look()?.is_some() {
+            return Ok(());
+        }
+        // SAFETY: no pointer is passed.
+        checked(unsafe { libc::kill(self.pid, number) }).map(drop)
     }
 
     /// How the process ended, or `None` while it runs. Never waits; reaps a child that has ended.
@@ -71,7 +90,7 @@ impl Pidfd {
     pub fn look(&self) -> io::Result<Option<ExitStatus>> {
         // SAFETY: siginfo_t is plain data, for which zeroes are a value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = self.0.as_raw_fd().unsigned_abs();
+        let id = self.fd.as_raw_fd().unsigned_abs();
         // SAFETY: `info` is writable and outlives the call.
         let waited = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::WNOHANG) };
         match checked(waited) {
@@ -99,7 +118,7 @@ impl Pidfd {
     fn kernel_record(&self) -> Option<ExitStatus> {
         let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
         // SAFETY: `info` is writable and has the size that the request number states.
-        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        let asked = unsafe { libc::ioctl(self.fd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
         if asked != 0 || info.mask & PIDFD_INFO_EXIT == 0 {
             return None;
         }
@@ -114,7 +133,7 @@ impl Pidfd {
 
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -13,8 +13,8 @@ pub enum Interest<'fd> {
     Nothing,
     /// Data, an end of file, or an error.
     Readable(BorrowedFd<'fd>),
-    /// Room to write, or an error.
-    Writable(BorrowedFd<'fd>),
+    /// The same, or room to write.
+    Either(BorrowedFd<'fd>),
 }
 
 /// Waits until at least one of `interests` is ready or the deadline has passed; says which are, in order.
@@ -25,7 +25,9 @@ pub fn wait<const N: usize>(interests: [Interest<'_>; N], deadline: Deadline) ->
     let mut fds = interests.map(|interest| match interest {
         Interest::Nothing => libc::pollfd { fd: -1, events: 0, revents: 0 },
         Interest::Readable(fd) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-        Interest::Writable(fd) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 },
+        Interest::Either(fd) => {
+            libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | libc::POLLOUT, revents: 0 }
+        }
     });
     loop {
         let timeout = deadline.remaining().map(|left| libc::timespec {

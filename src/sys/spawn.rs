@@ -39,15 +39,6 @@ pub enum Session {
     Inherited,
 }
 
-/// A child that has executed its program.
-#[derive(Debug)]
-pub struct Child {
-    /// Its number, for people to read.
-    pub pid: i32,
-    /// Its identity.
-    pub pidfd: Pidfd,
-}
-
 /// What could not be done on the way to the new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -62,11 +53,11 @@ pub enum Step {
     Execute,
 }
 
-/// Starts `program`.
+/// Starts `program`, and gives its identity.
 ///
 /// # Errors
 /// The step that failed, and why. No process is left then.
-pub fn spawn(program: &Program<'_>) -> Result<Child, (Step, io::Error)> {
+pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
     let arguments = pointers(program.arguments);
     let environment = pointers(program.environment);
     let mut order = Order {
@@ -78,9 +69,9 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, (Step, io::Error)> {
         session: program.session,
         failure: None,
     };
-    let (pid, pidfd) = clone_with_shared_memory(&mut order).map_err(|error| (Step::Clone, error))?;
+    let pidfd = clone_with_shared_memory(&mut order).map_err(|error| (Step::Clone, error))?;
     match order.failure {
-        None => Ok(Child { pid, pidfd }),
+        None => Ok(pidfd),
         Some((step, errno)) => {
             // It is on its way out without having been anybody: nobody is to find it as a zombie.
             let _gone = poll::wait([Interest::Readable(pidfd.as_fd())], Deadline::NEVER);
@@ -104,7 +95,7 @@ struct Order {
 /// Enough for a few system calls.
 const STACK: usize = 64 * 1024;
 
-fn clone_with_shared_memory(order: &mut Order) -> io::Result<(i32, Pidfd)> {
+fn clone_with_shared_memory(order: &mut Order) -> io::Result<Pidfd> {
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
@@ -121,7 +112,7 @@ fn clone_with_shared_memory(order: &mut Order) -> io::Result<(i32, Pidfd)> {
     drop(held);
     let pid = pid?;
     // SAFETY: clone has just made `pidfd`, and nobody else owns it.
-    Ok((pid, Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) })))
+    Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) }, pid))
 }
 
 /// The child's whole life before the program: system calls only, no allocation, no lock, no panic.

@@ -177,6 +177,11 @@ impl Vm {
         self.turns.interrupt();
     }
 
+    /// The same for all calls that are yet to come: its runtime is being closed.
+    pub(crate) fn close(&self) {
+        self.turns.close();
+    }
+
     /// What is known, brought up to date with the process: an exit is noticed here.
     fn observed(&self) -> std::sync::MutexGuard<'_, Core> {
         let mut core = lock(&self.core);

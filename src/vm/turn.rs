@@ -56,6 +56,16 @@ impl Turns {
     /// Ends every call in flight, and every call that waits for its turn.
     pub(super) fn interrupt(&self) {
         self.interrupts.raise();
+        self.wake();
+    }
+
+    /// The same, and every call that is yet to come.
+    pub(super) fn close(&self) {
+        self.interrupts.close();
+        self.wake();
+    }
+
+    fn wake(&self) {
         // Whoever waits has either seen the flag or is asleep once the lock is free.
         drop(lock(&self.holder));
         self.changed.notify_all();

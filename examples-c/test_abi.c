@@ -1,0 +1,248 @@
+/* The ABI held against callers who do everything wrong: each gets a status, none gets undefined behaviour. */
+#include "example.h"
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int failures;
+
+static void is(mvm_status got, mvm_status wanted, const char *what) {
+  if (got == wanted) return;
+  tell(what);
+  fprintf(stderr, "WRONG: %s: %s, and %s was expected\n", what, mvm_status_name(got), mvm_status_name(wanted));
+  failures++;
+}
+#define IS(call, wanted) is((call), (wanted), #call)
+
+static void check(int condition, const char *what) {
+  if (condition) return;
+  fprintf(stderr, "WRONG: %s\n", what);
+  failures++;
+}
+#define CHECK(condition) check((condition), #condition)
+
+/* Layouts and numbers are frozen. */
+_Static_assert(sizeof(mvm_status) == 4 && sizeof(mvm_vm_state) == 4 && sizeof(mvm_shutdown_outcome) == 4, "enums");
+_Static_assert(sizeof(mvm_exit) == 12 && offsetof(mvm_exit, kind) == 4 && offsetof(mvm_exit, value) == 8, "exit");
+_Static_assert(sizeof(mvm_error) == 4184 && offsetof(mvm_error, status) == 4, "error");
+_Static_assert(offsetof(mvm_error, os_errno) == 8 && offsetof(mvm_error, http_status) == 12, "error");
+_Static_assert(offsetof(mvm_error, exit_kind) == 16 && offsetof(mvm_error, exit_value) == 20, "error");
+_Static_assert(offsetof(mvm_error, stage) == 24 && offsetof(mvm_error, message) == 88, "error");
+_Static_assert(offsetof(mvm_error, fault_message) == 1112 && offsetof(mvm_error, output) == 2136, "error");
+_Static_assert(MVM_OK == 0 && MVM_ERR_INTERNAL == -1 && MVM_ERR_TIMEOUT == -10 && MVM_ERR_IO == -18, "statuses");
+_Static_assert(MVM_STATE_CREATED == 1 && MVM_STATE_FAILED == 5, "states");
+_Static_assert(MVM_SHUTDOWN_GRACEFUL == 1 && MVM_SHUTDOWN_ALREADY_EXITED == 3, "outcomes");
+_Static_assert(MVM_FOREVER == UINT64_MAX && MVM_DEFAULT_GRACE_MS == 2000 && MVM_DEFAULT_POLL_MS == 50, "times");
+
+/* Every call on a VM, with one handle. */
+static void every_call_says(mvm_vm *vm, mvm_status wanted) {
+  mvm_shutdown_outcome outcome = MVM_SHUTDOWN_FORCED;
+  mvm_exit how = {.size = sizeof how, .kind = MVM_EXIT_CODE, .value = 7};
+  mvm_vm_state state = MVM_STATE_RUNNING;
+  char *text = (char *)"untouched";
+  uint64_t offset = 0;
+  uint8_t buffer[8];
+  size_t read = 7;
+  int32_t fd = 7;
+  IS(mvm_start(vm), wanted);
+  IS(mvm_pause(vm), wanted);
+  IS(mvm_resume(vm), wanted);
+  IS(mvm_shutdown(vm, 0, 0, &outcome), wanted);
+  CHECK(outcome == MVM_SHUTDOWN_NONE);
+  IS(mvm_wait(vm, 0, &how), wanted);
+  CHECK(how.kind == MVM_EXIT_NONE && how.value == 0 && how.size == sizeof how);
+  IS(mvm_kill(vm), wanted);
+  IS(mvm_request(vm, "GET", "/", NULL, &text), wanted);
+  CHECK(text == NULL);
+  IS(mvm_state(vm, &state), wanted);
+  CHECK(state == MVM_STATE_NONE);
+  IS(mvm_info(vm, &text), wanted);
+  IS(mvm_console_read(vm, &offset, buffer, sizeof buffer, &read), wanted);
+  CHECK(read == 0 && offset == 0);
+  if (wanted == MVM_ERR_BAD_HANDLE) {
+    IS(mvm_exit_fd(vm, &fd), wanted);
+    CHECK(fd == -1);
+    IS(mvm_destroy(vm), wanted);
+    IS(mvm_interrupt(vm), wanted);
+    IS(mvm_shutdown_report(vm, &text), wanted);
+  }
+}
+
+static void handles(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm, *other, *forged;
+  int on_the_stack = 0;
+  every_call_says(NULL, MVM_ERR_BAD_HANDLE);
+  every_call_says((mvm_vm *)(void *)&on_the_stack, MVM_ERR_BAD_HANDLE);
+  every_call_says((mvm_vm *)(void *)runtime, MVM_ERR_BAD_HANDLE);
+  MUST(mvm_create(runtime, "handles", spec, &vm));
+  for (uintptr_t off = 1; off < 64; off++) {
+    forged = (mvm_vm *)((uintptr_t)vm + off);
+    IS(mvm_start(forged), MVM_ERR_BAD_HANDLE);
+  }
+  MUST(mvm_open(runtime, "handles", &other));
+  CHECK(other != vm);
+  MUST(mvm_release(vm));
+  IS(mvm_release(vm), MVM_ERR_BAD_HANDLE);
+  every_call_says(vm, MVM_ERR_BAD_HANDLE);
+  MUST(mvm_start(other)); /* releasing one handle has ended nothing */
+  MUST(mvm_destroy(other));
+  MUST(mvm_destroy(other));
+  every_call_says(other, MVM_ERR_NOT_FOUND);
+  MUST(mvm_release(other));
+  MUST(mvm_release(NULL));
+  MUST(mvm_runtime_close(NULL));
+  MUST(mvm_process_release(NULL));
+  mvm_string_free(NULL);
+  IS(mvm_open(runtime, "handles", &vm), MVM_ERR_NOT_FOUND);
+  CHECK(vm == NULL);
+}
+
+static void nulls(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  mvm_runtime *none;
+  char *text;
+  uint64_t offset = 0;
+  uint8_t buffer[8];
+  size_t read;
+  IS(mvm_runtime_open(NULL, NULL, &none), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(none == NULL);
+  IS(mvm_runtime_open("/tmp", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_list(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_list(NULL, &text), MVM_ERR_BAD_HANDLE);
+  IS(mvm_runtime_interrupt(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_create(runtime, NULL, spec, &vm), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_create(runtime, "a", NULL, &vm), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_create(runtime, "a", spec, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_create(NULL, "a", spec, &vm), MVM_ERR_BAD_HANDLE);
+  IS(mvm_open(runtime, NULL, &vm), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_open(runtime, "a", NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_last_error(NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_process_spawn(NULL, NULL, NULL, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  mvm_process *process;
+  IS(mvm_process_spawn(NULL, NULL, NULL, NULL, &process), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(process == NULL);
+
+  MUST(mvm_create(runtime, "nulls", spec, &vm));
+  IS(mvm_wait(vm, 0, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_state(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_info(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_exit_fd(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_shutdown_report(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, NULL, "/", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, "GET", NULL, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, "GET", "/", NULL, NULL), MVM_OK);
+  IS(mvm_console_read(vm, NULL, buffer, sizeof buffer, &read), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_console_read(vm, &offset, NULL, 8, &read), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_console_read(vm, &offset, NULL, 0, &read), MVM_OK);
+  IS(mvm_console_read(vm, &offset, buffer, sizeof buffer, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_shutdown(vm, 0, 0, NULL), MVM_OK);
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+/* Strings that no honest caller sends. */
+static void strings(mvm_runtime *runtime, const char *spec) {
+  static char huge[(1 << 20) + 1];
+  mvm_vm *vm;
+  memset(huge, 'a', sizeof huge - 1);
+  const char *ids[] = {"", "..", ".", "a/b", "_", "a b", "a\n", "\xff\xfe", "\xc3\xa4", huge,
+                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 65 */};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+    IS(mvm_create(runtime, ids[i], spec, &vm), MVM_ERR_INVALID_ARGUMENT);
+    CHECK(vm == NULL);
+    IS(mvm_open(runtime, ids[i], &vm), MVM_ERR_INVALID_ARGUMENT);
+  }
+  const char *specs[] = {"", "{", "[]", "null", "7", "{}}", huge, "{\"mvm\":7}", "{\"mvm\":{\"shutdown\":{\"x\":1}}}",
+                         "{\"drives\":[{\"drive_id\":\"a/b\"}]}", "{\"a\\r\\nb\":{}}"};
+  for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+    IS(mvm_create(runtime, "strings", specs[i], &vm), MVM_ERR_INVALID_SPEC);
+  IS(mvm_create(runtime, "strings", "\xff", &vm), MVM_ERR_INVALID_ARGUMENT);
+
+  MUST(mvm_create(runtime, "strings", spec, &vm));
+  const char *paths[] = {"", "x", "/a b", "/a\r\nX: y", "/\x01", "/\xc3\xa4", huge};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+    IS(mvm_request(vm, "PUT", paths[i], "{}", NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, "put", "/vm", "{}", NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, huge, "/vm", "{}", NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_request(vm, "PUT", "/mmds", huge, NULL), MVM_ERR_VMM_REFUSED);
+  IS(mvm_state(vm, &(mvm_vm_state){MVM_STATE_NONE}), MVM_OK); /* it is still there after all that */
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+/* A struct that is smaller than the library's, and one that is larger. */
+static void sizes(mvm_runtime *runtime) {
+  struct {
+    mvm_error error;
+    unsigned char beyond[64];
+  } large;
+  mvm_vm *vm;
+  IS(mvm_open(runtime, "nobody", &vm), MVM_ERR_NOT_FOUND);
+  memset(&large, 0xAA, sizeof large);
+  large.error.size = 4;
+  IS(mvm_last_error(&large.error), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(large.error.message[0] == (char)0xAA);
+  large.error.size = sizeof large;
+  IS(mvm_last_error(&large.error), MVM_OK);
+  CHECK(large.error.status == MVM_ERR_NOT_FOUND && strstr(large.error.message, "nobody") != NULL);
+  CHECK(large.error.size == sizeof large && large.beyond[0] == 0xAA);
+}
+
+static void *last_error_of_a_new_thread(void *argument) {
+  mvm_error error = {.size = sizeof error};
+  (void)argument;
+  MUST(mvm_last_error(&error));
+  CHECK(error.status == MVM_OK && error.message[0] == '\0');
+  return NULL;
+}
+
+/* In a forked child every handle is refused, and the parent goes on. */
+static void fork_test(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  MUST(mvm_create(runtime, "forked", spec, &vm));
+  pid_t child = fork();
+  if (child == 0) {
+    mvm_vm_state state;
+    char *text;
+    int wrong = mvm_state(vm, &state) != MVM_ERR_FORKED || mvm_runtime_list(runtime, &text) != MVM_ERR_FORKED ||
+                mvm_start(vm) != MVM_ERR_FORKED || mvm_release(vm) != MVM_ERR_FORKED;
+    _exit(wrong);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
+  MUST(mvm_start(vm));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+int main(int argc, char **argv) {
+  struct example where = example_from(argc, argv);
+  mvm_runtime *runtime;
+  mvm_vm *vm;
+  pthread_t thread;
+  char spec[8192];
+  CHECK(mvm_version() == MVM_VERSION_NUMBER);
+  CHECK(strcmp(mvm_status_name(-10), "MVM_ERR_TIMEOUT") == 0 && strcmp(mvm_status_name(99), "unknown") == 0);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  example_spec(&where, "halt", spec, sizeof spec);
+
+  nulls(runtime, spec);
+  handles(runtime, spec);
+  strings(runtime, spec);
+  sizes(runtime);
+  if (pthread_create(&thread, NULL, last_error_of_a_new_thread, NULL) == 0) pthread_join(thread, NULL);
+  fork_test(runtime, spec);
+
+  /* Closing a runtime takes the handles of its VMs with it; here it has none that runs. */
+  MUST(mvm_create(runtime, "last", spec, &vm));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+  IS(mvm_release(vm), MVM_ERR_BAD_HANDLE);
+  IS(mvm_runtime_close(runtime), MVM_ERR_BAD_HANDLE);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  MUST(mvm_runtime_close(runtime));
+  printf("test_abi: %d wrong\n", failures);
+  return failures != 0;
+}

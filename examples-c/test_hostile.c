@@ -1,0 +1,274 @@
+/*
+ * Hosts that do what they may do, and what other libraries break on: SIGCHLD ignored, a reaper that waits for any
+ * child, descriptors 0-2 closed, SIGPIPE at its default, a timer signal a thousand times a second, no descriptors
+ * left. In each the whole life of a VM works, and the host is afterwards as it was before.
+ *
+ * Each host is a process of its own: a fork before the library is first used.
+ */
+#include "example.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct example where;
+
+static void require(int condition, const char *what) {
+  if (condition) return;
+  fprintf(stderr, "WRONG: %s\n", what);
+  _exit(1);
+}
+#define REQUIRE(condition) require((condition), #condition)
+
+/* Boots, holds, lets go, and ends a VM; says how its VMM ended. */
+static mvm_exit whole_life(mvm_runtime *runtime, uint64_t grace_ms, mvm_shutdown_outcome wanted) {
+  mvm_vm *vm;
+  mvm_shutdown_outcome outcome;
+  mvm_exit how = {.size = sizeof how};
+  char spec[8192];
+  MUST(mvm_create(runtime, "hostile", example_spec(&where, "obey", spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  MUST(mvm_pause(vm));
+  MUST(mvm_resume(vm));
+  MUST(mvm_shutdown(vm, grace_ms, 10, &outcome));
+  REQUIRE(outcome == wanted);
+  MUST(mvm_wait(vm, 0, &how));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+  return how;
+}
+
+static mvm_runtime *open_runtime(void) {
+  mvm_runtime *runtime;
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  return runtime;
+}
+
+static int count_entries(const char *path) {
+  int count = 0;
+  DIR *directory = opendir(path);
+  REQUIRE(directory != NULL);
+  while (readdir(directory) != NULL) count++;
+  closedir(directory);
+  return count;
+}
+
+/* What a library must leave alone. */
+struct host_state {
+  struct sigaction dispositions[65];
+  sigset_t mask;
+  char cwd[4096];
+  struct rlimit files;
+  mode_t mask_of_files;
+  int descriptors, threads;
+};
+
+static struct host_state look(void) {
+  struct host_state state;
+  memset(&state, 0, sizeof state);
+  for (int i = 1; i < 65; i++) sigaction(i, NULL, &state.dispositions[i]);
+  sigprocmask(SIG_SETMASK, NULL, &state.mask);
+  REQUIRE(getcwd(state.cwd, sizeof state.cwd) != NULL);
+  getrlimit(RLIMIT_NOFILE, &state.files);
+  state.mask_of_files = umask(0);
+  umask(state.mask_of_files);
+  state.descriptors = count_entries("/proc/self/fd");
+  state.threads = count_entries("/proc/self/task");
+  return state;
+}
+
+static void an_ordinary_host_is_as_it_was_before(void) {
+  char *variable = getenv("PATH");
+  struct host_state before = look();
+  mvm_runtime *runtime = open_runtime();
+  mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 0);
+  struct host_state during = look();
+  REQUIRE(during.threads == before.threads);
+  MUST(mvm_runtime_close(runtime));
+  struct host_state after = look();
+  for (int i = 1; i < 65; i++) {
+    REQUIRE(before.dispositions[i].sa_handler == after.dispositions[i].sa_handler);
+    REQUIRE(before.dispositions[i].sa_flags == after.dispositions[i].sa_flags);
+    REQUIRE(sigismember(&before.mask, i) == sigismember(&after.mask, i));
+  }
+  REQUIRE(strcmp(before.cwd, after.cwd) == 0);
+  REQUIRE(before.files.rlim_cur == after.files.rlim_cur && before.files.rlim_max == after.files.rlim_max);
+  REQUIRE(before.mask_of_files == after.mask_of_files);
+  REQUIRE(before.descriptors == after.descriptors && before.threads == after.threads);
+  REQUIRE(variable == getenv("PATH"));
+  REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
+static void sigchld_may_be_ignored(void) {
+  signal(SIGCHLD, SIG_IGN);
+  mvm_runtime *runtime = open_runtime();
+  mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  REQUIRE(how.kind == MVM_EXIT_CODE || how.kind == MVM_EXIT_REAPED_BY_HOST);
+  how = whole_life(runtime, 0, MVM_SHUTDOWN_FORCED);
+  REQUIRE(how.kind == MVM_EXIT_SIGNAL || how.kind == MVM_EXIT_REAPED_BY_HOST);
+  MUST(mvm_runtime_close(runtime));
+}
+
+static atomic_int reaping = 1;
+
+static void *reap_everything(void *argument) {
+  while (atomic_load(&reaping)) waitpid(-1, NULL, WNOHANG);
+  return argument;
+}
+
+static void a_reaper_may_take_every_child(void) {
+  pthread_t reaper;
+  mvm_runtime *runtime = open_runtime();
+  REQUIRE(pthread_create(&reaper, NULL, reap_everything, NULL) == 0);
+  for (int i = 0; i < 5; i++) {
+    mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+    REQUIRE(how.kind == MVM_EXIT_CODE || how.kind == MVM_EXIT_REAPED_BY_HOST);
+  }
+  atomic_store(&reaping, 0);
+  pthread_join(reaper, NULL);
+  MUST(mvm_runtime_close(runtime));
+}
+
+static void descriptors_0_to_2_may_be_closed(void) {
+  close(0);
+  close(1);
+  close(2);
+  mvm_runtime *runtime = open_runtime();
+  whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  const char *argv[] = {"/bin/sh", "-c", "echo out; echo err >&2; read line || exit 5", NULL};
+  mvm_process *process;
+  mvm_exit how = {.size = sizeof how};
+  MUST(mvm_process_spawn(argv, NULL, NULL, NULL, &process));
+  MUST(mvm_process_wait(process, 30000, &how));
+  REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 5);
+  MUST(mvm_process_release(process));
+  MUST(mvm_runtime_close(runtime));
+}
+
+static atomic_int ticks;
+
+static void tick(int signal) {
+  (void)signal;
+  atomic_fetch_add(&ticks, 1);
+}
+
+static void a_profiler_may_interrupt_every_call(void) {
+  struct sigaction profiler = {.sa_handler = tick}; /* without SA_RESTART, the harder case */
+  struct itimerval often = {{0, 1000}, {0, 1000}};
+  sigaction(SIGALRM, &profiler, NULL);
+  setitimer(ITIMER_REAL, &often, NULL);
+  mvm_runtime *runtime = open_runtime();
+  for (int i = 0; i < 5; i++) whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  /* A guest that hears nothing keeps the call waiting, and the signals coming. */
+  mvm_vm *vm;
+  mvm_shutdown_outcome outcome;
+  char spec[8192];
+  MUST(mvm_create(runtime, "halt", example_spec(&where, "halt", spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  MUST(mvm_shutdown(vm, 200, 0, &outcome));
+  REQUIRE(outcome == MVM_SHUTDOWN_FORCED && atomic_load(&ticks) > 20);
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+  MUST(mvm_runtime_close(runtime));
+}
+
+static void no_descriptor_left_is_an_error_and_leaves_nothing(void) {
+  mvm_runtime *runtime = open_runtime();
+  mvm_vm *vm;
+  char spec[8192];
+  example_spec(&where, "obey", spec, sizeof spec);
+  whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL); /* so that the VMM's version is known */
+  int descriptors = count_entries("/proc/self/fd") - 3;
+  struct rlimit all, few;
+  getrlimit(RLIMIT_NOFILE, &all);
+  int failed = 0, worked = 0;
+  for (int spare = 0; spare < 40 && worked == 0; spare++) {
+    few = (struct rlimit){(rlim_t)(descriptors + spare), all.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &few);
+    mvm_status status = mvm_create(runtime, "few", spec, &vm);
+    setrlimit(RLIMIT_NOFILE, &all);
+    if (status == MVM_OK) {
+      worked++;
+      MUST(mvm_destroy(vm));
+      MUST(mvm_release(vm));
+    } else {
+      mvm_error error = {.size = sizeof error};
+      mvm_last_error(&error);
+      /* With a few more than the library needs, it is the VMM, under the same limit, that has too few. */
+      int is_the_vmms = status == MVM_ERR_VMM_REFUSED || status == MVM_ERR_VMM_EXITED;
+      REQUIRE(is_the_vmms || (status == MVM_ERR_NO_RESOURCES && error.os_errno == EMFILE));
+      REQUIRE(vm == NULL && count_entries("/proc/self/fd") - 3 == descriptors);
+      failed += status == MVM_ERR_NO_RESOURCES;
+    }
+  }
+  REQUIRE(failed > 0 && worked == 1);
+  MUST(mvm_runtime_close(runtime));
+}
+
+static void *close_runtime(void *runtime) {
+  MUST(mvm_runtime_close(runtime));
+  return NULL;
+}
+
+static void a_runtime_may_be_closed_while_its_vm_is_waited_for(void) {
+  mvm_runtime *runtime = open_runtime(), *again;
+  mvm_vm *vm;
+  mvm_exit how = {.size = sizeof how};
+  pthread_t closer;
+  char spec[8192];
+  int32_t fd;
+  MUST(mvm_create(runtime, "closing", example_spec(&where, "halt", spec, sizeof spec), &vm));
+  MUST(mvm_exit_fd(vm, &fd));
+  char *info;
+  MUST(mvm_info(vm, &info));
+  pid_t pid = atoi(strstr(info, "\"pid\":") + strlen("\"pid\":"));
+  mvm_string_free(info);
+  REQUIRE(pthread_create(&closer, NULL, close_runtime, runtime) == 0);
+  mvm_status status = mvm_wait(vm, MVM_FOREVER, &how);
+  pthread_join(closer, NULL);
+  REQUIRE(status == MVM_ERR_INTERRUPTED || status == MVM_ERR_BAD_HANDLE);
+  MUST(mvm_runtime_open(where.state, where.options, &again));
+  MUST(mvm_runtime_close(again));
+  /* The VM has gone on, and is ours to end by other means. */
+  struct pollfd ended = {.fd = fd, .events = POLLIN};
+  REQUIRE(poll(&ended, 1, 0) == 0 && kill(pid, SIGKILL) == 0 && poll(&ended, 1, 30000) == 1);
+  char command[4400];
+  snprintf(command, sizeof command, "rm -r '%s/vms/closing'", where.state);
+  REQUIRE(system(command) == 0);
+  close(fd);
+}
+
+static void in_a_process_of_its_own(void (*host)(void), const char *name) {
+  pid_t child = fork();
+  if (child == 0) {
+    host();
+    _exit(0);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  printf("%s %s\n", status == 0 ? "ok   " : "WRONG", name);
+  fflush(stdout);
+  if (status != 0) exit(1);
+}
+#define HOST(name) in_a_process_of_its_own(name, #name)
+
+int main(int argc, char **argv) {
+  where = example_from(argc, argv);
+  HOST(an_ordinary_host_is_as_it_was_before);
+  HOST(sigchld_may_be_ignored);
+  HOST(a_reaper_may_take_every_child);
+  HOST(descriptors_0_to_2_may_be_closed);
+  HOST(a_profiler_may_interrupt_every_call);
+  HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
+  HOST(a_runtime_may_be_closed_while_its_vm_is_waited_for);
+  return 0;
+}
