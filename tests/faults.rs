@@ -231,7 +231,10 @@ fn what_a_version_lacks_is_refused_before_anything_runs() {
     let mut spec = host.spec(Guest::Halt);
     spec["memory-hotplug"] = json!({ "total_size_mib": 1024 });
     let said = told(&host.runtime.create("lacks", &spec.to_string()).unwrap_err());
-    assert!(said.contains("\"memory-hotplug\" needs Firecracker 1.14.0 or newer, and this is 1.7.0"), "{said}");
+    assert!(
+        said.contains("\"memory-hotplug\" needs Firecracker 1.14.0 or newer, and this is 1.7.0"),
+        "{said}"
+    );
     host.assert_nothing_left();
 }
 

@@ -33,8 +33,10 @@ fn the_library_exports_what_the_header_declares_and_nothing_else() {
     let declared: BTreeSet<_> = header
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '('))
         .filter_map(|word| word.strip_suffix('(').or_else(|| word.split_once('(').map(|(name, _)| name)))
-        .filter(|name| name.starts_with("mvm_") && header.contains(&format!("\nmvm_status {name}(")) 
-            || ["mvm_version", "mvm_version_string", "mvm_string_free", "mvm_status_name"].contains(name))
+        .filter(|name| {
+            name.starts_with("mvm_") && header.contains(&format!("\nmvm_status {name}("))
+                || ["mvm_version", "mvm_version_string", "mvm_string_free", "mvm_status_name"].contains(name)
+        })
         .collect();
     let symbols = output_of("nm", &["-D", "--defined-only"]);
     let exported: BTreeSet<_> = symbols.lines().filter_map(|line| line.split_whitespace().last()).collect();

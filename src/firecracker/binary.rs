@@ -90,7 +90,7 @@ impl Identity {
             return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
         }
         if about.mode() & 0o111 == 0 {
-            return Err(refuse(io::Error::from(io::ErrorKind::PermissionDenied)));
+            return Err(refuse(io::Error::from_raw_os_error(libc::EACCES)));
         }
         let modified = (about.mtime(), about.mtime_nsec());
         Ok(Self { device: about.dev(), inode: about.ino(), length: about.len(), modified })

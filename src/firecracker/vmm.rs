@@ -174,7 +174,9 @@ impl Vmm {
                 Ok((connection, complete))
             });
         let (connection, complete) = exchanged?;
-        self.connection = (!complete.out_of_step).then_some(connection);
+        // Firecracker may send a second refusal for one bad request; it shall not meet the next one.
+        let usable = complete.response.is_success() && !complete.out_of_step;
+        self.connection = usable.then_some(connection);
         Ok(complete.response)
     }
 

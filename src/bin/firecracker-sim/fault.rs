@@ -60,7 +60,7 @@ Kinds for a request:
   slow=MS      answer so much later; the API serves nobody else meanwhile, as a busy VMM does
   drip=MS      answer byte by byte, with so much time between two bytes
   truncate     send half of the answer's head, then close the connection
-  close        send the head and half of the body, then close the connection
+  close        carry the request out, announce a body, send half of it, then close the connection
   drop         close the connection without an answer
   garbage      send bytes that are not HTTP
   oversize     announce a body of 9223372036854775807 bytes, behind a header of 256 KiB
@@ -68,7 +68,7 @@ Kinds for a request:
   hang         never answer, keep the connection open; other connections are served
   exit=CODE    exit with this code instead of answering
   crash        die by SIGSEGV, with its default action
-  extra        answer correctly, then send stray bytes
+  extra        answer correctly, with stray bytes behind the answer
 
 Kinds for the start (N = 0):
   exit=CODE      exit at once, with a message on stderr

@@ -41,6 +41,10 @@ struct Connection {
     ahead: VecDeque<u8>,
 }
 
+/// What comes of a body of 40 bytes when the connection is closed in its middle.
+const HALF_A_BODY: &[u8] = b"HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\
+    Content-Type: application/json\r\nContent-Length: 40\r\n\r\n{\"half\":\"of a body";
+
 /// The other side, or a fault, has closed the connection.
 struct Closed;
 
@@ -122,17 +126,12 @@ impl Connection {
             match fault {
                 RequestFault::Drip(time) => return self.drip(&bytes, *time),
                 RequestFault::Truncate => return self.write_and_close(&bytes[..head / 2]),
-                RequestFault::Close => {
-                    return self.write_and_close(&bytes[..head + (bytes.len() - head) / 2]);
-                }
+                RequestFault::Close => return self.write_and_close(HALF_A_BODY),
                 RequestFault::Garbage => {
                     return self.write(b"\x00\xff\x16\x03\x01 this is not HTTP \r\n\r\n\x80\x81");
                 }
                 RequestFault::Oversize => return self.write(&oversized()),
-                RequestFault::Extra => {
-                    self.write(&bytes)?;
-                    return self.write(b"stray bytes\r\n");
-                }
+                RequestFault::Extra => return self.write(&[&bytes, &b"stray bytes\r\n"[..]].concat()),
                 _ => {}
             }
         }
