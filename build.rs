@@ -37,6 +37,10 @@ fn polish(header: &str) -> String {
     let mut rest = lines.as_slice();
     while let Some((line, after)) = rest.split_first() {
         rest = after;
+        // A fence keeps a documentation builder from taking JSON for Rust; a C reader needs none.
+        if line.trim().starts_with("* ```") {
+            continue;
+        }
         let indent = " ".repeat(line.len() - line.trim_start().len());
         match (line.trim(), after) {
             ("/**", [only, end, ..]) if end.trim() == "*/" => {

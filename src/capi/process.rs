@@ -29,7 +29,9 @@ pub struct mvm_process {
 /// The child begins with all signals at their default and none held back, inherits no other descriptor, and is in
 /// a session of its own, so that a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
 ///
+/// ```text
 ///     { "directory": "/srv", "session": "new" or "inherited", "kill_ms": 5000 }
+/// ```
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
 /// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_IO`; no process is left then.

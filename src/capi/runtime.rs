@@ -25,7 +25,9 @@ pub struct mvm_runtime {
 ///
 /// `options` is a JSON object, or NULL for an empty one:
 ///
+/// ```text
 ///     { "firecracker": "/usr/bin/firecracker" }     the VMM of those VMs whose spec names none
+/// ```
 ///
 /// The VMM is always named by the caller: no search path and no environment variable is read.
 ///
@@ -99,6 +101,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 /// `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM stands in
 /// one more section, in which every key may be left out:
 ///
+/// ```text
 ///     "mvm": {
 ///       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
 ///       "arguments": ["--enable-pci"],           more arguments for it
@@ -110,6 +113,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///         "kill_ms": 5000                          the end of the process after SIGKILL
 ///       }
 ///     }
+/// ```
 ///
 /// Paths are host paths; relative ones are relative to the caller's working directory.
 ///

@@ -112,7 +112,9 @@ pub extern "C" fn mvm_resume(vm: *mut mvm_vm) -> mvm_status {
 /// Ends the VM, and says truly how. The ladder:
 ///
 ///  1. the guest is asked to power off by Ctrl-Alt-Del, where it can hear it: x86_64, running, not turned off in
+/// ```text
 ///     the spec, keyboard controller not disabled. A paused guest is not resumed for this;
+/// ```
 ///  2. the VMM gets SIGTERM, which ends Firecracker at once and tells the guest nothing;
 ///  3. the VMM gets SIGKILL.
 ///
@@ -146,8 +148,10 @@ pub unsafe extern "C" fn mvm_shutdown(
 
 /// Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
 ///
+/// ```text
 ///     { "outcome": "graceful", "rung": "guest", "exit": {"code": 0}, "guest_powered_off": true,
 ///       "asked": [{"rung": "guest", "at_us": 3, "delivered": true}], "elapsed_us": 81234 }
+/// ```
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.

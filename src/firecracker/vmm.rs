@@ -8,7 +8,6 @@ use crate::observe::console;
 use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
-use crate::sys::inotify::DirectoryWatch;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::UnixConnection;
@@ -62,10 +61,9 @@ const SOCKET: &str = "api.sock";
 const LOG: &str = "vmm.log";
 /// How much of a VMM's output goes into an error.
 const TAIL: u64 = 2000;
-/// The longest sleep before looking at the socket although nothing woke the call.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Between a socket's bind and its listen there is nothing to wait on.
-const ALMOST_THERE: Duration = Duration::from_micros(200);
+/// Between two looks at a socket that is not there yet.
+const SHORTEST_STEP: Duration = Duration::from_micros(100);
+const LONGEST_STEP: Duration = Duration::from_millis(1);
 
 impl VmmFiles {
     /// The files in `directory`.
@@ -118,8 +116,6 @@ impl Vmm {
         let files = launch.files;
         remove_stale(&files.socket())?;
         let (console, errors) = open_outputs(files)?;
-        // Without inotify (its instances are few) the call looks again and again instead.
-        let watch = DirectoryWatch::new(files.directory()).ok();
         let command = Command {
             program: launch.binary.path(),
             arguments: &arguments(launch),
@@ -131,7 +127,7 @@ impl Vmm {
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
         let spawned = Instant::now();
         let mut vmm = Self { process, files: files.clone(), connection: None, started: Started::default() };
-        match vmm.connect_when_ready(watch.as_ref(), limits) {
+        match vmm.connect_when_ready(limits) {
             Ok(connection) => vmm.connection = Some(connection),
             Err(error) => {
                 vmm.end_at_once();
@@ -207,40 +203,29 @@ impl Vmm {
         }
     }
 
-    fn connect_when_ready(
-        &self,
-        watch: Option<&DirectoryWatch>,
-        limits: Limits<'_>,
-    ) -> Result<UnixConnection, Error> {
+    /// Tries the socket again and again, in steps that stay a small part of the time that has gone by. (Watching
+    /// the directory by inotify was tried: closing the watch waits for the kernel, often longer than the VMM
+    /// takes to come up.)
+    fn connect_when_ready(&self, limits: Limits<'_>) -> Result<UnixConnection, Error> {
         let (began, socket) = (Instant::now(), self.files.socket());
         let failed = |error| self.no_connection(During::Startup, error);
         loop {
-            let absent = match UnixConnection::connect(&socket) {
+            match UnixConnection::connect(&socket) {
                 Ok(connection) => return Ok(connection),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                Err(error) if is_not_yet(&error) => false,
+                Err(error) if is_not_yet(&error) => {}
                 Err(error) => return Err(failed(error)),
-            };
-            let news = watch.filter(|_| absent);
-            let pause = if news.is_some() { LOOK_AGAIN } else { ALMOST_THERE };
-            let interests = [
-                news.map_or(Interest::Nothing, |watch| Interest::Readable(watch.as_fd())),
-                Interest::Readable(self.process.pidfd()),
-                Interest::Readable(limits.interrupt.as_fd()),
-            ];
-            let until = limits.deadline.or_sooner(Deadline::after(pause));
-            let [appeared, ended, interrupted] = poll::wait(interests, until).map_err(failed)?;
-            if ended {
-                return Err(self.ended(During::Startup)?);
             }
-            if interrupted {
-                return Err(Error::Interrupted { during: During::Startup });
-            }
-            if limits.deadline.has_passed() {
-                return Err(self.timeout(During::Startup, began.elapsed()));
-            }
-            if let (true, Some(watch)) = (appeared, watch) {
-                watch.clear();
+            let step = (began.elapsed() / 16).clamp(SHORTEST_STEP, LONGEST_STEP);
+            let interests =
+                [Interest::Readable(self.process.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
+            let until = limits.deadline.or_sooner(Deadline::after(step));
+            match poll::wait(interests, until).map_err(failed)? {
+                [true, _] => return Err(self.ended(During::Startup)?),
+                [_, true] => return Err(Error::Interrupted { during: During::Startup }),
+                _ if limits.deadline.has_passed() => {
+                    return Err(self.timeout(During::Startup, began.elapsed()));
+                }
+                _ => {}
             }
         }
     }
@@ -319,6 +304,7 @@ fn open_outputs(files: &VmmFiles) -> Result<(File, File), Error> {
     Ok((console, errors))
 }
 
+/// Not bound, bound and not listening, or busy with others.
 fn is_not_yet(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EAGAIN))
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ECONNREFUSED | libc::EAGAIN))
 }

@@ -5,7 +5,6 @@
 pub mod deadline;
 pub mod eventfd;
 pub mod file;
-pub mod inotify;
 pub mod pidfd;
 pub mod poll;
 pub mod signal;

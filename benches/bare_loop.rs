@@ -1,0 +1,301 @@
+//! The library beside a bare loop that makes the same system calls, in one run, as ratios: `cargo bench`.
+//!
+//! The VMM is the one that `MVM_TEST_FIRECRACKER` names, or the simulator. Library and loop take turns, so that
+//! whatever else the machine does meets both.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss
+)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures for people")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::guest::Guest;
+use common::{Host, Scratch, is_simulated};
+use mvm::Vm;
+use mvm::firecracker::http::{Method, RequestPath};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds and runs.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    println!(
+        "VMM: {}{}",
+        common::firecracker().display(),
+        if is_simulated() { " (the simulator)" } else { "" }
+    );
+    println!("\n| what | library | bare loop | ratio |\n|---|---|---|---|");
+    create_and_start_one_by_one();
+    for at_once in [16, 32] {
+        create_and_start_at_once(at_once);
+    }
+    requests();
+    println!("\n| what | p50 | p99 | worst |\n|---|---|---|---|");
+    shutdown_after_exit();
+    queries_while_another_vm_is_busy();
+}
+
+fn create_and_start_one_by_one() {
+    const ROUNDS: usize = 60;
+    let (host, bare) = (Host::new(), Bare::new());
+    let spec = host.spec(Guest::Halt).to_string();
+    let (mut library, mut plain) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS + 5 {
+        let id = format!("serial-{round}");
+        let (vm, ours) = timed(|| booted(&host, &id, &spec));
+        host.runtime.destroy(&vm).unwrap();
+        let (vmm, theirs) = timed(|| bare.boot(&id));
+        vmm.end();
+        if round >= 5 {
+            library.push(ours);
+            plain.push(theirs);
+        }
+    }
+    compare("create+start, one by one (p50)", median(&mut library), median(&mut plain));
+}
+
+fn create_and_start_at_once(at_once: usize) {
+    const ROUNDS: usize = 15;
+    let (host, bare) = (Host::new(), Bare::new());
+    let spec = host.spec(Guest::Halt).to_string();
+    let (mut library, mut plain) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS + 1 {
+        let ids = (0..at_once).map(|number| format!("at-once-{round}-{number}")).collect::<Vec<_>>();
+        let (vms, ours) = timed(|| in_parallel(&ids, |id| booted(&host, id, &spec)));
+        vms.iter().for_each(|vm| host.runtime.destroy(vm).unwrap());
+        let (vmms, theirs) = timed(|| in_parallel(&ids, |id| bare.boot(id)));
+        vmms.into_iter().for_each(BareVmm::end);
+        if round > 0 {
+            library.push(ours);
+            plain.push(theirs);
+        }
+    }
+    compare(&format!("create+start, {at_once} at once (p50)"), median(&mut library), median(&mut plain));
+}
+
+fn requests() {
+    const ROUNDS: usize = 2000;
+    let (host, bare) = (Host::new(), Bare::new());
+    let vm = host.boot("requests", Guest::Halt);
+    let mut vmm = bare.boot("requests");
+    let path = RequestPath::parse("/version").unwrap();
+    let (mut library, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        library.push(timed(|| vm.request(Method::Get, &path, None).unwrap()).1);
+        plain.push(timed(|| vmm.request("GET", "/version", "")).1);
+    }
+    compare("one request (p50)", median(&mut library), median(&mut plain));
+    library.clear();
+    plain.clear();
+    for _ in 0..ROUNDS / 4 {
+        let ours = timed(|| {
+            vm.pause().unwrap();
+            vm.resume().unwrap();
+        });
+        let theirs = timed(|| {
+            vmm.request("PATCH", "/vm", r#"{"state":"Paused"}"#);
+            vmm.request("PATCH", "/vm", r#"{"state":"Resumed"}"#);
+        });
+        library.push(ours.1);
+        plain.push(theirs.1);
+    }
+    compare("pause and resume (p50)", median(&mut library), median(&mut plain));
+    vmm.end();
+}
+
+/// From the moment at which another thread sees the process gone until the call returns.
+fn shutdown_after_exit() {
+    const ROUNDS: usize = 60;
+    let host = Host::new();
+    let late = (0..ROUNDS).map(|round| {
+        let vm = host.boot(&format!("ending-{round}"), Guest::Halt);
+        let fd = File::from(vm.exit_fd().unwrap());
+        let (gone, returned) = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                use mvm::sys::poll::{Interest, wait};
+                wait(
+                    [Interest::Readable(std::os::fd::AsFd::as_fd(&fd))],
+                    mvm::sys::deadline::Deadline::NEVER,
+                )
+                .unwrap();
+                Instant::now()
+            });
+            vm.shutdown(Duration::ZERO, None).unwrap();
+            let returned = Instant::now();
+            (watching.join().unwrap(), returned)
+        });
+        host.runtime.destroy(&vm).unwrap();
+        returned.saturating_duration_since(gone)
+    });
+    spread("shutdown returns after the VMM is gone", late.collect());
+}
+
+fn queries_while_another_vm_is_busy() {
+    let host = Host::new();
+    let other = host.boot("other", Guest::Halt);
+    let (busy, request) = busy_vm(&host);
+    let mut times = Vec::new();
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| timed(|| request(&busy)));
+        while !working.is_finished() {
+            for vm in [&busy, &other] {
+                times.push(timed(|| vm.state()).1);
+            }
+            times.push(timed(|| host.runtime.list_json()).1);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let ((), took) = working.join().unwrap();
+        println!("| (the other VM's call takes) | {} | | |", show(took));
+    });
+    spread("state and list while another VM is in a slow call", times);
+}
+
+/// A VM, and a call on it that takes about a second: a snapshot of a large memory, or a simulated wait.
+fn busy_vm(host: &Host) -> (Arc<Vm>, impl Fn(&Vm) + Send + Sync + use<>) {
+    let mut spec =
+        if is_simulated() { host.faulty_spec(Guest::Halt, &["5:slow=1000"]) } else { host.spec(Guest::Halt) };
+    spec["machine-config"]["mem_size_mib"] = json!(1024);
+    let vm = host.runtime.create("busy", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    vm.pause().unwrap();
+    let snapshot = host.scratch.path().join("snapshot");
+    let memory = host.scratch.path().join("memory");
+    (vm, move |vm: &Vm| {
+        let body = json!({ "snapshot_path": snapshot, "mem_file_path": memory }).to_string();
+        let path = RequestPath::parse("/snapshot/create").unwrap();
+        vm.request(Method::Put, &path, Some(body.as_bytes())).unwrap();
+    })
+}
+
+fn booted(host: &Host, id: &str, spec: &str) -> Arc<Vm> {
+    let vm = host.runtime.create(id, spec).unwrap();
+    vm.start().unwrap();
+    vm
+}
+
+/// The bare loop: a directory, the output files, the process, its socket, and three requests.
+struct Bare {
+    scratch: Scratch,
+    firecracker: PathBuf,
+    kernel: PathBuf,
+}
+
+struct BareVmm {
+    child: Child,
+    connection: UnixStream,
+    directory: PathBuf,
+}
+
+impl Bare {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let kernel = common::guest::write(scratch.path(), Guest::Halt);
+        Self { scratch, firecracker: common::firecracker(), kernel }
+    }
+
+    fn boot(&self, id: &str) -> BareVmm {
+        let directory = self.scratch.path().join(id);
+        fs::create_dir(&directory).unwrap();
+        File::create(directory.join("vmm.log")).unwrap();
+        let child = Command::new(&self.firecracker)
+            .args(["--id", id, "--api-sock", "api.sock", "--log-path", "vmm.log"])
+            .current_dir(&directory)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(File::create(directory.join("console.log")).unwrap())
+            .stderr(File::create(directory.join("stderr.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let connection = connect(&directory.join("api.sock"));
+        let mut vmm = BareVmm { child, connection, directory };
+        vmm.request("PUT", "/machine-config", r#"{"vcpu_count":1,"mem_size_mib":128}"#);
+        vmm.request("PUT", "/boot-source", &json!({ "kernel_image_path": self.kernel }).to_string());
+        vmm.request("PUT", "/actions", r#"{"action_type":"InstanceStart"}"#);
+        vmm
+    }
+}
+
+impl BareVmm {
+    fn request(&mut self, method: &str, path: &str, body: &str) {
+        let length = body.len();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = if body.is_empty() {
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        } else {
+            request
+        };
+        self.connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 4096];
+        let length = self.connection.read(&mut answer).unwrap();
+        assert!(
+            answer[..length].starts_with(b"HTTP/1.1 20"),
+            "{}",
+            String::from_utf8_lossy(&answer[..length])
+        );
+    }
+
+    fn end(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn connect(socket: &Path) -> UnixStream {
+    loop {
+        if let Ok(connection) = UnixStream::connect(socket) {
+            return connection;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn in_parallel<T: Send>(ids: &[String], work: impl Fn(&str) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let threads = ids.iter().map(|id| scope.spawn(|| work(id))).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
+}
+
+fn compare(what: &str, library: Duration, bare: Duration) {
+    let ratio = library.as_secs_f64() / bare.as_secs_f64();
+    println!("| {what} | {} | {} | {ratio:.2} |", show(library), show(bare));
+}
+
+fn spread(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!("| {what} | {} | {} | {} |", show(at(0.5)), show(at(0.99)), show(at(1.0)));
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn show(time: Duration) -> String {
+    match time.as_micros() {
+        micros if micros < 1000 => format!("{micros} µs"),
+        micros => format!("{:.2} ms", micros as f64 / 1000.0),
+    }
+}
