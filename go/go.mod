@@ -1,0 +1,3 @@
+module github.com/microvm-runtime/microvm-runtime/go
+
+go 1.21

@@ -1,0 +1,90 @@
+package mvm
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+import "fmt"
+
+// Status is what a call returned, and itself an error: errors.Is(err, mvm.ErrTimeout) works.
+type Status int
+
+// The statuses, each one decision that a caller can take.
+const (
+	ErrInternal        Status = C.MVM_ERR_INTERNAL
+	ErrBadHandle       Status = C.MVM_ERR_BAD_HANDLE
+	ErrForked          Status = C.MVM_ERR_FORKED
+	ErrInvalidArgument Status = C.MVM_ERR_INVALID_ARGUMENT
+	ErrInvalidSpec     Status = C.MVM_ERR_INVALID_SPEC
+	ErrBadState        Status = C.MVM_ERR_BAD_STATE
+	ErrNotFound        Status = C.MVM_ERR_NOT_FOUND
+	ErrAlreadyExists   Status = C.MVM_ERR_ALREADY_EXISTS
+	ErrBusy            Status = C.MVM_ERR_BUSY
+	ErrTimeout         Status = C.MVM_ERR_TIMEOUT
+	ErrInterrupted     Status = C.MVM_ERR_INTERRUPTED
+	ErrVMMRefused      Status = C.MVM_ERR_VMM_REFUSED
+	ErrVMMExited       Status = C.MVM_ERR_VMM_EXITED
+	ErrVMMProtocol     Status = C.MVM_ERR_VMM_PROTOCOL
+	ErrUnsupported     Status = C.MVM_ERR_UNSUPPORTED
+	ErrPermission      Status = C.MVM_ERR_PERMISSION
+	ErrNoResources     Status = C.MVM_ERR_NO_RESOURCES
+	ErrIO              Status = C.MVM_ERR_IO
+)
+
+func (s Status) Error() string { return C.GoString(C.mvm_status_name(C.int32_t(s))) }
+
+// Error is a failure with its whole story.
+type Error struct {
+	Status Status
+	// Errno is the operating system's, or 0.
+	Errno int
+	// HTTPStatus is Firecracker's, or 0.
+	HTTPStatus int
+	// Exit is how the VMM ended, where it did.
+	Exit *ExitStatus
+	// Stage is what was going on.
+	Stage string
+	// Message is what was tried, on what, why it failed and what to do.
+	Message string
+	// FaultMessage is Firecracker's own.
+	FaultMessage string
+	// Output is the last of what the VMM said about itself.
+	Output string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Status.Error(), e.Message) }
+
+// Is says whether target is the status of this error.
+func (e *Error) Is(target error) bool {
+	status, ok := target.(Status)
+	return ok && status == e.Status
+}
+
+func check(status C.mvm_status, e *C.mvm_error) error {
+	if status == C.MVM_OK {
+		return nil
+	}
+	return newError(e)
+}
+
+func newError(e *C.mvm_error) error {
+	err := &Error{
+		Status:       Status(e.status),
+		Errno:        int(e.os_errno),
+		HTTPStatus:   int(e.http_status),
+		Stage:        C.GoString(&e.stage[0]),
+		Message:      C.GoString(&e.message[0]),
+		FaultMessage: C.GoString(&e.fault_message[0]),
+		Output:       C.GoString(&e.output[0]),
+	}
+	switch e.exit_kind {
+	case C.MVM_EXIT_CODE:
+		err.Exit = &ExitStatus{Code: int(e.exit_value)}
+	case C.MVM_EXIT_SIGNAL:
+		err.Exit = &ExitStatus{Signal: int(e.exit_value)}
+	case C.MVM_EXIT_REAPED_BY_HOST:
+		err.Exit = &ExitStatus{ReapedByHost: true}
+	}
+	return err
+}

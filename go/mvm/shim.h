@@ -1,0 +1,95 @@
+/*
+ * One C function for each call: it makes the call and fetches the error on the same thread, which a goroutine may
+ * leave between two calls. Handles are keys and not addresses, so Go keeps them as integers.
+ */
+#include <mvm.h>
+#include <stdlib.h>
+
+static inline mvm_status shim_result(mvm_status status, mvm_error *error) {
+  if (status != MVM_OK) {
+    error->size = sizeof *error;
+    mvm_last_error(error);
+  }
+  return status;
+}
+
+#define VM(key) ((mvm_vm *)(key))
+#define RUNTIME(key) ((mvm_runtime *)(key))
+
+static inline mvm_status shim_runtime_open(const char *dir, const char *options, uintptr_t *key, mvm_error *e) {
+  mvm_runtime *runtime;
+  mvm_status status = shim_result(mvm_runtime_open(dir, options, &runtime), e);
+  *key = (uintptr_t)runtime;
+  return status;
+}
+
+static inline mvm_status shim_runtime_close(uintptr_t key, mvm_error *e) {
+  return shim_result(mvm_runtime_close(RUNTIME(key)), e);
+}
+
+static inline mvm_status shim_runtime_list(uintptr_t key, char **json, mvm_error *e) {
+  return shim_result(mvm_runtime_list(RUNTIME(key), json), e);
+}
+
+static inline void shim_runtime_interrupt(uintptr_t key, const char *id) {
+  mvm_runtime_interrupt(RUNTIME(key), id);
+}
+
+static inline mvm_status shim_create(uintptr_t runtime, const char *id, const char *spec, uintptr_t *key,
+                                     mvm_error *e) {
+  mvm_vm *vm;
+  mvm_status status = shim_result(mvm_create(RUNTIME(runtime), id, spec, &vm), e);
+  *key = (uintptr_t)vm;
+  return status;
+}
+
+static inline mvm_status shim_open(uintptr_t runtime, const char *id, uintptr_t *key, mvm_error *e) {
+  mvm_vm *vm;
+  mvm_status status = shim_result(mvm_open(RUNTIME(runtime), id, &vm), e);
+  *key = (uintptr_t)vm;
+  return status;
+}
+
+static inline mvm_status shim_release(uintptr_t key, mvm_error *e) { return shim_result(mvm_release(VM(key)), e); }
+static inline mvm_status shim_start(uintptr_t key, mvm_error *e) { return shim_result(mvm_start(VM(key)), e); }
+static inline mvm_status shim_pause(uintptr_t key, mvm_error *e) { return shim_result(mvm_pause(VM(key)), e); }
+static inline mvm_status shim_resume(uintptr_t key, mvm_error *e) { return shim_result(mvm_resume(VM(key)), e); }
+static inline mvm_status shim_kill(uintptr_t key, mvm_error *e) { return shim_result(mvm_kill(VM(key)), e); }
+static inline mvm_status shim_destroy(uintptr_t key, mvm_error *e) { return shim_result(mvm_destroy(VM(key)), e); }
+static inline void shim_interrupt(uintptr_t key) { mvm_interrupt(VM(key)); }
+
+static inline mvm_status shim_shutdown(uintptr_t key, uint64_t grace_ms, uint64_t poll_ms,
+                                       mvm_shutdown_outcome *outcome, mvm_error *e) {
+  return shim_result(mvm_shutdown(VM(key), grace_ms, poll_ms, outcome), e);
+}
+
+static inline mvm_status shim_shutdown_report(uintptr_t key, char **json, mvm_error *e) {
+  return shim_result(mvm_shutdown_report(VM(key), json), e);
+}
+
+static inline mvm_status shim_wait(uintptr_t key, uint64_t timeout_ms, mvm_exit *how, mvm_error *e) {
+  how->size = sizeof *how;
+  return shim_result(mvm_wait(VM(key), timeout_ms, how), e);
+}
+
+static inline mvm_status shim_exit_fd(uintptr_t key, int32_t *fd, mvm_error *e) {
+  return shim_result(mvm_exit_fd(VM(key), fd), e);
+}
+
+static inline mvm_status shim_request(uintptr_t key, const char *method, const char *path, const char *body,
+                                      char **response, mvm_error *e) {
+  return shim_result(mvm_request(VM(key), method, path, body, response), e);
+}
+
+static inline mvm_status shim_state(uintptr_t key, mvm_vm_state *state, mvm_error *e) {
+  return shim_result(mvm_state(VM(key), state), e);
+}
+
+static inline mvm_status shim_info(uintptr_t key, char **json, mvm_error *e) {
+  return shim_result(mvm_info(VM(key), json), e);
+}
+
+static inline mvm_status shim_console_read(uintptr_t key, uint64_t *offset, uint8_t *buffer, size_t length,
+                                           size_t *read, mvm_error *e) {
+  return shim_result(mvm_console_read(VM(key), offset, buffer, length, read), e);
+}
