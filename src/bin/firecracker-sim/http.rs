@@ -281,10 +281,12 @@ fn check_encodings(value: &str) -> Result<(), ParseError> {
     if value.is_empty() {
         return Err(ParseError::Request);
     }
-    let rules_out_identity = |encoding: &&str| {
-        *encoding == "identity;q=0" || (*encoding == "*;q=0" && !value.contains("identity"))
+    let rules_out_identity = |encoding: &&str| match encoding.trim() {
+        "identity;q=0" => true,
+        "*;q=0" => !value.contains("identity"),
+        _ => false,
     };
-    match value.split(',').map(str::trim).find(rules_out_identity) {
+    match value.split(',').find(rules_out_identity) {
         Some(encoding) => Err(HeaderError::Value("Accept-Encoding".to_owned(), encoding.to_owned()).into()),
         None => Ok(()),
     }

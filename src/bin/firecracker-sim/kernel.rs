@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use crate::error::LoaderError;
+use crate::error::ElfError;
 use crate::guest::Script;
 
 const HEADER_SIZE: usize = 64;
@@ -18,45 +18,45 @@ const MEMORY_HOLE: std::ops::Range<u64> = 3 << 30..4 << 30;
 const MARKER: &[u8] = b"#!mvm-guest\n";
 
 /// Loads a kernel, which here means: finds out what its guest will do.
-pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Script, LoaderError> {
-    let file = File::open(path).map_err(|_| LoaderError::ReadElfHeader)?;
-    let header = read_at::<HEADER_SIZE>(&file, 0).map_err(|_| LoaderError::ReadElfHeader)?;
+pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Script, ElfError> {
+    let file = File::open(path).map_err(|_| ElfError::ReadElfHeader)?;
+    let header = read_at::<HEADER_SIZE>(&file, 0).map_err(|_| ElfError::ReadElfHeader)?;
     if header[..4] != *b"\x7fELF" {
-        return Err(LoaderError::InvalidElfMagicNumber);
+        return Err(ElfError::InvalidElfMagicNumber);
     }
     if header[5] != 1 {
-        return Err(LoaderError::BigEndianElfOnLittle);
+        return Err(ElfError::BigEndianElfOnLittle);
     }
     if number(&header, 54, 2) != PROGRAM_HEADER_SIZE as u64 {
-        return Err(LoaderError::InvalidProgramHeaderSize);
+        return Err(ElfError::InvalidProgramHeaderSize);
     }
     let program_headers = number(&header, 32, 8);
     if program_headers < HEADER_SIZE as u64 {
-        return Err(LoaderError::InvalidProgramHeaderOffset);
+        return Err(ElfError::InvalidProgramHeaderOffset);
     }
     if number(&header, 24, 8) < LOWEST_ENTRY {
-        return Err(LoaderError::InvalidEntryAddress);
+        return Err(ElfError::InvalidEntryAddress);
     }
     for index in 0..number(&header, 56, 2) {
         let offset = program_headers.saturating_add(index * PROGRAM_HEADER_SIZE as u64);
         let segment =
-            read_at::<PROGRAM_HEADER_SIZE>(&file, offset).map_err(|_| LoaderError::ReadProgramHeader)?;
+            read_at::<PROGRAM_HEADER_SIZE>(&file, offset).map_err(|_| ElfError::ReadProgramHeader)?;
         check_segment(&file, &segment, mem_size_mib as u64)?;
     }
-    script_in(&file).map_err(|_| LoaderError::ReadKernelImage)
+    script_in(&file).map_err(|_| ElfError::ReadKernelImage)
 }
 
-fn check_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<(), LoaderError> {
+fn check_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<(), ElfError> {
     let in_file = number(segment, 32, 8);
     if number(segment, 0, 4) != LOADABLE || in_file == 0 {
         return Ok(());
     }
     let address = number(segment, 24, 8);
-    let length = file.metadata().map_err(|_| LoaderError::ReadKernelImage)?.len();
+    let length = file.metadata().map_err(|_| ElfError::ReadKernelImage)?.len();
     let whole_in_file = number(segment, 8, 8).checked_add(in_file).is_some_and(|end| end <= length);
     let whole_in_memory =
         address.checked_add(in_file).is_some_and(|end| is_memory(address, end, mem_size_mib << 20));
-    if whole_in_file && whole_in_memory { Ok(()) } else { Err(LoaderError::ReadKernelImage) }
+    if whole_in_file && whole_in_memory { Ok(()) } else { Err(ElfError::ReadKernelImage) }
 }
 
 fn is_memory(start: u64, end: u64, size: u64) -> bool {

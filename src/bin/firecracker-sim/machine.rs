@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::api::{Action, CreateSnapshot, LoadSnapshot, Outcome, SnapshotType};
 use crate::error::{
     ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
-    CreateSnapshotError, DeviceManagerError, LoadSnapshotError, MainError, MicrovmStateError,
-    StartMicrovmError, VmmError,
+    CreateSnapshotError, DeviceManagerError, KernelLoaderError, LoadSnapshotError, MainError,
+    MicrovmStateError, StartMicrovmError, VmmError,
 };
 use crate::guest::{Ending, Guest, GuestState, Serial};
 use crate::kernel;
@@ -99,7 +99,8 @@ impl Machine {
         let kernel = self.resources.boot_source.as_ref().ok_or(StartMicrovmError::MissingKernelConfig)?;
         let serial = self.open_serial()?;
         let script = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
-            .map_err(|error| StartMicrovmError::ConfigureSystem(ConfigurationError::KernelLoader(error)))?;
+            .map_err(|error| ConfigurationError::KernelLoader(KernelLoaderError::Elf(error)))
+            .map_err(StartMicrovmError::ConfigureSystem)?;
         self.resources.pmem.iter().try_for_each(open_pmem).map_err(StartMicrovmError::CreatePmemDevice)?;
         let guest = self.launch(GuestState::at_start(script), serial);
         log_resumption();

@@ -96,8 +96,11 @@ fn without_crc(bytes: &[u8]) -> Result<(&[u8], &[u8]), SnapshotError> {
     Ok(bytes.split_at(length))
 }
 
+/// Hotpluggable memory has its place in the file, plugged or not.
 fn memory_size(config: &VmmConfig) -> u64 {
-    config.machine_config.as_ref().map_or(0, |machine| (machine.mem_size_mib as u64) << 20)
+    let memory = config.machine_config.as_ref().map_or(0, |machine| machine.mem_size_mib as u64);
+    let hotpluggable = config.memory_hotplug.as_ref().map_or(0, |memory| memory.total_size_mib);
+    (memory + hotpluggable) << 20
 }
 
 fn write_counter(memory: &File, state: &State) -> io::Result<()> {

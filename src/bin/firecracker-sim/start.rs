@@ -188,8 +188,10 @@ pub(crate) fn open_api(server: Server, path: &str, faults: &[Fault]) -> Result<(
     log::info(Speaker::Main, "src/firecracker/src/api_server_adapter.rs:189", &line);
     let server = Arc::new(server);
     let serve = move || {
-        while is_deaf {
-            thread::park();
+        if is_deaf {
+            loop {
+                thread::park();
+            }
         }
         server::serve(&server, &listener);
     };

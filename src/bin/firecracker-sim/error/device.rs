@@ -7,6 +7,10 @@ use thiserror::Error;
 use super::VmmError;
 
 #[derive(Debug, Error)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "a configuration file's mistake is told with these names on stderr"
+)]
 pub(crate) enum BootSourceConfigError {
     #[error("The kernel file cannot be opened: {0}")]
     InvalidKernelPath(io::Error),

@@ -238,15 +238,18 @@ pub(crate) enum DeviceManagerError {
 
 #[derive(Debug, Error)]
 pub(crate) enum ConfigurationError {
-    #[error(
-        "Cannot load kernel due to invalid memory configuration or invalid kernel image: Kernel Loader: failed to load \
-         ELF kernel image: {0}"
-    )]
-    KernelLoader(#[from] LoaderError),
+    #[error("Cannot load kernel due to invalid memory configuration or invalid kernel image: {0}")]
+    KernelLoader(KernelLoaderError),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum KernelLoaderError {
+    #[error("Kernel Loader: failed to load ELF kernel image: {0}")]
+    Elf(ElfError),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum LoaderError {
+pub(crate) enum ElfError {
     #[error("Kernel Loader: Unable to read elf header")]
     ReadElfHeader,
     #[error("Kernel Loader: Invalid Elf magic number")]

@@ -1,5 +1,6 @@
 //! What making and loading a snapshot can fail with.
 
+use std::fmt;
 use std::io;
 
 use thiserror::Error;
@@ -65,9 +66,15 @@ pub(crate) enum SnapshotError {
 }
 
 /// The simulator's state files are not Firecracker's: each finds the other's unreadable, in these words.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error("bitcode error")]
 pub(crate) struct NotAStateFile;
+
+impl fmt::Debug for NotAStateFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(r#"Error("bitcode error")"#)
+    }
+}
 
 #[derive(Debug, Error)]
 pub(crate) enum GuestMemoryError {
@@ -92,10 +99,11 @@ pub(crate) enum RestoreDeviceError {
     Vsock(VsockUnixBackendError),
     #[error("Block: {0}")]
     Block(BlockError),
-    #[error("Net: {0}")]
+    #[error("Net: Failed to create a network device: {0}")]
     Net(NetError),
     #[error("Net: {0}")]
     OtherNet(NetworkInterfaceError),
-    #[error("Pmem: {0}")]
+    /// The typing error is Firecracker's.
+    #[error("Pmem: Error creating Pmem devie: {0}")]
     Pmem(PmemError),
 }

@@ -35,10 +35,10 @@ impl Machine {
                 return self.memory_hotplug_status().map(Some).map_err(ActionError::InternalVmm);
             }
             Action::UpdateBalloon(update) => {
-                self.update_balloon(&update, has_drivers).map_err(ActionError::BalloonUpdate)?
+                self.update_balloon(&update, has_drivers).map_err(ActionError::BalloonUpdate)?;
             }
             Action::UpdateBalloonStats(update) => {
-                self.update_balloon_stats(&update).map_err(ActionError::BalloonUpdate)?
+                self.update_balloon_stats(&update).map_err(ActionError::BalloonUpdate)?;
             }
             Action::StartHinting => self.start_hinting(has_drivers).map_err(ActionError::BalloonUpdate)?,
             Action::StopHinting => self.stop_hinting(has_drivers).map_err(ActionError::BalloonUpdate)?,
@@ -265,7 +265,9 @@ impl Machine {
         if !has_drivers {
             return Err(VirtioMemError::DeviceNotActive.into());
         }
-        if requested_size_mib % config.block_size_mib != 0 || requested_size_mib > config.total_size_mib {
+        if !requested_size_mib.is_multiple_of(config.block_size_mib)
+            || requested_size_mib > config.total_size_mib
+        {
             return Err(VirtioMemError::InvalidSize(requested_size_mib.saturating_mul(1 << 20)).into());
         }
         self.requested_size_mib = requested_size_mib;

@@ -1,0 +1,271 @@
+//! Holds the same conversations with `firecracker-sim` and, when `MVM_TEST_FIRECRACKER` names one, with the real
+//! Firecracker: the simulator is only worth what this test says.
+//!
+//! The conversations stand in `tests/conformance/*.txt`. Their answers are the real one's: with
+//! `MVM_CONFORMANCE_RECORD=1` they are not compared but written down as it gives them.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[path = "conformance/conversation.rs"]
+mod conversation;
+#[path = "conformance/guest.rs"]
+mod guest;
+#[path = "conformance/misbehaviour.rs"]
+mod misbehaviour;
+#[path = "conformance/vmm.rs"]
+mod vmm;
+
+use conversation::{Conversation, Line, escape, matches, unescape};
+use vmm::{Scratch, Vmm, see};
+
+/// The answers were recorded from this one.
+const RECORDED: &str = "Firecracker v1.16.1";
+
+#[derive(Default)]
+struct Tally {
+    conversations: usize,
+    exchanges: usize,
+    facts: usize,
+    skipped: usize,
+}
+
+/// Conversations held with one VMM.
+struct Holder {
+    program: PathBuf,
+    is_real: bool,
+    is_recording: bool,
+    tally: Tally,
+    failures: Vec<String>,
+}
+
+#[test]
+fn the_simulator_holds_every_conversation_as_it_was_recorded() {
+    let mut holder = Holder::new(PathBuf::from(env!("CARGO_BIN_EXE_firecracker-sim")));
+    holder.hold_all();
+    holder.report("the simulator");
+    assert!(holder.failures.is_empty(), "{}", holder.failures.join("\n"));
+}
+
+#[test]
+fn the_real_firecracker_holds_every_conversation_as_it_was_recorded() {
+    let Some(program) = std::env::var_os("MVM_TEST_FIRECRACKER") else {
+        say("skipped: MVM_TEST_FIRECRACKER names no Firecracker");
+        return;
+    };
+    let version = Command::new(&program).arg("--version").output().expect("MVM_TEST_FIRECRACKER can be run");
+    let version = String::from_utf8_lossy(&version.stdout);
+    let version = version.lines().next().unwrap_or_default();
+    if version != RECORDED {
+        say(&format!("skipped: the conversations were recorded from {RECORDED}, this is {version}"));
+        return;
+    }
+    let mut holder = Holder::new(program.into());
+    holder.is_real = true;
+    holder.is_recording = std::env::var_os("MVM_CONFORMANCE_RECORD").is_some();
+    holder.hold_all();
+    holder.report(version);
+    assert!(holder.failures.is_empty(), "{}", holder.failures.join("\n"));
+}
+
+impl Holder {
+    fn new(program: PathBuf) -> Self {
+        Self { program, is_real: false, is_recording: false, tally: Tally::default(), failures: Vec::new() }
+    }
+
+    fn hold_all(&mut self) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+        let entries = fs::read_dir(directory).expect("the conversations are there");
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("a readable directory").path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+        files.sort();
+        for file in files {
+            let text = fs::read_to_string(&file).expect("a readable file");
+            let conversations =
+                Conversation::parse_all(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let mut written: Vec<String> = text.lines().map(str::to_owned).collect();
+            for conversation in conversations {
+                self.hold_one(&file, &conversation, &mut written);
+            }
+            if self.is_recording {
+                fs::write(&file, written.join("\n") + "\n").expect("a writable file");
+            }
+        }
+    }
+
+    fn hold_one(&mut self, file: &Path, conversation: &Conversation, written: &mut [String]) {
+        let lacks_something = conversation.lines.iter().any(|(_, line)| match line {
+            Line::Needs(what) => self.is_real && !has(what),
+            _ => false,
+        });
+        if lacks_something {
+            self.tally.skipped += 1;
+            return;
+        }
+        self.tally.conversations += 1;
+        if let Err((line, reason)) = self.hold(conversation, written) {
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            self.failures.push(format!(
+                "{file}:{line}: {} ({}): {reason}",
+                conversation.name, conversation.line_number
+            ));
+        }
+    }
+
+    fn hold(&mut self, conversation: &Conversation, written: &mut [String]) -> Result<(), (usize, String)> {
+        let scratch = Scratch::new().map_err(|error| (conversation.line_number, error.to_string()))?;
+        let mut arguments = vec!["--api-sock".to_owned(), scratch.fill_in("{dir}/api")];
+        let mut running: Option<Vmm> = None;
+        let mut lines: VecDeque<&(usize, Line)> = conversation.lines.iter().collect();
+        while let Some((number, line)) = lines.pop_front() {
+            let at = |reason: String| (*number, reason);
+            match line {
+                Line::Arguments { only, words } => {
+                    if *only {
+                        arguments.clear();
+                    }
+                    arguments.extend(words.split_whitespace().map(|word| scratch.fill_in(word)));
+                }
+                Line::Restart => running = None,
+                line if line.is_preparation() => {
+                    prepare(line, &scratch).map_err(|error| at(error.to_string()))?;
+                }
+                line => {
+                    let vmm = match &mut running {
+                        Some(vmm) => vmm,
+                        None => {
+                            let started = Vmm::start(&self.program, &scratch, &arguments);
+                            running.insert(started.map_err(|error| at(error.to_string()))?)
+                        }
+                    };
+                    let seen = self.exchange(line, vmm, &scratch).map_err(at)?;
+                    self.compare(line, seen, &mut written[*number - 1]).map_err(at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says it, or looks at it; what is seen is the line as it should stand in the file.
+    fn exchange(&mut self, line: &Line, vmm: &mut Vmm, scratch: &Scratch) -> Result<Option<String>, String> {
+        let told = |error: io::Error| error.to_string();
+        let speaks = matches!(line, Line::Request(_) | Line::RawRequest(_));
+        if matches!(line, Line::Connect) || (speaks && !vmm.has_stream()) {
+            vmm.connect().map_err(told)?;
+        }
+        match line {
+            Line::Request(request) => vmm.send(&as_http(&scratch.fill_in(request))).map_err(told)?,
+            Line::RawRequest(bytes) => vmm.send(&unescape(&scratch.fill_in(bytes))).map_err(told)?,
+            Line::Answer(_) => {
+                let answer = vmm.receive()?;
+                let deprecated = if answer.is_deprecated { " deprecated" } else { "" };
+                let body = answer.body.replace('\n', "\\n");
+                let seen = format!("< {}{deprecated} {}", answer.status, scratch.abstracted(&body));
+                self.tally.exchanges += 1;
+                return Ok(Some(seen.trim_end().to_owned()));
+            }
+            Line::RawAnswer(expected) => {
+                let length = (!self.is_recording && expected != "closed").then(|| unescape(expected).len());
+                let bytes = vmm.receive_raw(length).map_err(told)?;
+                self.tally.exchanges += 1;
+                return Ok(Some(format!("<< {}", bytes.map_or("closed".to_owned(), |bytes| escape(&bytes)))));
+            }
+            Line::Signal(name) => vmm.signal(name).map_err(told)?,
+            Line::End(_) => {
+                self.tally.facts += 1;
+                return Ok(Some(format!("ends {}", vmm.wait()?)));
+            }
+            Line::See(path, text) => {
+                self.tally.facts += 1;
+                let text = String::from_utf8_lossy(&unescape(&scratch.fill_in(text))).into_owned();
+                see(Path::new(&scratch.fill_in(path)), &text)?;
+            }
+            Line::There(path) | Line::Gone(path) => {
+                self.tally.facts += 1;
+                let is_there = Path::new(&scratch.fill_in(path)).symlink_metadata().is_ok();
+                if is_there != matches!(line, Line::There(_)) {
+                    return Err(format!("{path} is {}there", if is_there { "" } else { "not " }));
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn compare(&self, line: &Line, seen: Option<String>, written: &mut String) -> Result<(), String> {
+        let Some(seen) = seen else { return Ok(()) };
+        // A raw answer may hold stars of its own.
+        let as_expected = match line {
+            Line::RawAnswer(_) => *written == seen,
+            _ => matches(written, &seen),
+        };
+        if as_expected {
+            return Ok(());
+        }
+        if self.is_recording {
+            *written = seen;
+            return Ok(());
+        }
+        Err(format!("\n  expected {written}\n  but got  {seen}"))
+    }
+
+    fn report(&self, name: &str) {
+        let Tally { conversations, exchanges, facts, skipped } = self.tally;
+        say(&format!(
+            "held with {name}: {exchanges} exchanges and {facts} facts in {conversations} conversations, {} failed, \
+             {skipped} skipped",
+            self.failures.len()
+        ));
+    }
+}
+
+impl Line {
+    fn is_preparation(&self) -> bool {
+        matches!(self, Self::Needs(_) | Self::Sized(..) | Self::Text(..) | Self::Flip(_) | Self::Remove(_))
+    }
+}
+
+fn prepare(line: &Line, scratch: &Scratch) -> io::Result<()> {
+    match line {
+        Line::Sized(path, size) => File::create(scratch.fill_in(path))?.set_len(*size),
+        Line::Text(path, contents) => fs::write(scratch.fill_in(path), scratch.fill_in(contents)),
+        Line::Remove(path) => fs::remove_file(scratch.fill_in(path)),
+        Line::Flip(path) => {
+            let path = scratch.fill_in(path);
+            let mut contents = fs::read(&path)?;
+            if let Some(last) = contents.last_mut() {
+                *last ^= 1;
+            }
+            fs::write(path, contents)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `METHOD PATH BODY`, with a length only where there is a body.
+fn as_http(request: &str) -> Vec<u8> {
+    let mut words = request.splitn(3, ' ');
+    let (method, path, body) =
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next());
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+    let body = body.map_or("\r\n".to_owned(), |body| format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    (head + &body).into_bytes()
+}
+
+fn has(what: &str) -> bool {
+    match what {
+        "tun" => File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
+        _ => panic!("nobody knows how to look for {what}"),
+    }
+}
+
+/// The test harness keeps what is printed to itself; this is for whoever runs it.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "conformance: {text}");
+}

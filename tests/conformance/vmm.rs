@@ -1,0 +1,243 @@
+//! One VMM process with its own directory, and the bytes that go to and fro. Whatever happens, dropping it ends the
+//! process and removes the directory.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::guest;
+
+/// Nothing that a VMM is asked here takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at something that cannot be waited for.
+const GLANCE: Duration = Duration::from_micros(200);
+/// How long nothing must come for an answer of unknown length to be over.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// A directory of its own, with the guests in it.
+pub(crate) struct Scratch {
+    pub(crate) path: PathBuf,
+}
+
+pub(crate) struct Vmm {
+    child: Child,
+    streams: Vec<UnixStream>,
+    pub(crate) socket: PathBuf,
+}
+
+/// An answer, its head checked.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) is_deprecated: bool,
+    pub(crate) body: String,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("mvm-conformance-{}-{number}", std::process::id()));
+        fs::create_dir(&path)?;
+        let scratch = Self { path };
+        guest::write_all(&scratch.path)?;
+        Ok(scratch)
+    }
+
+    /// A line's text with `{dir}` and the guests' names filled in.
+    pub(crate) fn fill_in(&self, text: &str) -> String {
+        let directory = self.path.display().to_string();
+        let mut text = text.to_owned();
+        for guest in ["halt", "off", "crash", "count", "obey"] {
+            text = text.replace(&format!("{{{guest}}}"), &format!("{directory}/{guest}.elf"));
+        }
+        text.replace("{dir}", &directory)
+    }
+
+    /// The opposite, for what a VMM says.
+    pub(crate) fn abstracted(&self, text: &str) -> String {
+        let directory = self.path.display().to_string();
+        let mut text = text.to_owned();
+        for guest in ["halt", "off", "crash", "count", "obey"] {
+            text = text.replace(&format!("{directory}/{guest}.elf"), &format!("{{{guest}}}"));
+        }
+        text.replace(&directory, "{dir}")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Vmm {
+    /// Its stdout and stderr are files: a VMM blocks on a pipe that nobody drains.
+    pub(crate) fn start(program: &Path, scratch: &Scratch, arguments: &[String]) -> io::Result<Self> {
+        let output = |name: &str| File::options().create(true).append(true).open(scratch.path.join(name));
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(&scratch.path)
+            .stdin(Stdio::null())
+            .stdout(output("stdout")?)
+            .stderr(output("stderr")?)
+            .spawn()?;
+        Ok(Self { child, streams: Vec::new(), socket: scratch.path.join("api") })
+    }
+
+    pub(crate) fn connect(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    self.streams.push(stream);
+                    return Ok(());
+                }
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(error) => match self.child.try_wait()? {
+                    Some(status) => {
+                        return Err(io::Error::other(format!("the VMM has ended: {status} ({error})")));
+                    }
+                    None => thread::sleep(GLANCE),
+                },
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.stream()?.write_all(bytes) {
+            // What a VMM that does not listen answers is to be seen by reading.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Reads one answer and checks what every answer of Firecracker's has in common.
+    pub(crate) fn receive(&mut self) -> Result<Answer, String> {
+        let stream = self.stream().map_err(|error| error.to_string())?;
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(0) => return Err("the connection was closed".to_owned()),
+                Ok(_) => head.push(byte[0]),
+                Err(error) => return Err(format!("no answer: {error}")),
+            }
+        }
+        let head = String::from_utf8(head).map_err(|error| error.to_string())?;
+        let mut lines = head.trim_end().split("\r\n");
+        let status_line = lines.next().unwrap_or_default();
+        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.strip_suffix(' '));
+        let status: u16 =
+            status.and_then(|status| status.parse().ok()).ok_or(format!("status line: {status_line:?}"))?;
+        let headers: Vec<&str> = lines.collect();
+        let has = |header: &str| headers.contains(&header);
+        if !has("Server: Firecracker API") || !has("Connection: keep-alive") {
+            return Err(format!("headers: {headers:?}"));
+        }
+        let length = headers.iter().find_map(|header| header.strip_prefix("Content-Length: "));
+        let length: usize = length.map_or(Ok(0), str::parse).map_err(|_| format!("headers: {headers:?}"))?;
+        if (length > 0) != has("Content-Type: application/json") {
+            return Err(format!("headers: {headers:?}"));
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).map_err(|error| format!("half an answer: {error}"))?;
+        let body = String::from_utf8(body).map_err(|error| error.to_string())?;
+        Ok(Answer { status, is_deprecated: has("Deprecation: true"), body })
+    }
+
+    /// Reads so many bytes, or, without a number, until nothing comes any more. None when the connection is closed.
+    pub(crate) fn receive_raw(&mut self, length: Option<usize>) -> io::Result<Option<Vec<u8>>> {
+        let stream = self.stream()?;
+        stream.set_read_timeout(Some(if length.is_some() { PATIENCE } else { QUIET }))?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        while length.is_none_or(|length| bytes.len() < length) {
+            let room = length.map_or(buffer.len(), |length| buffer.len().min(length - bytes.len()));
+            match stream.read(&mut buffer[..room]) {
+                Ok(0) if bytes.is_empty() => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(None),
+                Ok(0) | Err(_) => break,
+                Ok(read) => bytes.extend_from_slice(&buffer[..read]),
+            }
+        }
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Some(bytes))
+    }
+
+    pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
+        let number = match name {
+            "SIGHUP" => libc::SIGHUP,
+            "SIGINT" => libc::SIGINT,
+            "SIGILL" => libc::SIGILL,
+            "SIGBUS" => libc::SIGBUS,
+            "SIGUSR1" => libc::SIGUSR1,
+            "SIGSEGV" => libc::SIGSEGV,
+            "SIGPIPE" => libc::SIGPIPE,
+            "SIGTERM" => libc::SIGTERM,
+            "SIGXCPU" => libc::SIGXCPU,
+            "SIGXFSZ" => libc::SIGXFSZ,
+            "SIGSYS" => libc::SIGSYS,
+            _ => return Err(io::Error::other(format!("no such signal: {name}"))),
+        };
+        mvm::sys::signal::send(self.child.id(), number)
+    }
+
+    /// Waits for the end: `CODE`, or `signal NUMBER`.
+    pub(crate) fn wait(&mut self) -> Result<String, String> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match self.child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => return Ok(described(status)),
+                None => thread::sleep(GLANCE),
+            }
+        }
+        Err("it does not end".to_owned())
+    }
+
+    pub(crate) fn has_stream(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    fn stream(&mut self) -> io::Result<&mut UnixStream> {
+        self.streams.last_mut().ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Vmm {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a file to hold a text, in which `*` stands for anything.
+pub(crate) fn see(path: &Path, text: &str) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    let pattern = format!("*{text}*");
+    loop {
+        let contents =
+            fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        if super::conversation::matches(&pattern, &contents) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{} has no {text:?} in it, but: {contents}", path.display()));
+        }
+        thread::sleep(GLANCE);
+    }
+}
+
+fn described(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code.to_string(),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
