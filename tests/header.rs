@@ -1,5 +1,5 @@
 //! What the library promises to a linker and to a C compiler: the header, the exports, the names in the binary.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

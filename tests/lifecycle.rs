@@ -1,5 +1,5 @@
 //! The life of a VM, on the VMM under test.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Every way in which a VM ends, on the VMM under test.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -67,26 +67,34 @@ pub(super) unsafe fn buffer<'a>(
 }
 
 /// A place for a result, which already holds what it is to hold when the call fails.
-pub(super) struct Out<'a, T> {
+pub(super) struct Out<'a, T: Copy> {
     place: *mut T,
     length: usize,
     lent: PhantomData<&'a mut T>,
 }
 
-impl<T> Out<'_, T> {
+impl<T: Copy> Out<'_, T> {
     /// Puts the result there; nowhere, when the caller passed NULL where that is allowed.
     pub(super) fn write(self, value: T) {
         if !self.place.is_null() {
             // SAFETY: `length` bytes are writable at `place`, and at most `size_of::<T>()` of them are taken.
             unsafe {
-                std::ptr::copy_nonoverlapping((&raw const value).cast(), self.place.cast::<u8>(), self.length)
+                std::ptr::copy_nonoverlapping(
+                    (&raw const value).cast(),
+                    self.place.cast::<u8>(),
+                    self.length,
+                );
             };
         }
     }
 }
 
 /// The place for a result that the caller must want.
-pub(super) unsafe fn out<'a, T>(place: *mut T, empty: T, name: &'static str) -> Result<Out<'a, T>, Failure> {
+pub(super) unsafe fn out<'a, T: Copy>(
+    place: *mut T,
+    empty: T,
+    name: &'static str,
+) -> Result<Out<'a, T>, Failure> {
     if place.is_null() {
         return Err(Failure::null(name));
     }
@@ -95,7 +103,7 @@ pub(super) unsafe fn out<'a, T>(place: *mut T, empty: T, name: &'static str) -> 
 }
 
 /// The place for a result that the caller may not want: NULL then.
-pub(super) unsafe fn optional_out<'a, T>(place: *mut T, empty: T) -> Out<'a, T> {
+pub(super) unsafe fn optional_out<'a, T: Copy>(place: *mut T, empty: T) -> Out<'a, T> {
     if !place.is_null() {
         // SAFETY: the caller passes NULL or a writable place, aligned as its type asks.
         unsafe { place.write(empty) };
@@ -135,7 +143,7 @@ pub(super) unsafe fn sized_out<'a, T: Sized32>(
 }
 
 /// See [`sized_out`].
-pub(super) struct SizedOut<'a, T> {
+pub(super) struct SizedOut<'a, T: Sized32> {
     size: u32,
     out: Out<'a, T>,
 }

@@ -379,7 +379,7 @@ fn fixed<const N: usize>(text: &str) -> [c_char; N] {
 /// The text in such an array, for tests.
 #[cfg(test)]
 pub(super) fn text(bytes: &[c_char]) -> String {
-    let bytes = bytes.iter().take_while(|byte| **byte != 0).map(|byte| (*byte as i8).cast_unsigned());
+    let bytes = bytes.iter().take_while(|byte| **byte != 0).map(|byte| byte.to_ne_bytes()[0]);
     String::from_utf8(bytes.collect()).expect("always UTF-8")
 }
 

@@ -45,6 +45,7 @@ pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
     own_process()?;
     let key = MARK | (K::TAG << TAG_SHIFT) | NEXT.fetch_add(1, Ordering::Relaxed);
     table_mut().insert(key, K::wrap(object));
+    #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits, see above")]
     Ok(std::ptr::without_provenance_mut(key as usize))
 }
 

@@ -38,6 +38,7 @@ pub unsafe extern "C" fn mvm_string_free(string: *mut c_char) {
 
 /// Panics, so that the tests can see what becomes of it.
 #[cfg(feature = "test-hooks")]
+#[expect(clippy::panic, reason = "that is what it is for")]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_test_panic() -> super::status::mvm_status {
     super::guard::guard(|| panic!("a panic made for a test"))

@@ -97,10 +97,11 @@ impl Pidfd {
             Ok(_) => {
                 // SAFETY: waitid has filled `info` as for SIGCHLD, or left the zeroes, which read as pid 0.
                 let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-                Ok((pid != 0).then(|| match info.si_code {
-                    libc::CLD_EXITED => ExitStatus::Code(status),
-                    _ => ExitStatus::Signal(status),
-                }))
+                Ok(match info.si_code {
+                    _ if pid == 0 => None,
+                    libc::CLD_EXITED => Some(ExitStatus::Code(status)),
+                    _ => Some(ExitStatus::Signal(status)),
+                })
             }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => self.look_at_a_stranger(),
             Err(error) => Err(error),

@@ -62,6 +62,7 @@ impl AsFd for UnixConnection {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the constants of a socket address are small")]
 fn connect_directly(path: &Path) -> io::Result<UnixConnection> {
     let bytes = path.as_os_str().as_bytes();
     // SAFETY: sockaddr_un is plain data, for which zeroes are a value.

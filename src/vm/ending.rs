@@ -42,10 +42,11 @@ impl Vm {
                     first.tell(&report);
                     return Ok(report);
                 }
-                Role::Joined => match self.await_ending(&ending)? {
-                    Ok(report) => return Ok(report),
-                    Err(Failed) => {}
-                },
+                Role::Joined => {
+                    if let Ok(report) = self.await_ending(&ending)? {
+                        return Ok(report);
+                    }
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ pub enum Guest {
 
 const LOAD: u64 = 0x100_0000;
 const PAGE: u64 = 0x1000;
+const FILE_PAGE: usize = 0x1000;
 
 /// Writes the guest into `directory` and says where.
 pub fn write(directory: &Path, guest: Guest) -> PathBuf {
@@ -67,8 +68,8 @@ fn elf(code: &[u8]) -> Vec<u8> {
     half(&mut file, &[64, 56, 1, 0, 0, 0]);
     word(&mut file, &[1, 7]);
     long(&mut file, &[PAGE, LOAD, LOAD, PAGE, PAGE, PAGE]);
-    file.resize(PAGE as usize, 0);
+    file.resize(FILE_PAGE, 0);
     file.extend_from_slice(code);
-    file.resize(2 * PAGE as usize, 0);
+    file.resize(2 * FILE_PAGE, 0);
     file
 }

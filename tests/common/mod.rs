@@ -1,7 +1,15 @@
 //! What all tests share: a VMM under test, a host directory that cleans up after itself, and tiny guests.
 //!
 //! The suite runs on the simulator, and on the real Firecracker when `MVM_TEST_FIRECRACKER` names one.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stderr,
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 pub mod guest;
 
