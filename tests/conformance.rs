@@ -1,5 +1,5 @@
-//! Holds the same conversations with `firecracker-sim` and, when `MVM_TEST_FIRECRACKER` names one, with the real
-//! Firecracker: the simulator is only worth what this test says.
+//! Holds the same conversations with `firecracker-sim` and, when `MVM_TEST_FIRECRACKER` names one, with the
+//! real Firecracker: the simulator is only worth what this test says.
 //!
 //! The conversations stand in `tests/conformance/*.txt`. Their answers are the real one's: with
 //! `MVM_CONFORMANCE_RECORD=1` they are not compared but written down as it gives them.
@@ -218,8 +218,8 @@ impl Holder {
     fn report(&self, name: &str) {
         let Tally { conversations, exchanges, facts, skipped } = self.tally;
         say(&format!(
-            "held with {name}: {exchanges} exchanges and {facts} facts in {conversations} conversations, {} failed, \
-             {skipped} skipped",
+            "held with {name}: {exchanges} exchanges and {facts} facts in {conversations} conversations, {} \
+             failed, {skipped} skipped",
             self.failures.len()
         ));
     }
