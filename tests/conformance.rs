@@ -65,6 +65,10 @@ fn the_real_firecracker_holds_every_conversation_as_it_was_recorded() {
         say(&format!("skipped: the conversations were recorded from {RECORDED}, this is {version}"));
         return;
     }
+    if !has("kvm") {
+        say("skipped: /dev/kvm cannot be opened");
+        return;
+    }
     let mut holder = Holder::new(program.into());
     holder.is_real = true;
     holder.is_recording = std::env::var_os("MVM_CONFORMANCE_RECORD").is_some();
@@ -259,10 +263,12 @@ fn as_http(request: &str) -> Vec<u8> {
 }
 
 fn has(what: &str) -> bool {
-    match what {
-        "tun" => File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
+    let device = match what {
+        "kvm" => "/dev/kvm",
+        "tun" => "/dev/net/tun",
         _ => panic!("nobody knows how to look for {what}"),
-    }
+    };
+    File::options().read(true).write(true).open(device).is_ok()
 }
 
 /// The test harness keeps what is printed to itself; this is for whoever runs it.
