@@ -1,5 +1,5 @@
-//! Holds the same conversations with `firecracker-sim` and, when `MVM_TEST_FIRECRACKER` names one, with the real
-//! Firecracker: the simulator is only worth what this test says.
+//! Holds the same conversations with `firecracker-sim` and, when `MVM_TEST_FIRECRACKER` names one, with the
+//! real Firecracker: the simulator is only worth what this test says.
 //!
 //! The conversations stand in `tests/conformance/*.txt`. Their answers are the real one's: with
 //! `MVM_CONFORMANCE_RECORD=1` they are not compared but written down as it gives them.
@@ -63,6 +63,10 @@ fn the_real_firecracker_holds_every_conversation_as_it_was_recorded() {
     let version = version.lines().next().unwrap_or_default();
     if version != RECORDED {
         say(&format!("skipped: the conversations were recorded from {RECORDED}, this is {version}"));
+        return;
+    }
+    if !has("kvm") {
+        say("skipped: /dev/kvm cannot be opened");
         return;
     }
     let mut holder = Holder::new(program.into());
@@ -218,8 +222,8 @@ impl Holder {
     fn report(&self, name: &str) {
         let Tally { conversations, exchanges, facts, skipped } = self.tally;
         say(&format!(
-            "held with {name}: {exchanges} exchanges and {facts} facts in {conversations} conversations, {} failed, \
-             {skipped} skipped",
+            "held with {name}: {exchanges} exchanges and {facts} facts in {conversations} conversations, {} \
+             failed, {skipped} skipped",
             self.failures.len()
         ));
     }
@@ -259,10 +263,12 @@ fn as_http(request: &str) -> Vec<u8> {
 }
 
 fn has(what: &str) -> bool {
-    match what {
-        "tun" => File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
+    let device = match what {
+        "kvm" => "/dev/kvm",
+        "tun" => "/dev/net/tun",
         _ => panic!("nobody knows how to look for {what}"),
-    }
+    };
+    File::options().read(true).write(true).open(device).is_ok()
 }
 
 /// The test harness keeps what is printed to itself; this is for whoever runs it.

@@ -1,6 +1,7 @@
 //! Signals, for this package's own executables and their tests.
 //!
-//! The library in an operator's process never touches a signal: nothing outside `src/bin` and `tests` may use this.
+//! The library in an operator's process never touches a signal: nothing outside `src/bin` and `tests` may use
+//! this.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -33,7 +34,8 @@ pub fn wait(signals: &[libc::c_int]) -> io::Result<Received> {
     let set = set_of(signals)?;
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: `set` is an initialised signal set and `info` is writable for one `siginfo_t`; both outlive the call.
+        // SAFETY: `set` is an initialised signal set and `info` is writable for one `siginfo_t`; both outlive
+        // the call.
         let number = unsafe { libc::sigwaitinfo(&raw const set, info.as_mut_ptr()) };
         if number > 0 {
             // SAFETY: it was zeroed, which is a valid `siginfo_t`, and the kernel has filled it in.
@@ -73,7 +75,8 @@ pub fn raise_with_default_action(signal: libc::c_int) -> io::Result<()> {
 
 /// Sends a signal to a process.
 ///
-/// The caller must still be the parent that has not waited for it: otherwise the number may name another process.
+/// The caller must still be the parent that has not waited for it: otherwise the number may name another
+/// process.
 ///
 /// # Errors
 /// When there is no such process, or it may not be signalled.

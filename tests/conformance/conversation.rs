@@ -1,5 +1,5 @@
-//! The conversations as they are written down: a line is one thing said to a VMM, or one thing to be seen of it.
-//! How they are held is the business of `vmm.rs`.
+//! The conversations as they are written down: a line is one thing said to a VMM, or one thing to be seen of
+//! it. How they are held is the business of `vmm.rs`.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,8 @@ pub(crate) enum Line {
         only: bool,
         words: String,
     },
-    /// `needs tun`: what the real VMM needs on the host for this; without it the conversation is not held with it.
+    /// `needs tun`: what the real VMM needs on the host for this; without it the conversation is not held
+    /// with it.
     Needs(String),
     /// `sized PATH BYTES`: makes a sparse file.
     Sized(String, u64),
@@ -44,8 +45,8 @@ pub(crate) enum Line {
     Signal(String),
     /// `ends CODE` or `ends signal NUMBER`
     End(String),
-    /// `sees PATH TEXT`, with `*` and the escapes of raw lines: waits for a file to contain it. `{dir}/stdout` and
-    /// `{dir}/stderr` are the VMM's.
+    /// `sees PATH TEXT`, with `*` and the escapes of raw lines: waits for a file to contain it.
+    /// `{dir}/stdout` and `{dir}/stderr` are the VMM's.
     See(String, String),
     /// `there PATH`, `gone PATH`
     There(String),

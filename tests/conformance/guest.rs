@@ -1,5 +1,5 @@
-//! Guests for both VMMs: an ELF file that holds real machine code, which Firecracker runs in long mode, and the same
-//! deeds as a script, which the simulator reads. No kernel and no assembler are needed.
+//! Guests for both VMMs: an ELF file that holds real machine code, which Firecracker runs in long mode, and
+//! the same deeds as a script, which the simulator reads. No kernel and no assembler are needed.
 
 use std::fs;
 use std::io;

@@ -152,7 +152,7 @@ fn a_client_that_closes_its_half_is_not_answered() -> io::Result<()> {
 fn a_jailers_arguments_lead_into_its_directory() -> io::Result<()> {
     let scratch = Scratch::new()?;
     let line =
-        "--id j1 --exec-file /opt/bin/vmm --uid 0 --gid 0 --chroot-base-dir {dir} -- --api-sock /api.socket";
+        "--id j1 --exec-file /usr/bin/vmm --uid 0 --gid 0 --chroot-base-dir {dir} -- --api-sock /api.socket";
     let arguments: Vec<String> = line.split(' ').map(|word| scratch.fill_in(word)).collect();
     let mut vmm = Vmm::start(Path::new(env!("CARGO_BIN_EXE_firecracker-sim")), &scratch, &arguments)?;
     vmm.socket = scratch.path.join("vmm/j1/root/api.socket");

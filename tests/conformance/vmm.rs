@@ -1,5 +1,5 @@
-//! One VMM process with its own directory, and the bytes that go to and fro. Whatever happens, dropping it ends the
-//! process and removes the directory.
+//! One VMM process with its own directory, and the bytes that go to and fro. Whatever happens, dropping it
+//! ends the process and removes the directory.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -152,7 +152,8 @@ impl Vmm {
         Ok(Answer { status, is_deprecated: has("Deprecation: true"), body })
     }
 
-    /// Reads so many bytes, or, without a number, until nothing comes any more. None when the connection is closed.
+    /// Reads so many bytes, or, without a number, until nothing comes any more. None when the connection is
+    /// closed.
     pub(crate) fn receive_raw(&mut self, length: Option<usize>) -> io::Result<Option<Vec<u8>>> {
         let stream = self.stream()?;
         stream.set_read_timeout(Some(if length.is_some() { PATIENCE } else { QUIET }))?;

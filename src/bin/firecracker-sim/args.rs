@@ -39,7 +39,8 @@ const ARGUMENTS: &[(&str, bool, Option<&str>, &str)] = &[
         "no-seccomp",
         FLAG,
         None,
-        "Optional parameter which allows starting and using a microVM without seccomp filtering. Not recommended.",
+        "Optional parameter which allows starting and using a microVM without seccomp filtering. Not \
+         recommended.",
     ),
     (
         "parent-cpu-time-us",

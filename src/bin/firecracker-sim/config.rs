@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::log::LoggerConfig;
 use crate::metrics::MetricsConfig;
 
-/// A configuration file, and what `GET /vm/config` answers. Unknown sections are ignored, as Firecracker does.
+/// A configuration file, and what `GET /vm/config` answers. Unknown sections are ignored, as Firecracker
+/// does.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct VmmConfig {

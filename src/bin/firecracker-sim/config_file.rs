@@ -1,5 +1,5 @@
-//! `--config-file`: the whole configuration at once, applied section by section in Firecracker's order, so that the
-//! first of several mistakes is the one that is reported.
+//! `--config-file`: the whole configuration at once, applied section by section in Firecracker's order, so
+//! that the first of several mistakes is the one that is reported.
 
 use crate::config::{CpuConfigOrPath, CpuTemplate, VmmConfig};
 use crate::error::ResourcesError;

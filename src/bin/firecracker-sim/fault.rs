@@ -1,5 +1,5 @@
-//! Misbehaviour, which no real VMM has at will: asked for on the command line, for the Nth request or for the start.
-//! What a fault does to an answer is said here; when it strikes is the server's business.
+//! Misbehaviour, which no real VMM has at will: asked for on the command line, for the Nth request or for the
+//! start. What a fault does to an answer is said here; when it strikes is the server's business.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -53,8 +53,9 @@ With a jailer's arguments (--exec-file, --uid, --gid, --chroot-base-dir) it stan
 
 What is not Firecracker's:
   --sim-help               Show this text.
-  --sim-fault N:KIND[=ARG] Misbehave at the Nth request, counted from 1 over all connections, or, with N = 0, at
-                           the start. May be given several times. A bad value is a bad argument (exit code 153).
+  --sim-fault N:KIND[=ARG] Misbehave at the Nth request, counted from 1 over all connections, or, with N = 0,
+                           at the start. May be given several times. A bad value is a bad argument (exit
+                           code 153).
 
 Kinds for a request:
   slow=MS      answer so much later; the API serves nobody else meanwhile, as a busy VMM does
@@ -79,8 +80,9 @@ Kinds for the start (N = 0):
   ignore-sigterm survive SIGTERM
   version=X.Y.Z  the version that GET /version, GET / and --version tell
 
-A guest is the ELF file of kernel_image_path. What follows a line '#!mvm-guest' in it, up to a NUL or the end of the
-file, is its script, one command a line; without one it boots like a small Linux, with drivers, and obeys:
+A guest is the ELF file of kernel_image_path. What follows a line '#!mvm-guest' in it, up to a NUL or the end
+of the file, is its script, one command a line; without one it boots like a small Linux, with drivers, and
+obeys:
   say TEXT   print a line on the serial console
   sleep MS   do nothing for so long
   halt       do nothing for ever, deaf to Ctrl-Alt-Del

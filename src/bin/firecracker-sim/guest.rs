@@ -1,5 +1,5 @@
-//! The scripted guest: a thread that does what its kernel file says, one command a line, while the machine runs.
-//! Pausing stops it where it is, and what it has left to do is part of a snapshot.
+//! The scripted guest: a thread that does what its kernel file says, one command a line, while the machine
+//! runs. Pausing stops it where it is, and what it has left to do is part of a snapshot.
 
 use std::fs::File;
 use std::io::Write;
@@ -87,7 +87,8 @@ impl Script {
         Self { commands, has_drivers: true }
     }
 
-    /// A line that is no command is said on the console, and the guest halts there: a test sees its typing error.
+    /// A line that is no command is said on the console, and the guest halts there: a test sees its typing
+    /// error.
     pub(crate) fn parse(text: &str) -> Self {
         let mut commands: Vec<Command> = Vec::new();
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {

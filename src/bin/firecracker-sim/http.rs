@@ -1,5 +1,5 @@
-//! HTTP/1.1 as Firecracker's server reads and writes it, its quirks included: it works on windows of 1,024 bytes,
-//! keeps its place after an error, and so can answer one bad request several times.
+//! HTTP/1.1 as Firecracker's server reads and writes it, its quirks included: it works on windows of 1,024
+//! bytes, keeps its place after an error, and so can answer one bad request several times.
 
 use std::str::{Utf8Error, from_utf8};
 

@@ -1,5 +1,6 @@
-//! Jailer-style use: the directory that the jailer would make, and the process inside it. Only root can change its
-//! root; for anybody else it is the working directory, and the API socket's path is taken as relative to it.
+//! Jailer-style use: the directory that the jailer would make, and the process inside it. Only root can
+//! change its root; for anybody else it is the working directory, and the API socket's path is taken as
+//! relative to it.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! The file named by `kernel_image_path`: accepted and refused as Firecracker's ELF loader does, and searched for the
-//! script that a test guest carries. Nothing in it is ever executed.
+//! The file named by `kernel_image_path`: accepted and refused as Firecracker's ELF loader does, and searched
+//! for the script that a test guest carries. Nothing in it is ever executed.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,5 +1,5 @@
-//! The log, as Firecracker writes it: one line a message, to stdout or to the file of `--log-path` and `PUT /logger`.
-//! What is worth a line is decided where it happens. Times are UTC.
+//! The log, as Firecracker writes it: one line a message, to stdout or to the file of `--log-path` and `PUT
+//! /logger`. What is worth a line is decided where it happens. Times are UTC.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -100,7 +100,8 @@ pub(crate) fn name_the_instance(id: &str) {
     let _ = INSTANCE.set(id.to_owned());
 }
 
-/// Opens a file or FIFO for the log, the metrics or the serial console; a FIFO that nobody reads is no obstacle.
+/// Opens a file or FIFO for the log, the metrics or the serial console; a FIFO that nobody reads is no
+/// obstacle.
 pub(crate) fn open_without_blocking(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .custom_flags(libc::O_NONBLOCK)

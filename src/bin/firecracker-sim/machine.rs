@@ -1,5 +1,5 @@
-//! The machine: not started, running or paused. It takes one action at a time, before its start and after it under
-//! different rules, and says through a channel when the process has to end.
+//! The machine: not started, running or paused. It takes one action at a time, before its start and after it
+//! under different rules, and says through a channel when the process has to end.
 
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -79,7 +79,7 @@ impl Machine {
 
     pub(crate) fn handle(&mut self, action: Action) -> Outcome {
         match action {
-            Action::FullConfig => return Ok(Some(json(&self.resources.to_config()))),
+            Action::FullConfig => return Ok(Some(self.full_config())),
             Action::InstanceInfo => return Ok(Some(self.instance_info())),
             Action::MachineConfig => return Ok(Some(json(&self.resources.machine))),
             Action::Version => return Ok(Some(json!({ "firecracker_version": self.version }).to_string())),
@@ -92,6 +92,10 @@ impl Machine {
                 self.handle_after_start(action, &guest)
             }
         }
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        !matches!(self.stage, Stage::NotStarted)
     }
 
     /// Takes the configuration as it stands and starts the guest.
@@ -129,7 +133,13 @@ impl Machine {
             Action::PatchMmds(patch) => self.resources.mmds.patch(&patch)?,
             Action::PutMmds(contents) => self.resources.mmds.put(contents)?,
             Action::PutCpuConfig => self.resources.set_custom_cpu_template(),
-            Action::SetBalloon(config) => self.resources.set_balloon(config)?,
+            Action::SetBalloon(config) => {
+                let has_hinting = config.free_page_hinting;
+                self.resources.set_balloon(config)?;
+                if has_hinting {
+                    log_preview("Free Page Hinting");
+                }
+            }
             Action::SetEntropy(config) => self.resources.set_entropy(&config),
             Action::SetMemoryHotplug(config) => self.resources.set_memory_hotplug(config)?,
             Action::SetMmdsConfig(config) => self.resources.set_mmds_config(&config)?,
@@ -178,7 +188,10 @@ impl Machine {
 
     fn resume(&mut self, guest: &Guest) {
         let started = Instant::now();
-        log_resumption();
+        match self.stage {
+            Stage::Paused(_) => log_resumption(),
+            _ => log_kick(),
+        }
         guest.resume();
         self.stage = Stage::Running(guest.clone());
         let micros = metrics::store_elapsed("vmm_resume_vm", started.elapsed());
@@ -272,6 +285,15 @@ impl Machine {
         Err(ActionError::Mmds(crate::error::MmdsDatastoreError::NotInitialized))
     }
 
+    fn full_config(&self) -> String {
+        if matches!(self.stage, Stage::NotStarted) {
+            let line = "If the VM was restored from snapshot, boot-source, machine-config.smt, and \
+                        machine-config.cpu_template will all be empty.";
+            log::warn(Speaker::Main, "src/vmm/src/rpc_interface.rs:449", line);
+        }
+        json(&self.resources.to_config())
+    }
+
     fn instance_info(&self) -> String {
         let state = match self.stage {
             Stage::NotStarted => "Not started",
@@ -308,14 +330,19 @@ fn configures(action: &Action) -> bool {
     )
 }
 
-fn log_resumption() {
+fn log_kick() {
     log::info(Speaker::Main, "src/vmm/src/device_manager/mod.rs:375", "Artificially kick devices");
-    let line = "Received a VcpuEvent::Resume message with immediate_exit enabled. immediate_exit was disabled before \
-                proceeding";
+}
+
+fn log_resumption() {
+    log_kick();
+    let line = "Received a VcpuEvent::Resume message with immediate_exit enabled. immediate_exit was \
+                disabled before proceeding";
     log::warn(Speaker::Vcpu, "src/vmm/src/vstate/vcpu.rs:302", line);
 }
 
-fn log_preview(feature: &str) {
+/// Once for each use, as Firecracker has it.
+pub(crate) fn log_preview(feature: &str) {
     let line = format!("[DevPreview] {feature} is in development preview.");
     log::warn(Speaker::Main, "src/vmm/src/logger/mod.rs:33", &line);
 }

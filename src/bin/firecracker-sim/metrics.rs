@@ -1,5 +1,5 @@
-//! The metrics, in the shape Firecracker writes them: what happened since the last line, one JSON object a line.
-//! The simulator counts what it does itself; what only a real device could count stays 0.
+//! The metrics, in the shape Firecracker writes them: what happened since the last line, one JSON object a
+//! line. The simulator counts what it does itself; what only a real device could count stays 0.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -31,7 +31,8 @@ struct Metrics {
     file: Option<File>,
     /// Keyed by group and field; a group may be a device's own (`block_rootfs`).
     counters: HashMap<(String, &'static str), u64>,
-    /// Devices that have a group of their own, in the order they came: the general group's name, and their own.
+    /// Devices that have a group of their own, in the order they came: the general group's name, and their
+    /// own.
     devices: Vec<(&'static str, String)>,
 }
 

@@ -1,5 +1,6 @@
-//! What a machine is made of, and the rules by which each part is accepted. The files and sockets that Firecracker
-//! opens when a part is configured are opened here, at the same moment; a TAP is only checked by its name.
+//! What a machine is made of, and the rules by which each part is accepted. The files and sockets that
+//! Firecracker opens when a part is configured are opened here, at the same moment; a TAP is only checked by
+//! its name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,6 +21,7 @@ use crate::error::{
     PmemConfigError, PmemError, TapError, VhostUserBlockError, VirtioBlockError, VsockConfigError,
     VsockUnixBackendError,
 };
+use crate::machine::log_preview;
 use crate::metrics;
 
 /// The first address that the guest finds its metadata at, unless told otherwise.
@@ -370,6 +372,7 @@ pub(crate) fn opened_drive(mut config: DriveConfig) -> Result<DriveConfig, Block
             if virtio_only {
                 return Err(BlockError::InvalidBlockConfig);
             }
+            log_preview("vhost-user-blk device");
             let connected = UnixStream::connect(socket);
             connected.map_err(|error| BlockError::VhostUserBackend(VhostUserBlockError::VhostUser(error)))?;
         }

@@ -1,5 +1,6 @@
-//! Snapshot files. The state file is the simulator's own: JSON between a first line and a CRC; the memory file is as
-//! long as the guest's memory and sparse, and holds the guest's counter where a counting guest would keep it.
+//! Snapshot files. The state file is the simulator's own: JSON between a first line and a CRC; the memory
+//! file is as long as the guest's memory and sparse, and holds the guest's counter where a counting guest
+//! would keep it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! The steps of the start, in Firecracker's order and with its last words where one of them fails: some failures end
-//! the process with an exit code, others, as in Firecracker, with SIGABRT.
+//! The steps of the start, in Firecracker's order and with its last words where one of them fails: some
+//! failures end the process with an exit code, others, as in Firecracker, with SIGABRT.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixListener;

@@ -1,4 +1,5 @@
-//! `/logger`, `/metrics`, `/serial` and `/mmds`: what the host reads of the VMM, and what the guest reads of the host.
+//! `/logger`, `/metrics`, `/serial` and `/mmds`: what the host reads of the VMM, and what the guest reads of
+//! the host.
 
 use super::{Action, Parsed, RequestError, counted_body, deprecated};
 use crate::config::{MmdsConfig, MmdsVersion};

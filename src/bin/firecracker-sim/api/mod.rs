@@ -177,6 +177,7 @@ pub(crate) fn response(outcome: &Outcome) -> Response {
             Response::empty(204)
         }
         Ok(Some(body)) => {
+            let origin = "src/firecracker/src/api_server/parsed_request.rs:169";
             log::info(Speaker::Api, origin, "The request was executed successfully. Status code: 200 OK.");
             Response::with_body(200, body.clone())
         }
@@ -243,8 +244,8 @@ fn describe(request: &Request, path: &str) -> String {
     let method = request.method;
     match &request.body {
         Some(_) if path == "/cpu-config" => format!(
-            "The API server received a {method:?} request on {path:?}. To view the CPU template received by the API, \
-             configure log-level to DEBUG."
+            "The API server received a {method:?} request on {path:?}. To view the CPU template received by \
+             the API, configure log-level to DEBUG."
         ),
         Some(body) if path != "/mmds" => {
             let body = std::str::from_utf8(body).unwrap_or("inconvertible to UTF-8");

@@ -27,7 +27,8 @@ pub(crate) enum MachineConfigError {
     #[error("The memory size (MiB) is either 0, or not a multiple of the configured page size.")]
     InvalidMemorySize,
     #[error(
-        "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is enabled."
+        "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is \
+         enabled."
     )]
     InvalidVcpuCount,
 }
@@ -141,8 +142,8 @@ pub(crate) enum TapError {
     #[error("Invalid interface name")]
     InvalidIfname,
     #[error(
-        "Error while creating ifreq structure: {0}. Invalid TUN/TAP Backend provided by {1}. Check our documentation \
-         on setting up the network devices."
+        "Error while creating ifreq structure: {0}. Invalid TUN/TAP Backend provided by {1}. Check our \
+         documentation on setting up the network devices."
     )]
     IfreqExecuteError(io::Error, String),
 }
@@ -174,8 +175,8 @@ pub(crate) enum MmdsConfigError {
     #[error("The MMDS IPv4 address is not link local.")]
     InvalidIpv4Addr,
     #[error(
-        "The list of network interface IDs provided contains at least one ID that does not correspond to any existing \
-         network interface."
+        "The list of network interface IDs provided contains at least one ID that does not correspond to any \
+         existing network interface."
     )]
     InvalidNetworkInterfaceId,
 }

@@ -1,5 +1,5 @@
-//! What can go wrong, with the wording of Firecracker's fault messages (`Display`) and of its last words on stderr
-//! (`Debug`): both are what a caller sees, so names and texts follow Firecracker's letter for letter.
+//! What can go wrong, with the wording of Firecracker's fault messages (`Display`) and of its last words on
+//! stderr (`Debug`): both are what a caller sees, so names and texts follow Firecracker's letter for letter.
 
 use std::io;
 

@@ -81,8 +81,8 @@ pub(crate) enum GuestMemoryError {
     #[error("Error creating guest memory from file: Failed to load guest memory: {0}")]
     File(io::Error),
     #[error(
-        "Error creating guest memory from file: Failed to restore guest memory: Total sum of memory regions exceeds \
-         largest possible file offset"
+        "Error creating guest memory from file: Failed to restore guest memory: Total sum of memory regions \
+         exceeds largest possible file offset"
     )]
     TooShort,
     #[error("Error creating guest memory from uffd: Failed to connect to UDS Unix stream: {0}")]

@@ -12,6 +12,7 @@ use crate::error::{
     ActionError, BalloonError, BlockError, DriveError, NetworkInterfaceError, PmemConfigError,
     VirtioMemError, VmmError,
 };
+use crate::metrics;
 use crate::resources::{open_disk, open_pmem};
 
 /// What the host says to a guest that it asks for free pages no longer.
@@ -140,6 +141,8 @@ impl Machine {
         if let Some(path) = update.path_on_host {
             open_disk(&path, drive.is_read_only.unwrap_or(false))?;
             drive.path_on_host = Some(path);
+            metrics::count("block", "update_count");
+            metrics::count(&format!("block_{}", drive.drive_id), "update_count");
         }
         drive.rate_limiter = RateLimiter::updated(drive.rate_limiter, update.rate_limiter);
         Ok(())

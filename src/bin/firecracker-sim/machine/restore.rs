@@ -1,5 +1,5 @@
-//! Building a machine from a snapshot: the state file first, then the memory, then the devices, each of which opens
-//! its file or socket on the host again.
+//! Building a machine from a snapshot: the state file first, then the memory, then the devices, each of which
+//! opens its file or socket on the host again.
 
 use super::Machine;
 use crate::api::{BackendType, LoadSnapshot};
