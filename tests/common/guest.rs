@@ -15,9 +15,13 @@ pub enum Guest {
     Off,
     /// Crashes at once (a triple fault).
     Crash,
+    /// Counts for ever, in memory at 32 MiB.
+    Count,
     /// Is no kernel at all.
     NoElf,
 }
+
+const ALL: [Guest; 6] = [Guest::Halt, Guest::Obey, Guest::Off, Guest::Crash, Guest::Count, Guest::NoElf];
 
 const LOAD: u64 = 0x100_0000;
 const PAGE: u64 = 0x1000;
@@ -25,9 +29,14 @@ const FILE_PAGE: usize = 0x1000;
 
 /// Writes the guest into `directory` and says where.
 pub fn write(directory: &Path, guest: Guest) -> PathBuf {
-    let path = directory.join(format!("{guest:?}.elf"));
+    let path = directory.join(format!("{guest:?}.elf").to_lowercase());
     std::fs::write(&path, image(guest)).unwrap();
     path
+}
+
+/// Writes every guest into `directory`, under its name in small letters.
+pub fn write_all(directory: &Path) {
+    ALL.into_iter().for_each(|guest| drop(write(directory, guest)));
 }
 
 fn image(guest: Guest) -> Vec<u8> {
@@ -36,13 +45,16 @@ fn image(guest: Guest) -> Vec<u8> {
     // Until the keyboard controller gives the scan code of Del: look again.
     const UNTIL_DEL: &[u8] =
         &[0xf3, 0x90, 0xe4, 0x64, 0xa8, 0x01, 0x74, 0xf8, 0xe4, 0x60, 0x3c, 0x71, 0x75, 0xf2];
-    // lidt of six zero bytes behind it, then an undefined instruction.
-    const NO_IDT: &[u8] = &[0x0f, 0x01, 0x1d, 0x02, 0, 0, 0, 0x0f, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // An undefined instruction, with no handler for it, nor for the fault that follows.
+    const UNDEFINED: &[u8] = &[0x0f, 0x0b];
+    // mov ebx, 32 MiB; then for ever: inc qword [rbx].
+    const COUNT: &[u8] = &[0xbb, 0, 0, 0, 2, 0x48, 0xff, 0x03, 0xeb, 0xfb];
     let (code, script) = match guest {
         Guest::Halt => (HALT.to_vec(), "halt"),
         Guest::Obey => ([UNTIL_DEL, RESET].concat(), "obey"),
         Guest::Off => (RESET.to_vec(), "off"),
-        Guest::Crash => (NO_IDT.to_vec(), "crash"),
+        Guest::Crash => (UNDEFINED.to_vec(), "crash"),
+        Guest::Count => (COUNT.to_vec(), "count"),
         Guest::NoElf => return b"this is no kernel\n".repeat(100),
     };
     let script = format!("#!mvm-guest\nsay hello\n{script}\n\0");
