@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::cpu_template::CustomCpuTemplate;
 use crate::log::LoggerConfig;
 use crate::metrics::MetricsConfig;
 
@@ -123,18 +124,6 @@ pub(crate) enum StaticCpuTemplate {
     None,
     T2CL,
     T2A,
-}
-
-/// Only its outline is checked: what a template does to a CPU cannot be simulated.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CustomCpuTemplate {
-    #[serde(default)]
-    kvm_capabilities: Vec<serde_json::Value>,
-    #[serde(default)]
-    cpuid_modifiers: Vec<serde_json::Value>,
-    #[serde(default)]
-    msr_modifiers: Vec<serde_json::Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]

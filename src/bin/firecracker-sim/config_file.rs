@@ -1,7 +1,8 @@
 //! `--config-file`: the whole configuration at once, applied section by section in Firecracker's order, so
 //! that the first of several mistakes is the one that is reported.
 
-use crate::config::{CpuConfigOrPath, CustomCpuTemplate, VmmConfig};
+use crate::config::{CpuConfigOrPath, VmmConfig};
+use crate::cpu_template::CustomCpuTemplate;
 use crate::error::ResourcesError;
 use crate::log;
 use crate::metrics;

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::{Action, Parsed, RequestError, counted_body, deprecated, empty_patch};
-use crate::config::{CustomCpuTemplate, MachineConfig, MachineConfigUpdate};
+use crate::config::{MachineConfig, MachineConfigUpdate};
+use crate::cpu_template::CustomCpuTemplate;
 
 const PUT: &str = "put_api_requests";
 
