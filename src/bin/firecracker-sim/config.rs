@@ -1,7 +1,7 @@
 //! The machine's configuration as JSON: bodies of the API, sections of a configuration file, answer of
 //! `GET /vm/config`, and part of a snapshot's state. What a value means for the machine is decided elsewhere.
 //!
-//! The types are named as Firecracker names them: a refused body is told the name of what it should have been.
+//! The types are named as Firecracker names them: a refused body is told the name of what it should be.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Custom CPU templates: their form is checked to the last bit, and that is all. What a template does to a CPU cannot
-//! be simulated.
+//! Custom CPU templates: their form is checked to the last bit, and that is all. What a template does to a
+//! CPU cannot be simulated.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -69,8 +69,8 @@ impl<'de> Deserialize<'de> for Number {
             (None, Some(digits)) => u32::from_str_radix(digits, 16),
             (None, None) => {
                 return Err(de::Error::custom(format!(
-                    "No supported number system prefix found in value [{text}]. Make sure to prefix the number with \
-                     '0x' for hexadecimal numbers or '0b' for binary numbers."
+                    "No supported number system prefix found in value [{text}]. Make sure to prefix the \
+                     number with '0x' for hexadecimal numbers or '0b' for binary numbers."
                 )));
             }
         };
