@@ -1,11 +1,14 @@
 //! The machine's configuration as JSON: bodies of the API, sections of a configuration file, answer of
 //! `GET /vm/config`, and part of a snapshot's state. What a value means for the machine is decided elsewhere.
+//!
+//! The types are named as Firecracker names them: a refused body is told the name of what it should be.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::cpu_template::CustomCpuTemplate;
 use crate::log::LoggerConfig;
 use crate::metrics::MetricsConfig;
 
@@ -14,8 +17,8 @@ use crate::metrics::MetricsConfig;
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct VmmConfig {
-    pub(crate) balloon: Option<BalloonConfig>,
-    pub(crate) drives: Vec<DriveConfig>,
+    pub(crate) balloon: Option<BalloonDeviceConfig>,
+    pub(crate) drives: Vec<BlockDeviceConfig>,
     pub(crate) boot_source: BootSourceConfig,
     pub(crate) cpu_config: Option<CpuConfigOrPath>,
     pub(crate) logger: Option<LoggerConfig>,
@@ -24,8 +27,8 @@ pub(crate) struct VmmConfig {
     pub(crate) mmds_config: Option<MmdsConfig>,
     #[serde(default)]
     pub(crate) network_interfaces: Vec<NetworkInterfaceConfig>,
-    pub(crate) vsock: Option<VsockConfig>,
-    pub(crate) entropy: Option<EntropyConfig>,
+    pub(crate) vsock: Option<VsockDeviceConfig>,
+    pub(crate) entropy: Option<EntropyDeviceConfig>,
     #[serde(default, rename = "pmem")]
     pub(crate) pmem_devices: Vec<PmemConfig>,
     pub(crate) memory_hotplug: Option<MemoryHotplugConfig>,
@@ -35,7 +38,7 @@ pub(crate) struct VmmConfig {
 #[serde(untagged)]
 pub(crate) enum CpuConfigOrPath {
     Path(PathBuf),
-    Template(CpuTemplate),
+    Template(CustomCpuTemplate),
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -58,7 +61,7 @@ pub(crate) struct MachineConfig {
     #[serde(default)]
     pub(crate) track_dirty_pages: bool,
     #[serde(default)]
-    pub(crate) huge_pages: HugePages,
+    pub(crate) huge_pages: HugePageConfig,
 }
 
 impl Default for MachineConfig {
@@ -69,7 +72,7 @@ impl Default for MachineConfig {
             smt: false,
             cpu_template: None,
             track_dirty_pages: false,
-            huge_pages: HugePages::None,
+            huge_pages: HugePageConfig::None,
         }
     }
 }
@@ -78,12 +81,18 @@ impl Default for MachineConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MachineConfigUpdate {
+    #[serde(default)]
     pub(crate) vcpu_count: Option<u8>,
+    #[serde(default)]
     pub(crate) mem_size_mib: Option<usize>,
+    #[serde(default)]
     pub(crate) smt: Option<bool>,
+    #[serde(default)]
     pub(crate) cpu_template: Option<StaticCpuTemplate>,
+    #[serde(default)]
     pub(crate) track_dirty_pages: Option<bool>,
-    pub(crate) huge_pages: Option<HugePages>,
+    #[serde(default)]
+    pub(crate) huge_pages: Option<HugePageConfig>,
 }
 
 impl From<MachineConfig> for MachineConfigUpdate {
@@ -100,7 +109,7 @@ impl From<MachineConfig> for MachineConfigUpdate {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum HugePages {
+pub(crate) enum HugePageConfig {
     #[default]
     None,
     #[serde(rename = "2M")]
@@ -117,20 +126,8 @@ pub(crate) enum StaticCpuTemplate {
     T2A,
 }
 
-/// Only its outline is checked: what a template does to a CPU cannot be simulated.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CpuTemplate {
-    #[serde(default)]
-    kvm_capabilities: Vec<serde_json::Value>,
-    #[serde(default)]
-    cpuid_modifiers: Vec<serde_json::Value>,
-    #[serde(default)]
-    msr_modifiers: Vec<serde_json::Value>,
-}
-
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct TokenBucket {
+pub(crate) struct TokenBucketConfig {
     size: u64,
     one_time_burst: Option<u64>,
     refill_time: u64,
@@ -138,12 +135,12 @@ pub(crate) struct TokenBucket {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RateLimiter {
-    bandwidth: Option<TokenBucket>,
-    ops: Option<TokenBucket>,
+pub(crate) struct RateLimiterConfig {
+    bandwidth: Option<TokenBucketConfig>,
+    ops: Option<TokenBucketConfig>,
 }
 
-impl RateLimiter {
+impl RateLimiterConfig {
     /// As a device shows it: a bucket that limits nothing is none at all.
     pub(crate) fn in_force(self) -> Option<Self> {
         let limiter = Self { bandwidth: self.bandwidth.and_then(in_force), ops: self.ops.and_then(in_force) };
@@ -157,14 +154,17 @@ impl RateLimiter {
     }
 }
 
-fn in_force(bucket: TokenBucket) -> Option<TokenBucket> {
+fn in_force(bucket: TokenBucketConfig) -> Option<TokenBucketConfig> {
     let limits = bucket.size > 0 && bucket.refill_time > 0;
-    limits.then(|| TokenBucket { one_time_burst: bucket.one_time_burst.filter(|burst| *burst > 0), ..bucket })
+    limits.then(|| TokenBucketConfig {
+        one_time_burst: bucket.one_time_burst.filter(|burst| *burst > 0),
+        ..bucket
+    })
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DriveConfig {
+pub(crate) struct BlockDeviceConfig {
     pub(crate) drive_id: String,
     pub(crate) partuuid: Option<String>,
     pub(crate) is_root_device: bool,
@@ -172,8 +172,8 @@ pub(crate) struct DriveConfig {
     pub(crate) cache_type: CacheType,
     pub(crate) is_read_only: Option<bool>,
     pub(crate) path_on_host: Option<String>,
-    pub(crate) rate_limiter: Option<RateLimiter>,
-    pub(crate) io_engine: Option<IoEngine>,
+    pub(crate) rate_limiter: Option<RateLimiterConfig>,
+    pub(crate) io_engine: Option<FileEngineType>,
     pub(crate) socket: Option<String>,
 }
 
@@ -185,7 +185,7 @@ pub(crate) enum CacheType {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub(crate) enum IoEngine {
+pub(crate) enum FileEngineType {
     Async,
     Sync,
 }
@@ -199,7 +199,7 @@ pub(crate) struct PmemConfig {
     pub(crate) root_device: bool,
     #[serde(default)]
     pub(crate) read_only: bool,
-    pub(crate) rate_limiter: Option<RateLimiter>,
+    pub(crate) rate_limiter: Option<RateLimiterConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -209,8 +209,8 @@ pub(crate) struct NetworkInterfaceConfig {
     pub(crate) host_dev_name: String,
     pub(crate) guest_mac: Option<MacAddress>,
     pub(crate) mtu: Option<u16>,
-    pub(crate) rx_rate_limiter: Option<RateLimiter>,
-    pub(crate) tx_rate_limiter: Option<RateLimiter>,
+    pub(crate) rx_rate_limiter: Option<RateLimiterConfig>,
+    pub(crate) tx_rate_limiter: Option<RateLimiterConfig>,
 }
 
 /// Six pairs of hexadecimal digits, kept in lower case.
@@ -232,7 +232,7 @@ impl<'de> Deserialize<'de> for MacAddress {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct VsockConfig {
+pub(crate) struct VsockDeviceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) vsock_id: Option<String>,
     pub(crate) guest_cid: u32,
@@ -241,7 +241,7 @@ pub(crate) struct VsockConfig {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BalloonConfig {
+pub(crate) struct BalloonDeviceConfig {
     pub(crate) amount_mib: u32,
     pub(crate) deflate_on_oom: bool,
     #[serde(default)]
@@ -254,8 +254,8 @@ pub(crate) struct BalloonConfig {
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EntropyConfig {
-    pub(crate) rate_limiter: Option<RateLimiter>,
+pub(crate) struct EntropyDeviceConfig {
+    pub(crate) rate_limiter: Option<RateLimiterConfig>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -279,18 +279,18 @@ pub(crate) enum MmdsVersion {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryHotplugConfig {
-    pub(crate) total_size_mib: u64,
+    pub(crate) total_size_mib: usize,
     #[serde(default = "default_block_size_mib")]
-    pub(crate) block_size_mib: u64,
+    pub(crate) block_size_mib: usize,
     #[serde(default = "default_slot_size_mib")]
-    pub(crate) slot_size_mib: u64,
+    pub(crate) slot_size_mib: usize,
 }
 
-pub(crate) const fn default_block_size_mib() -> u64 {
+pub(crate) const fn default_block_size_mib() -> usize {
     2
 }
 
-pub(crate) const fn default_slot_size_mib() -> u64 {
+pub(crate) const fn default_slot_size_mib() -> usize {
     128
 }
 
@@ -299,7 +299,7 @@ pub(crate) const fn default_slot_size_mib() -> u64 {
 pub(crate) struct SerialConfig {
     pub(crate) serial_out_path: Option<PathBuf>,
     #[serde(rename = "rate_limiter")]
-    _rate_limiter: Option<TokenBucket>,
+    _rate_limiter: Option<TokenBucketConfig>,
 }
 
 #[cfg(test)]
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_bucket_that_limits_nothing_is_not_shown() {
-        let limiter: RateLimiter = serde_json::from_str(
+        let limiter: RateLimiterConfig = serde_json::from_str(
             r#"{"bandwidth":{"size":0,"refill_time":5},"ops":{"size":1,"refill_time":0}}"#,
         )
         .unwrap();

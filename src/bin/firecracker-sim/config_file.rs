@@ -1,7 +1,8 @@
 //! `--config-file`: the whole configuration at once, applied section by section in Firecracker's order, so
 //! that the first of several mistakes is the one that is reported.
 
-use crate::config::{CpuConfigOrPath, CpuTemplate, VmmConfig};
+use crate::config::{CpuConfigOrPath, VmmConfig};
+use crate::cpu_template::CustomCpuTemplate;
 use crate::error::ResourcesError;
 use crate::log;
 use crate::metrics;
@@ -21,7 +22,7 @@ pub(crate) fn apply(json: &str, resources: &mut Resources) -> Result<(), Resourc
     if let Some(cpu_config) = config.cpu_config {
         if let CpuConfigOrPath::Path(path) = cpu_config {
             let text = std::fs::read_to_string(path).map_err(ResourcesError::File)?;
-            let _: CpuTemplate = serde_json::from_str(&text)?;
+            let _: CustomCpuTemplate = serde_json::from_str(&text)?;
         }
         resources.set_custom_cpu_template();
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::api::{Action, CreateSnapshot, LoadSnapshot, Outcome, SnapshotType};
+use crate::api::{Action, CreateSnapshotParams, LoadSnapshot, Outcome, SnapshotType};
 use crate::error::{
     ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
     CreateSnapshotError, DeviceManagerError, KernelLoaderError, LoadSnapshotError, MainError,
@@ -46,7 +46,7 @@ pub(crate) struct Machine {
     /// After these nothing can be restored into this process any more.
     is_configured: bool,
     hinting: u32,
-    requested_size_mib: u64,
+    requested_size_mib: usize,
 }
 
 enum Stage {
@@ -201,7 +201,7 @@ impl Machine {
 
     fn create_snapshot(
         &mut self,
-        request: &CreateSnapshot,
+        request: &CreateSnapshotParams,
         guest: &Guest,
     ) -> Result<(), CreateSnapshotError> {
         let started = Instant::now();

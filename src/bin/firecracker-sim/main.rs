@@ -5,6 +5,7 @@ mod api;
 mod args;
 mod config;
 mod config_file;
+mod cpu_template;
 mod error;
 mod fault;
 mod guest;

@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::config::{
-    BalloonConfig, BootSourceConfig, DriveConfig, EntropyConfig, HugePages, IoEngine, MachineConfig,
-    MachineConfigUpdate, MemoryHotplugConfig, MmdsConfig, MmdsVersion, NetworkInterfaceConfig, PmemConfig,
-    SerialConfig, StaticCpuTemplate, VmmConfig, VsockConfig, default_block_size_mib, default_slot_size_mib,
+    BalloonDeviceConfig, BlockDeviceConfig, BootSourceConfig, EntropyDeviceConfig, FileEngineType,
+    HugePageConfig, MachineConfig, MachineConfigUpdate, MemoryHotplugConfig, MmdsConfig, MmdsVersion,
+    NetworkInterfaceConfig, PmemConfig, SerialConfig, StaticCpuTemplate, VmmConfig, VsockDeviceConfig,
+    default_block_size_mib, default_slot_size_mib,
 };
 use crate::error::{
     BalloonConfigError, BlockError, BootSourceConfigError, DriveError, MachineConfigError,
@@ -38,12 +39,12 @@ const MIN_MTU: u16 = 68;
 pub(crate) struct Resources {
     pub(crate) machine: MachineConfig,
     pub(crate) boot_source: Option<BootSourceConfig>,
-    pub(crate) drives: Vec<DriveConfig>,
+    pub(crate) drives: Vec<BlockDeviceConfig>,
     pub(crate) network_interfaces: Vec<NetworkInterface>,
     pub(crate) pmem: Vec<PmemConfig>,
     pub(crate) vsock: Option<Vsock>,
-    pub(crate) balloon: Option<BalloonConfig>,
-    pub(crate) entropy: Option<EntropyConfig>,
+    pub(crate) balloon: Option<BalloonDeviceConfig>,
+    pub(crate) entropy: Option<EntropyDeviceConfig>,
     pub(crate) memory_hotplug: Option<MemoryHotplugConfig>,
     pub(crate) mmds: Mmds,
     pub(crate) serial_out_path: Option<PathBuf>,
@@ -59,7 +60,7 @@ pub(crate) struct NetworkInterface {
 /// The socket is bound as long as the device exists; its file is left behind.
 #[derive(Debug)]
 pub(crate) struct Vsock {
-    pub(crate) config: VsockConfig,
+    pub(crate) config: VsockDeviceConfig,
     _listener: UnixListener,
 }
 
@@ -99,7 +100,7 @@ impl Resources {
         if machine.vcpu_count == 0 || machine.vcpu_count > MAX_VCPUS || odd_siblings {
             return Err(MachineConfigError::InvalidVcpuCount);
         }
-        let half_a_page = machine.huge_pages == HugePages::Hugetlbfs2M && machine.mem_size_mib % 2 == 1;
+        let half_a_page = machine.huge_pages == HugePageConfig::Hugetlbfs2M && machine.mem_size_mib % 2 == 1;
         if machine.mem_size_mib == 0 || half_a_page {
             return Err(MachineConfigError::InvalidMemorySize);
         }
@@ -115,7 +116,7 @@ impl Resources {
         self.machine.cpu_template = None;
     }
 
-    pub(crate) fn insert_drive(&mut self, config: DriveConfig) -> Result<(), DriveError> {
+    pub(crate) fn insert_drive(&mut self, config: BlockDeviceConfig) -> Result<(), DriveError> {
         if config.is_root_device && self.pmem.iter().any(|pmem| pmem.root_device) {
             return Err(DriveError::AddingSecondRootDevice);
         }
@@ -188,7 +189,7 @@ impl Resources {
         Ok(())
     }
 
-    pub(crate) fn set_vsock(&mut self, config: VsockConfig) -> Result<(), VsockConfigError> {
+    pub(crate) fn set_vsock(&mut self, config: VsockDeviceConfig) -> Result<(), VsockConfigError> {
         if let Some(old) = self.vsock.take() {
             fs::remove_file(&old.config.uds_path).map_err(VsockUnixBackendError::UnixBind)?;
         }
@@ -196,7 +197,7 @@ impl Resources {
         Ok(())
     }
 
-    pub(crate) fn set_balloon(&mut self, config: BalloonConfig) -> Result<(), BalloonConfigError> {
+    pub(crate) fn set_balloon(&mut self, config: BalloonDeviceConfig) -> Result<(), BalloonConfigError> {
         if config.amount_mib as usize > self.machine.mem_size_mib {
             return Err(BalloonConfigError::TooManyPagesRequested);
         }
@@ -204,9 +205,10 @@ impl Resources {
         Ok(())
     }
 
-    pub(crate) fn set_entropy(&mut self, config: &EntropyConfig) {
-        self.entropy =
-            Some(EntropyConfig { rate_limiter: config.rate_limiter.and_then(|limiter| limiter.in_force()) });
+    pub(crate) fn set_entropy(&mut self, config: &EntropyDeviceConfig) {
+        self.entropy = Some(EntropyDeviceConfig {
+            rate_limiter: config.rate_limiter.and_then(|limiter| limiter.in_force()),
+        });
     }
 
     pub(crate) fn set_memory_hotplug(
@@ -280,7 +282,10 @@ impl Resources {
                 .iter()
                 .map(|interface| interface.config.clone())
                 .collect(),
-            vsock: self.vsock.as_ref().map(|vsock| VsockConfig { vsock_id: None, ..vsock.config.clone() }),
+            vsock: self
+                .vsock
+                .as_ref()
+                .map(|vsock| VsockDeviceConfig { vsock_id: None, ..vsock.config.clone() }),
             entropy: self.entropy.clone(),
             pmem_devices: self.pmem.clone(),
             memory_hotplug: self.memory_hotplug.clone(),
@@ -357,13 +362,13 @@ impl Mmds {
     }
 }
 
-pub(crate) fn opened_drive(mut config: DriveConfig) -> Result<DriveConfig, BlockError> {
+pub(crate) fn opened_drive(mut config: BlockDeviceConfig) -> Result<BlockDeviceConfig, BlockError> {
     match (&config.path_on_host, &config.socket) {
         (Some(path), None) => {
             let read_only = config.is_read_only.unwrap_or(false);
             open_disk(path, read_only)?;
             config.is_read_only = Some(read_only);
-            config.io_engine = Some(config.io_engine.unwrap_or(IoEngine::Sync));
+            config.io_engine = Some(config.io_engine.unwrap_or(FileEngineType::Sync));
             config.rate_limiter = config.rate_limiter.and_then(|limiter| limiter.in_force());
         }
         (None, Some(socket)) => {
@@ -399,7 +404,7 @@ pub(crate) fn open_pmem(config: &PmemConfig) -> Result<(), PmemError> {
     Ok(())
 }
 
-pub(crate) fn bound_vsock(config: VsockConfig) -> Result<Vsock, VsockUnixBackendError> {
+pub(crate) fn bound_vsock(config: VsockDeviceConfig) -> Result<Vsock, VsockUnixBackendError> {
     let listener = UnixListener::bind(&config.uds_path).map_err(VsockUnixBackendError::UnixBind)?;
     Ok(Vsock { config, _listener: listener })
 }

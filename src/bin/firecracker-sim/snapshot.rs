@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CreateSnapshot, MemoryBackend};
+use crate::api::{CreateSnapshotParams, MemBackendConfig};
 use crate::config::VmmConfig;
 use crate::error::{CreateSnapshotError, GuestMemoryError, NotAStateFile, SnapshotError, StateFileError};
 use crate::guest::GuestState;
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) guest: GuestState,
 }
 
-pub(crate) fn write(request: &CreateSnapshot, state: &State) -> Result<(), CreateSnapshotError> {
+pub(crate) fn write(request: &CreateSnapshotParams, state: &State) -> Result<(), CreateSnapshotError> {
     use CreateSnapshotError::{MemoryBackingFile, SnapshotBackingFile};
     let mut bytes = FIRST_LINE.to_vec();
     serde_json::to_writer(&mut bytes, state).map_err(|error| SnapshotBackingFile("write", error.into()))?;
@@ -59,7 +59,7 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<&'static str, SnapshotError> {
 }
 
 /// Checks the memory that a guest is to be restored with, and takes its counter from it.
-pub(crate) fn read_memory(backend: &MemoryBackend, state: &mut State) -> Result<(), GuestMemoryError> {
+pub(crate) fn read_memory(backend: &MemBackendConfig, state: &mut State) -> Result<(), GuestMemoryError> {
     let memory = File::open(&backend.backend_path).map_err(GuestMemoryError::File)?;
     let length = memory.metadata().map_err(GuestMemoryError::File)?.len();
     if length < memory_size(&state.config) {
@@ -72,7 +72,7 @@ pub(crate) fn read_memory(backend: &MemoryBackend, state: &mut State) -> Result<
     Ok(())
 }
 
-pub(crate) fn reach_page_fault_handler(backend: &MemoryBackend) -> Result<(), GuestMemoryError> {
+pub(crate) fn reach_page_fault_handler(backend: &MemBackendConfig) -> Result<(), GuestMemoryError> {
     UnixStream::connect(&backend.backend_path).map_err(GuestMemoryError::UffdConnect)?;
     Err(GuestMemoryError::UffdNotSimulated)
 }
@@ -99,9 +99,9 @@ fn without_crc(bytes: &[u8]) -> Result<(&[u8], &[u8]), SnapshotError> {
 
 /// Hotpluggable memory has its place in the file, plugged or not.
 fn memory_size(config: &VmmConfig) -> u64 {
-    let memory = config.machine_config.as_ref().map_or(0, |machine| machine.mem_size_mib as u64);
+    let memory = config.machine_config.as_ref().map_or(0, |machine| machine.mem_size_mib);
     let hotpluggable = config.memory_hotplug.as_ref().map_or(0, |memory| memory.total_size_mib);
-    (memory + hotpluggable) << 20
+    ((memory + hotpluggable) as u64) << 20
 }
 
 fn write_counter(memory: &File, state: &State) -> io::Result<()> {

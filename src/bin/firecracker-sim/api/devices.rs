@@ -4,7 +4,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Action, Parsed, RequestError, checked_id, counted_body, deprecated, empty_patch};
-use crate::config::{DriveConfig, NetworkInterfaceConfig, PmemConfig, RateLimiter, VsockConfig};
+use crate::config::{
+    BlockDeviceConfig, NetworkInterfaceConfig, PmemConfig, RateLimiterConfig, VsockDeviceConfig,
+};
 use crate::metrics;
 
 const PUT: &str = "put_api_requests";
@@ -12,59 +14,59 @@ const PATCH: &str = "patch_api_requests";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DriveUpdate {
+pub(crate) struct BlockDeviceUpdateConfig {
     pub(crate) drive_id: String,
     pub(crate) path_on_host: Option<String>,
-    pub(crate) rate_limiter: Option<RateLimiter>,
+    pub(crate) rate_limiter: Option<RateLimiterConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PmemUpdate {
+pub(crate) struct PmemDeviceUpdateConfig {
     pub(crate) id: String,
-    pub(crate) rate_limiter: Option<RateLimiter>,
+    pub(crate) rate_limiter: Option<RateLimiterConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NetworkInterfaceUpdate {
+pub(crate) struct NetworkInterfaceUpdateConfig {
     pub(crate) iface_id: String,
-    pub(crate) rx_rate_limiter: Option<RateLimiter>,
-    pub(crate) tx_rate_limiter: Option<RateLimiter>,
+    pub(crate) rx_rate_limiter: Option<RateLimiterConfig>,
+    pub(crate) tx_rate_limiter: Option<RateLimiterConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BalloonUpdate {
+pub(crate) struct BalloonUpdateConfig {
     pub(crate) amount_mib: u32,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BalloonStatsUpdate {
+pub(crate) struct BalloonUpdateStatsConfig {
     pub(crate) stats_polling_interval_s: u16,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SizeUpdate {
-    pub(crate) requested_size_mib: u64,
+pub(crate) struct MemoryHotplugSizeUpdate {
+    pub(crate) requested_size_mib: usize,
 }
 
 #[derive(Debug, Deserialize)]
-struct StartHinting {
+struct StartHintingCmd {
     #[serde(default, rename = "acknowledge_on_stop")]
     _acknowledge_on_stop: bool,
 }
 
 pub(super) fn put_drive(body: &[u8], id: Option<&str>) -> Result<Parsed, RequestError> {
-    let config: DriveConfig = named_body(PUT, "drive_count", "drive_fails", id, body)?;
+    let config: BlockDeviceConfig = named_body(PUT, "drive_count", "drive_fails", id, body)?;
     same_id(id, &config.drive_id, PUT, "drive_fails")?;
     Ok(Action::InsertDrive(config).into())
 }
 
 pub(super) fn patch_drive(body: &[u8], id: Option<&str>) -> Result<Parsed, RequestError> {
-    let update: DriveUpdate = named_body(PATCH, "drive_count", "drive_fails", id, body)?;
+    let update: BlockDeviceUpdateConfig = named_body(PATCH, "drive_count", "drive_fails", id, body)?;
     same_id(id, &update.drive_id, PATCH, "drive_fails")?;
     Ok(Action::UpdateDrive(update).into())
 }
@@ -76,7 +78,7 @@ pub(super) fn put_pmem(body: &[u8], id: Option<&str>) -> Result<Parsed, RequestE
 }
 
 pub(super) fn patch_pmem(body: &[u8], id: Option<&str>) -> Result<Parsed, RequestError> {
-    let update: PmemUpdate = named_body(PATCH, "pmem_count", "pmem_fails", id, body)?;
+    let update: PmemDeviceUpdateConfig = named_body(PATCH, "pmem_count", "pmem_fails", id, body)?;
     same_id(id, &update.id, PATCH, "pmem_fails")?;
     Ok(Action::UpdatePmem(update).into())
 }
@@ -88,14 +90,14 @@ pub(super) fn put_network_interface(body: &[u8], id: Option<&str>) -> Result<Par
 }
 
 pub(super) fn patch_network_interface(body: &[u8], id: Option<&str>) -> Result<Parsed, RequestError> {
-    let update: NetworkInterfaceUpdate = named_body(PATCH, "network_count", "network_fails", id, body)?;
+    let update: NetworkInterfaceUpdateConfig = named_body(PATCH, "network_count", "network_fails", id, body)?;
     // Firecracker counts this refusal as one more request.
     same_interface(id, &update.iface_id, PATCH, "network_count")?;
     Ok(Action::UpdateNetworkInterface(update).into())
 }
 
 pub(super) fn put_vsock(body: &[u8]) -> Result<Parsed, RequestError> {
-    let config: VsockConfig = counted_body(PUT, "vsock_count", "vsock_fails", body)?;
+    let config: VsockDeviceConfig = counted_body(PUT, "vsock_count", "vsock_fails", body)?;
     let message = config.vsock_id.as_ref().map(|_| "PUT /vsock: vsock_id field is deprecated.");
     Ok(deprecated(Action::SetVsock(config), message))
 }
@@ -130,7 +132,7 @@ pub(super) fn patch_balloon(
     match (second, third, body) {
         (Some("hinting"), Some("start"), body) => {
             if let Some(body) = body.filter(|body| !body.is_empty()) {
-                let _: StartHinting = serde_json::from_slice(body)?;
+                let _: StartHintingCmd = serde_json::from_slice(body)?;
             }
             Ok(Action::StartHinting.into())
         }

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::{Action, Parsed, RequestError, counted_body, deprecated, empty_patch};
-use crate::config::{CpuTemplate, MachineConfig, MachineConfigUpdate};
+use crate::config::{MachineConfig, MachineConfigUpdate};
+use crate::cpu_template::CustomCpuTemplate;
 
 const PUT: &str = "put_api_requests";
 
@@ -36,7 +37,7 @@ pub(super) fn put_boot_source(body: &[u8]) -> Result<Parsed, RequestError> {
 }
 
 pub(super) fn put_cpu_config(body: &[u8]) -> Result<Parsed, RequestError> {
-    let _: CpuTemplate = counted_body(PUT, "cpu_cfg_count", "cpu_cfg_fails", body)?;
+    let _: CustomCpuTemplate = counted_body(PUT, "cpu_cfg_count", "cpu_cfg_fails", body)?;
     Ok(Action::PutCpuConfig.into())
 }
 

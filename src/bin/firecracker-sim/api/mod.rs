@@ -10,13 +10,16 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 pub(crate) use devices::{
-    BalloonStatsUpdate, BalloonUpdate, DriveUpdate, NetworkInterfaceUpdate, PmemUpdate, SizeUpdate,
+    BalloonUpdateConfig, BalloonUpdateStatsConfig, BlockDeviceUpdateConfig, MemoryHotplugSizeUpdate,
+    NetworkInterfaceUpdateConfig, PmemDeviceUpdateConfig,
 };
-pub(crate) use snapshot::{BackendType, CreateSnapshot, LoadSnapshot, MemoryBackend, SnapshotType};
+pub(crate) use snapshot::{
+    CreateSnapshotParams, LoadSnapshot, MemBackendConfig, MemBackendType, SnapshotType,
+};
 
 use crate::config::{
-    BalloonConfig, BootSourceConfig, DriveConfig, EntropyConfig, MachineConfigUpdate, MemoryHotplugConfig,
-    MmdsConfig, NetworkInterfaceConfig, PmemConfig, SerialConfig, VsockConfig,
+    BalloonDeviceConfig, BlockDeviceConfig, BootSourceConfig, EntropyDeviceConfig, MachineConfigUpdate,
+    MemoryHotplugConfig, MmdsConfig, NetworkInterfaceConfig, PmemConfig, SerialConfig, VsockDeviceConfig,
 };
 use crate::error::ActionError;
 use crate::http::{Method, Request, Response};
@@ -30,7 +33,7 @@ pub(crate) enum Action {
     ConfigureLogger(LoggerConfig),
     ConfigureMetrics(MetricsConfig),
     ConfigureSerial(SerialConfig),
-    CreateSnapshot(CreateSnapshot),
+    CreateSnapshot(CreateSnapshotParams),
     FlushMetrics,
     BalloonConfig,
     BalloonStats,
@@ -42,7 +45,7 @@ pub(crate) enum Action {
     Mmds,
     Version,
     HotUnplug(DeviceKind, String),
-    InsertDrive(DriveConfig),
+    InsertDrive(BlockDeviceConfig),
     InsertNetworkInterface(NetworkInterfaceConfig),
     InsertPmem(PmemConfig),
     LoadSnapshot(LoadSnapshot),
@@ -52,21 +55,21 @@ pub(crate) enum Action {
     PutMmds(serde_json::Value),
     Resume,
     SendCtrlAltDel,
-    SetBalloon(BalloonConfig),
-    SetEntropy(EntropyConfig),
+    SetBalloon(BalloonDeviceConfig),
+    SetEntropy(EntropyDeviceConfig),
     SetMemoryHotplug(MemoryHotplugConfig),
     SetMmdsConfig(MmdsConfig),
-    SetVsock(VsockConfig),
+    SetVsock(VsockDeviceConfig),
     StartHinting,
     StartMicroVm,
     StopHinting,
-    UpdateBalloon(BalloonUpdate),
-    UpdateBalloonStats(BalloonStatsUpdate),
-    UpdateDrive(DriveUpdate),
+    UpdateBalloon(BalloonUpdateConfig),
+    UpdateBalloonStats(BalloonUpdateStatsConfig),
+    UpdateDrive(BlockDeviceUpdateConfig),
     UpdateMachineConfig(MachineConfigUpdate),
-    UpdateMemoryHotplug(SizeUpdate),
-    UpdateNetworkInterface(NetworkInterfaceUpdate),
-    UpdatePmem(PmemUpdate),
+    UpdateMemoryHotplug(MemoryHotplugSizeUpdate),
+    UpdateNetworkInterface(NetworkInterfaceUpdateConfig),
+    UpdatePmem(PmemDeviceUpdateConfig),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

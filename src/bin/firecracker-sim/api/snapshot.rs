@@ -17,7 +17,7 @@ pub(crate) enum SnapshotType {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateSnapshot {
+pub(crate) struct CreateSnapshotParams {
     #[serde(default)]
     pub(crate) snapshot_type: SnapshotType,
     pub(crate) snapshot_path: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct CreateSnapshot {
 #[derive(Debug)]
 pub(crate) struct LoadSnapshot {
     pub(crate) snapshot_path: PathBuf,
-    pub(crate) memory: MemoryBackend,
+    pub(crate) memory: MemBackendConfig,
     pub(crate) track_dirty_pages: bool,
     pub(crate) resume_vm: bool,
     pub(crate) network_overrides: Vec<NetworkOverride>,
@@ -36,13 +36,13 @@ pub(crate) struct LoadSnapshot {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MemoryBackend {
+pub(crate) struct MemBackendConfig {
     pub(crate) backend_path: PathBuf,
-    pub(crate) backend_type: BackendType,
+    pub(crate) backend_type: MemBackendType,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) enum BackendType {
+pub(crate) enum MemBackendType {
     File,
     Uffd,
 }
@@ -60,10 +60,10 @@ pub(crate) struct VsockOverride {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LoadBody {
+struct LoadSnapshotConfig {
     snapshot_path: PathBuf,
     mem_file_path: Option<PathBuf>,
-    mem_backend: Option<MemoryBackend>,
+    mem_backend: Option<MemBackendConfig>,
     #[serde(default)]
     enable_diff_snapshots: bool,
     #[serde(default)]
@@ -79,7 +79,7 @@ struct LoadBody {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VmBody {
+struct Vm {
     state: VmState,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn put(body: &[u8], operation: Option<&str>) -> Result<Parsed, Reques
 }
 
 pub(super) fn patch_vm(body: &[u8]) -> Result<Parsed, RequestError> {
-    let body: VmBody = serde_json::from_slice(body)?;
+    let body: Vm = serde_json::from_slice(body)?;
     Ok(match body.state {
         VmState::Paused => Action::Pause,
         VmState::Resumed => Action::Resume,
@@ -108,11 +108,11 @@ pub(super) fn patch_vm(body: &[u8]) -> Result<Parsed, RequestError> {
 }
 
 fn put_load(body: &[u8]) -> Result<Parsed, RequestError> {
-    let body: LoadBody = serde_json::from_slice(body)?;
+    let body: LoadSnapshotConfig = serde_json::from_slice(body)?;
     let old_fields = body.mem_file_path.is_some() || body.enable_diff_snapshots;
     let memory = match (body.mem_backend, body.mem_file_path) {
         (Some(memory), None) => memory,
-        (None, Some(backend_path)) => MemoryBackend { backend_path, backend_type: BackendType::File },
+        (None, Some(backend_path)) => MemBackendConfig { backend_path, backend_type: MemBackendType::File },
         (Some(_), Some(_)) => {
             return Err(wrong_fields(
                 "too many fields: either `mem_backend` or `mem_file_path` exclusively is required",

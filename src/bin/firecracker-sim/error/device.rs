@@ -58,7 +58,7 @@ pub(crate) enum BalloonError {
 #[derive(Debug, Error)]
 pub(crate) enum VirtioMemError {
     #[error("Size {0} is invalid: it must be a multiple of block size and less than the total size")]
-    InvalidSize(u64),
+    InvalidSize(usize),
     #[error("Device is not active")]
     DeviceNotActive,
 }
@@ -184,15 +184,15 @@ pub(crate) enum MmdsConfigError {
 #[derive(Debug, Error)]
 pub(crate) enum MemoryHotplugConfigError {
     #[error("Block size must not be lower than {0} MiB")]
-    BlockSizeTooSmall(u64),
+    BlockSizeTooSmall(usize),
     #[error("Block size must be a power of 2")]
     BlockSizeNotPowerOfTwo,
     #[error("Slot size must not be lower than {0} MiB")]
-    SlotSizeTooSmall(u64),
+    SlotSizeTooSmall(usize),
     #[error("Slot size must be a multiple of block size ({0} MiB)")]
-    SlotSizeNotMultipleOfBlockSize(u64),
+    SlotSizeNotMultipleOfBlockSize(usize),
     #[error("Total size must not be lower than slot size ({0} MiB)")]
-    TotalSizeTooSmall(u64),
+    TotalSizeTooSmall(usize),
     #[error("Total size must be a multiple of slot size ({0} MiB)")]
-    TotalSizeNotMultipleOfSlotSize(u64),
+    TotalSizeNotMultipleOfSlotSize(usize),
 }

@@ -2,11 +2,12 @@
 
 use super::{Machine, json, log_preview};
 use crate::api::{
-    Action, BalloonStatsUpdate, BalloonUpdate, DeviceKind, DriveUpdate, NetworkInterfaceUpdate, Outcome,
-    PmemUpdate,
+    Action, BalloonUpdateConfig, BalloonUpdateStatsConfig, BlockDeviceUpdateConfig, DeviceKind,
+    NetworkInterfaceUpdateConfig, Outcome, PmemDeviceUpdateConfig,
 };
 use crate::config::{
-    BalloonConfig, DriveConfig, MemoryHotplugConfig, NetworkInterfaceConfig, PmemConfig, RateLimiter,
+    BalloonDeviceConfig, BlockDeviceConfig, MemoryHotplugConfig, NetworkInterfaceConfig, PmemConfig,
+    RateLimiterConfig,
 };
 use crate::error::{
     ActionError, BalloonError, BlockError, DriveError, NetworkInterfaceError, PmemConfigError,
@@ -60,7 +61,7 @@ impl Machine {
         Ok(None)
     }
 
-    fn plug_drive(&mut self, config: DriveConfig) -> Result<(), ActionError> {
+    fn plug_drive(&mut self, config: BlockDeviceConfig) -> Result<(), ActionError> {
         let in_use = self.resources.drives.iter().any(|drive| drive.drive_id == config.drive_id);
         self.check_plug(in_use)?;
         Ok(self.resources.insert_drive(config)?)
@@ -124,7 +125,7 @@ impl Machine {
         Ok(())
     }
 
-    fn update_drive(&mut self, update: DriveUpdate) -> Result<(), VmmError> {
+    fn update_drive(&mut self, update: BlockDeviceUpdateConfig) -> Result<(), VmmError> {
         let drives = &mut self.resources.drives;
         let drive = drives
             .iter_mut()
@@ -144,11 +145,11 @@ impl Machine {
             metrics::count("block", "update_count");
             metrics::count(&format!("block_{}", drive.drive_id), "update_count");
         }
-        drive.rate_limiter = RateLimiter::updated(drive.rate_limiter, update.rate_limiter);
+        drive.rate_limiter = RateLimiterConfig::updated(drive.rate_limiter, update.rate_limiter);
         Ok(())
     }
 
-    fn update_pmem(&mut self, update: &PmemUpdate) -> Result<(), VmmError> {
+    fn update_pmem(&mut self, update: &PmemDeviceUpdateConfig) -> Result<(), VmmError> {
         if update.rate_limiter.is_none() {
             return Ok(());
         }
@@ -158,24 +159,24 @@ impl Machine {
             .iter_mut()
             .find(|pmem| pmem.id == update.id)
             .ok_or(VmmError::FindDeviceError)?;
-        pmem.rate_limiter = RateLimiter::updated(pmem.rate_limiter, update.rate_limiter);
+        pmem.rate_limiter = RateLimiterConfig::updated(pmem.rate_limiter, update.rate_limiter);
         Ok(())
     }
 
-    fn update_network_interface(&mut self, update: &NetworkInterfaceUpdate) -> Result<(), VmmError> {
+    fn update_network_interface(&mut self, update: &NetworkInterfaceUpdateConfig) -> Result<(), VmmError> {
         let mut configs = self.resources.network_interfaces.iter_mut().map(|interface| &mut interface.config);
         let config =
             configs.find(|config| config.iface_id == update.iface_id).ok_or(VmmError::FindDeviceError)?;
-        config.rx_rate_limiter = RateLimiter::updated(config.rx_rate_limiter, update.rx_rate_limiter);
-        config.tx_rate_limiter = RateLimiter::updated(config.tx_rate_limiter, update.tx_rate_limiter);
+        config.rx_rate_limiter = RateLimiterConfig::updated(config.rx_rate_limiter, update.rx_rate_limiter);
+        config.tx_rate_limiter = RateLimiterConfig::updated(config.tx_rate_limiter, update.tx_rate_limiter);
         Ok(())
     }
 
-    fn balloon(&self) -> Result<&BalloonConfig, VmmError> {
+    fn balloon(&self) -> Result<&BalloonDeviceConfig, VmmError> {
         self.resources.balloon.as_ref().ok_or(VmmError::FindDeviceError)
     }
 
-    fn balloon_mut(&mut self) -> Result<&mut BalloonConfig, VmmError> {
+    fn balloon_mut(&mut self) -> Result<&mut BalloonDeviceConfig, VmmError> {
         self.resources.balloon.as_mut().ok_or(VmmError::FindDeviceError)
     }
 
@@ -193,7 +194,7 @@ impl Machine {
         ))
     }
 
-    fn update_balloon(&mut self, update: &BalloonUpdate, has_drivers: bool) -> Result<(), VmmError> {
+    fn update_balloon(&mut self, update: &BalloonUpdateConfig, has_drivers: bool) -> Result<(), VmmError> {
         let memory = self.resources.machine.mem_size_mib;
         let balloon = self.balloon_mut()?;
         if !has_drivers {
@@ -206,7 +207,7 @@ impl Machine {
         Ok(())
     }
 
-    fn update_balloon_stats(&mut self, update: &BalloonStatsUpdate) -> Result<(), VmmError> {
+    fn update_balloon_stats(&mut self, update: &BalloonUpdateStatsConfig) -> Result<(), VmmError> {
         let balloon = self.balloon_mut()?;
         let (old, new) = (balloon.stats_polling_interval_s, update.stats_polling_interval_s);
         if old != new && (old == 0 || new == 0) {
@@ -263,7 +264,11 @@ impl Machine {
         Ok(format!("{{{}}}", fields.join(",")))
     }
 
-    fn update_memory_hotplug(&mut self, requested_size_mib: u64, has_drivers: bool) -> Result<(), VmmError> {
+    fn update_memory_hotplug(
+        &mut self,
+        requested_size_mib: usize,
+        has_drivers: bool,
+    ) -> Result<(), VmmError> {
         let config = self.resources.memory_hotplug.as_ref().ok_or(VmmError::FindDeviceError)?;
         if !has_drivers {
             return Err(VirtioMemError::DeviceNotActive.into());

@@ -2,7 +2,7 @@
 //! opens its file or socket on the host again.
 
 use super::Machine;
-use crate::api::{BackendType, LoadSnapshot};
+use crate::api::{LoadSnapshot, MemBackendType};
 use crate::config::{MachineConfigUpdate, VmmConfig};
 use crate::error::{NetworkInterfaceError, RestoreDeviceError, RestoreError, StateFileError};
 use crate::resources::{bound_vsock, open_pmem, opened_drive};
@@ -14,8 +14,8 @@ impl Machine {
         let mut state = snapshot::read(&request.snapshot_path)?;
         apply_overrides(&mut state.config, request)?;
         match request.memory.backend_type {
-            BackendType::File => snapshot::read_memory(&request.memory, &mut state)?,
-            BackendType::Uffd => snapshot::reach_page_fault_handler(&request.memory)?,
+            MemBackendType::File => snapshot::read_memory(&request.memory, &mut state)?,
+            MemBackendType::Uffd => snapshot::reach_page_fault_handler(&request.memory)?,
         }
         let transport = if self.pci_enabled { "PCI" } else { "MMIO" };
         self.rebuild(&state.config, request.track_dirty_pages)
