@@ -269,7 +269,10 @@ int main(int argc, char **argv) {
   HOST(a_reaper_may_take_every_child);
   HOST(descriptors_0_to_2_may_be_closed);
   HOST(a_profiler_may_interrupt_every_call);
-  HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
+  if (getenv("VALGRIND") == NULL)
+    HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
+  else
+    printf("skip  no_descriptor_left_is_an_error_and_leaves_nothing: valgrind keeps a limit of its own\n");
   HOST(a_runtime_may_be_closed_while_its_vm_is_waited_for);
   return 0;
 }
