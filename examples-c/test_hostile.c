@@ -272,7 +272,7 @@ int main(int argc, char **argv) {
   if (getenv("VALGRIND") == NULL)
     HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
   else
-    printf("skip  no_descriptor_left_is_an_error_and_leaves_nothing: valgrind keeps a limit of its own\n");
+    printf("skip  no_descriptor_left_is_an_error_and_leaves_nothing: valgrind keeps a limit of its own\n"), fflush(stdout);
   HOST(a_runtime_may_be_closed_while_its_vm_is_waited_for);
   return 0;
 }
