@@ -4,7 +4,7 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, console_with, eventually, told};
+use common::{AMPLE, Host, console_with, eventually, is_recent, told};
 use mvm::firecracker::http::{Method, RequestPath};
 use mvm::{Error, ExitStatus, Outcome, Rung, Runtime, State};
 use serde_json::json;
@@ -75,8 +75,11 @@ fn a_guest_that_powers_off_is_stopped_and_one_that_crashes_has_failed() {
     assert_eq!(off.wait(AMPLE).unwrap(), ExitStatus::Code(0));
     assert_eq!(off.state(), State::Stopped);
     let crash = host.boot("crash", Guest::Crash);
-    assert_eq!(crash.wait(AMPLE).unwrap(), ExitStatus::Code(1));
-    assert_eq!(crash.state(), State::Failed);
+    match crash.wait(AMPLE).unwrap() {
+        ExitStatus::Code(1) => assert_eq!(crash.state(), State::Failed),
+        // Firecracker 1.8 calls a triple fault a shutdown.
+        exit => assert_eq!((exit, crash.state(), is_recent()), (ExitStatus::Code(0), State::Stopped, false)),
+    }
     crash.start().unwrap();
     crash.wait(AMPLE).unwrap();
 }
@@ -99,7 +102,8 @@ fn a_kernel_that_is_none_is_refused_and_a_better_one_starts() {
     let host = Host::new();
     let vm = host.create("no-elf", Guest::NoElf);
     let refused = told(&vm.start().unwrap_err());
-    assert!(refused.contains("PUT /actions") && refused.contains("Invalid Elf magic"), "{refused}");
+    // Older versions word it otherwise after this.
+    assert!(refused.contains("PUT /actions with 400: ") && refused.contains("Kernel Loader"), "{refused}");
     assert_eq!(vm.state(), State::Created);
     let better = json!({ "kernel_image_path": host.kernel(Guest::Halt) }).to_string();
     vm.request(Method::Put, &RequestPath::parse("/boot-source").unwrap(), Some(better.as_bytes())).unwrap();

@@ -38,6 +38,12 @@ pub fn is_simulated() -> bool {
     firecracker() == simulator()
 }
 
+/// Whether it is the version that the simulator stands in for, or a later one.
+pub fn is_recent() -> bool {
+    let binary = mvm::firecracker::Binaries::default().find(&firecracker()).unwrap();
+    binary.version() >= mvm::firecracker::Version::new(1, 16, 0)
+}
+
 /// A directory of its own, gone at the end of the test.
 pub struct Scratch(PathBuf);
 
