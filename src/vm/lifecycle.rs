@@ -89,7 +89,9 @@ impl Vm {
             lock(&self.core).in_doubt = true;
         }
         let response = self.demand(OPERATION, (method, path, body), turn.limits());
-        if changes_state && self.observed().process.is_some() {
+        let answered =
+            matches!(response, Ok(_) | Err(Error::Vmm { source: firecracker::Error::Refused { .. }, .. }));
+        if changes_state && answered && self.observed().process.is_some() {
             self.ask_state(OPERATION, &turn)?;
         }
         response
