@@ -295,6 +295,7 @@ fn median(times: &mut [Duration]) -> Duration {
 
 fn show(time: Duration) -> String {
     match time.as_micros() {
+        0 => "below 1 µs".to_owned(),
         micros if micros < 1000 => format!("{micros} µs"),
         micros => format!("{:.2} ms", micros as f64 / 1000.0),
     }
