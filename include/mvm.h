@@ -303,8 +303,8 @@ mvm_status mvm_runtime_open(const char *state_dir,
 
 /**
  * Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
- * become bad handles, and the state directory is free once those calls have returned. No VM is ended. NULL is
- * fine.
+ * become bad handles, and the state directory is free once those calls have returned. No VM is ended; one whose
+ * mvm_create was just about to return goes on without a handle. NULL is fine.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */
@@ -415,7 +415,8 @@ mvm_status mvm_resume(struct mvm_vm *vm);
  * `poll_ms` is the longest sleep without a look; 0 asks for none, and the end is noticed at once either way.
  *
  * The process is reaped and its socket removed; console and log stay until `mvm_destroy`, and the VM can be
- * started again. A second caller joins the first and gets the same outcome. An operation in flight on the VM is
+ * started again. A second caller joins the first and gets the same outcome; when its own window closes before the
+ * first caller's, the VM is killed then. An operation in flight on the VM is
  * waited for no longer than the window. `outcome` may be NULL; `mvm_shutdown_report` tells more.
  *
  * Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`

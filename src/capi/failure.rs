@@ -46,7 +46,8 @@ impl Failure {
     pub(super) fn record(self) -> mvm_status {
         let status = self.0.facts.status;
         if self.0.recorded {
-            LAST.set(Some(self.0));
+            // A thread that is ending has no place for an error any more; the status is told all the same.
+            let _ended = LAST.try_with(|last| last.replace(Some(self.0)));
         }
         status
     }
@@ -134,6 +135,7 @@ impl Facts {
             runtime::Error::Id(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
             runtime::Error::AlreadyExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("create"),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            runtime::Error::Closed => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("create"),
             runtime::Error::Vm(error) => Self::of_vm(error),
         }
     }
@@ -149,7 +151,6 @@ impl Facts {
             vm::Error::Turn { operation, source, .. } => match source {
                 NoTurn::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
                 NoTurn::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
-                NoTurn::NoDescriptor(source) => Self::of_io(source),
             }
             .at(*operation),
             vm::Error::Vmm { operation, source, .. } => {
@@ -295,6 +296,7 @@ fn status_of_io(error: &io::Error) -> mvm_status {
 
 fn stage(during: &During) -> String {
     match during {
+        During::Version => "version".to_owned(),
         During::Startup => "startup".to_owned(),
         During::Request(request) => request.to_string(),
     }
@@ -313,7 +315,8 @@ fn with_causes(error: &dyn Error) -> String {
 
 /// This thread's last failure in the form in which C gets it.
 pub(super) fn last() -> mvm_error {
-    LAST.with_borrow(|last| last.as_deref().map_or_else(|| mvm_error::empty(0), encode))
+    let none = || mvm_error::empty(0);
+    LAST.try_with(|last| last.borrow().as_deref().map_or_else(none, encode)).unwrap_or_else(|_| none())
 }
 
 fn encode(details: &Details) -> mvm_error {

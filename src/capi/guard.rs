@@ -18,7 +18,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> mvm_status {
         Ok(Err(failure)) => failure.record(),
         Err(payload) => {
             discard(payload);
-            Failure::internal(&TEXT.take()).record()
+            Failure::internal(&TEXT.try_with(RefCell::take).unwrap_or_default()).record()
         }
     }
 }
@@ -38,7 +38,7 @@ fn install_hook() {
         if DEPTH.get() == 0 {
             hosts(info);
         } else {
-            TEXT.set(text_of(info));
+            let _ended = TEXT.try_with(|text| text.replace(text_of(info)));
         }
     }));
 }

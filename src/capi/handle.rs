@@ -49,6 +49,16 @@ pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
     Ok(std::ptr::without_provenance_mut(key as usize))
 }
 
+/// Makes a handle for a VM, unless its runtime was closed meanwhile: then its handles are all gone.
+pub(super) fn open_vm<H>(runtime: Arc<Runtime>, vm: Arc<Vm>) -> Result<*mut H, Failure> {
+    let handle = open(Arc::new(OwnedVm { runtime: Arc::clone(&runtime), vm }))?;
+    if runtime.is_closed() {
+        table_mut().remove(&key(handle));
+        return Err(crate::runtime::Error::Closed.into());
+    }
+    Ok(handle)
+}
+
 /// What the handle stands for.
 pub(super) fn get<K: Kind, H>(handle: *mut H) -> Result<Arc<K>, Failure> {
     let bad = || Failure::bad_handle(K::NAME, handle.addr());

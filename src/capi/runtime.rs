@@ -2,7 +2,7 @@
 
 use super::argument;
 use super::guard::guard;
-use super::handle::{self, OwnedVm};
+use super::handle;
 use super::status::mvm_status;
 use super::vm::mvm_vm;
 use crate::runtime::Runtime;
@@ -54,8 +54,8 @@ pub unsafe extern "C" fn mvm_runtime_open(
 }
 
 /// Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
-/// become bad handles, and the state directory is free once those calls have returned. No VM is ended. NULL is
-/// fine.
+/// become bad handles, and the state directory is free once those calls have returned. No VM is ended; one whose
+/// mvm_create was just about to return goes on without a handle. NULL is fine.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn mvm_create(
         let (id, spec) = unsafe { (argument::text(id, "id")?, argument::text(spec, "spec")?) };
         let runtime = handle::get::<Runtime, _>(runtime)?;
         let vm = runtime.create(id, spec)?;
-        out.write(handle::open(Arc::new(OwnedVm { runtime, vm }))?);
+        out.write(handle::open_vm(runtime, vm)?);
         Ok(())
     })
 }
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn mvm_open(
         let (out, id) = unsafe { (argument::out(vm, ptr::null_mut(), "vm")?, argument::text(id, "id")?) };
         let runtime = handle::get::<Runtime, _>(runtime)?;
         let vm = runtime.vm(id)?;
-        out.write(handle::open(Arc::new(OwnedVm { runtime, vm }))?);
+        out.write(handle::open_vm(runtime, vm)?);
         Ok(())
     })
 }

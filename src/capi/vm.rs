@@ -123,7 +123,8 @@ pub extern "C" fn mvm_resume(vm: *mut mvm_vm) -> mvm_status {
 /// `poll_ms` is the longest sleep without a look; 0 asks for none, and the end is noticed at once either way.
 ///
 /// The process is reaped and its socket removed; console and log stay until `mvm_destroy`, and the VM can be
-/// started again. A second caller joins the first and gets the same outcome. An operation in flight on the VM is
+/// started again. A second caller joins the first and gets the same outcome; when its own window closes before the
+/// first caller's, the VM is killed then. An operation in flight on the VM is
 /// waited for no longer than the window. `outcome` may be NULL; `mvm_shutdown_report` tells more.
 ///
 /// Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`

@@ -1,10 +1,9 @@
 //! Executables that say they are Firecracker: asked for their version once, and again when they were replaced.
 
-use super::Error;
 use super::version::{OLDEST, Version};
+use super::{During, Error};
 use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
-use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::sync::lock;
@@ -14,7 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An executable that says it is Firecracker.
 #[derive(Clone, Debug)]
@@ -42,13 +41,13 @@ impl Binaries {
     ///
     /// # Errors
     /// When it cannot be executed, is not Firecracker, or is too old.
-    pub fn find(&self, path: &Path) -> Result<Binary, Error> {
+    pub fn find(&self, path: &Path, limits: Limits<'_>) -> Result<Binary, Error> {
         let identity = Identity::of(path)?;
         let known = lock(&self.0).get(path).filter(|known| known.identity == identity).cloned();
         if let Some(binary) = known {
             return Ok(binary);
         }
-        let binary = Binary::probe(path, identity)?;
+        let binary = Binary::probe(path, identity, limits)?;
         lock(&self.0).insert(path.to_path_buf(), binary.clone());
         Ok(binary)
     }
@@ -59,8 +58,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 4096;
 
 impl Binary {
-    fn probe(path: &Path, identity: Identity) -> Result<Self, Error> {
-        let said = ask_version(path)?;
+    fn probe(path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Self, Error> {
+        let said = ask_version(path, limits)?;
         let version = Version::parse(&said).ok_or_else(|| Error::NotFirecracker {
             path: path.to_path_buf(),
             said: said.chars().take(120).collect(),
@@ -97,7 +96,7 @@ impl Identity {
     }
 }
 
-fn ask_version(path: &Path) -> Result<String, Error> {
+fn ask_version(path: &Path, limits: Limits<'_>) -> Result<String, Error> {
     let broken = |source| Error::Binary { path: path.to_path_buf(), source };
     let (mut output, input) = io::pipe().map_err(broken)?;
     let command = Command {
@@ -110,12 +109,19 @@ fn ask_version(path: &Path) -> Result<String, Error> {
     };
     let process = Process::spawn(&command).map_err(Error::Process)?;
     drop(input);
-    let never = EventFd::new().map_err(broken)?;
-    let limits = Limits { deadline: Deadline::after(PATIENCE), interrupt: &never };
-    if !matches!(process.wait(limits), Ok(Waited::Exited(_))) {
-        process.send(Signal::Kill).map_err(Error::Process)?;
-        process.wait(limits.no_later_than(Deadline::after(PATIENCE))).map_err(Error::Process)?;
-        return Err(Error::VersionTimeout { path: path.to_path_buf(), after: PATIENCE });
+    let began = Instant::now();
+    let limits = limits.no_later_than(Deadline::after(PATIENCE));
+    match process.wait(limits).map_err(Error::Process)? {
+        Waited::Exited(_) => {}
+        ended_early => {
+            process.send(Signal::Kill).map_err(Error::Process)?;
+            let patience = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
+            process.wait(patience).map_err(Error::Process)?;
+            return Err(match ended_early {
+                Waited::Interrupted => Error::Interrupted { during: During::Version },
+                _ => Error::VersionTimeout { path: path.to_path_buf(), after: began.elapsed() },
+            });
+        }
     }
     read_what_is_there(&mut output).map_err(broken)
 }

@@ -3,6 +3,7 @@
 use super::http::{self, Complete, Method, RequestPath, ResponseError, ResponseReader};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::UnixConnection;
 use std::io;
@@ -38,11 +39,18 @@ pub(super) fn exchange(
     let mut unsent = request.as_slice();
     let mut reader = ResponseReader::default();
     loop {
+        // Before the socket, which a VMM gone mad may keep ready for ever.
+        if limits.interrupt.is_some_and(EventFd::is_raised) {
+            return Err(NoResponse::Interrupted);
+        }
+        if limits.deadline.has_passed() {
+            return Err(NoResponse::TimeIsUp);
+        }
         unsent = send_some(connection, unsent)?;
         let link = connection.as_fd();
         // A request that is too long is refused before it has all been sent.
         let link = if unsent.is_empty() { Interest::Readable(link) } else { Interest::Either(link) };
-        let interests = [link, Interest::Readable(vmm.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
+        let interests = [link, Interest::Readable(vmm.pidfd()), limits.interest()];
         let ready = poll::wait(interests, limits.deadline).map_err(NoResponse::Connection)?;
         match ready {
             // What a dying VMM has still said is read before its death is told.
@@ -102,7 +110,8 @@ const LAST_BREATH: Duration = Duration::from_millis(250);
 fn why_closed(vmm: &Process, reader: &ResponseReader, limits: Limits<'_>) -> NoResponse {
     match vmm.wait(limits.no_later_than(Deadline::after(LAST_BREATH))) {
         Ok(Waited::Exited(exit)) => NoResponse::Exited(exit),
-        Ok(Waited::TimeIsUp | Waited::Interrupted) => NoResponse::Senseless(reader.closed()),
+        Ok(Waited::Interrupted) => NoResponse::Interrupted,
+        Ok(Waited::TimeIsUp) => NoResponse::Senseless(reader.closed()),
         Err(error) => NoResponse::Process(error),
     }
 }

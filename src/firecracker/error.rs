@@ -147,6 +147,8 @@ pub struct Request {
 /// What a VMM was busy with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum During {
+    /// Saying its version.
+    Version,
     /// Coming up: its API socket was not there yet.
     Startup,
     /// This request.
@@ -162,6 +164,7 @@ impl fmt::Display for Request {
 impl fmt::Display for During {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Version => f.write_str("while the executable was asked for its version"),
             Self::Startup => f.write_str("before its API socket was ready"),
             Self::Request(request) => write!(f, "during {request}"),
         }

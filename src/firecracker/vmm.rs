@@ -7,7 +7,6 @@ use super::http::{Method, RequestPath, Response};
 use crate::observe::console;
 use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
-use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::UnixConnection;
@@ -46,6 +45,8 @@ pub struct Vmm {
     files: VmmFiles,
     connection: Option<UnixConnection>,
     started: Started,
+    /// Sockets that it has bound: Firecracker removes none of them, whatever ends it.
+    leaves: Vec<PathBuf>,
 }
 
 /// How long the two halves of a start took.
@@ -107,11 +108,11 @@ impl VmmFiles {
 }
 
 impl Vmm {
-    /// Starts a VMM and waits until its API answers. After an error no process is left.
+    /// Starts a VMM. It is not ready before [`Vmm::await_ready`] says so.
     ///
     /// # Errors
-    /// The VMM that cannot be started, ends at once, or does not open its socket in time.
-    pub fn launch(launch: &Launch<'_>, limits: Limits<'_>) -> Result<Self, Error> {
+    /// The VMM that cannot be started; no process is left then.
+    pub fn spawn(launch: &Launch<'_>) -> Result<Self, Error> {
         let began = Instant::now();
         let files = launch.files;
         remove_stale(&files.socket())?;
@@ -125,17 +126,25 @@ impl Vmm {
             session: Session::New,
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
+        let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };
+        let leaves = vec![files.socket()];
+        Ok(Self { process, files: files.clone(), connection: None, started, leaves })
+    }
+
+    /// Waits until its API answers.
+    ///
+    /// # Errors
+    /// The VMM that ends, or does not open its socket in time.
+    pub fn await_ready(&mut self, limits: Limits<'_>) -> Result<(), Error> {
         let spawned = Instant::now();
-        let mut vmm = Self { process, files: files.clone(), connection: None, started: Started::default() };
-        match vmm.connect_when_ready(limits) {
-            Ok(connection) => vmm.connection = Some(connection),
-            Err(error) => {
-                vmm.end_at_once();
-                return Err(error);
-            }
-        }
-        vmm.started = Started { spawn: spawned - began, socket: spawned.elapsed() };
-        Ok(vmm)
+        self.connection = Some(self.connect_when_ready(limits)?);
+        self.started.socket = spawned.elapsed();
+        Ok(())
+    }
+
+    /// Notes a socket that it has made, and that it will leave behind.
+    pub fn leaves(&mut self, socket: PathBuf) {
+        self.leaves.push(socket);
     }
 
     /// Its process.
@@ -216,8 +225,7 @@ impl Vmm {
                 Err(error) => return Err(failed(error)),
             }
             let step = (began.elapsed() / 16).clamp(SHORTEST_STEP, LONGEST_STEP);
-            let interests =
-                [Interest::Readable(self.process.pidfd()), Interest::Readable(limits.interrupt.as_fd())];
+            let interests = [Interest::Readable(self.process.pidfd()), limits.interest()];
             let until = limits.deadline.or_sooner(Deadline::after(step));
             match poll::wait(interests, until).map_err(failed)? {
                 [true, _] => return Err(self.ended(During::Startup)?),
@@ -260,21 +268,21 @@ impl Vmm {
         Error::Timeout { during, after, output: self.files.last_words() }
     }
 
-    /// SIGKILL, its end awaited for a bounded time, and its socket removed: for undoing, where an error can be
+    /// SIGKILL, its end awaited for a bounded time, and its sockets removed: for undoing, where an error can be
     /// told no more.
     pub(crate) fn end_at_once(self) {
         const ENOUGH: Duration = Duration::from_secs(5);
         let _sent = self.process.send(Signal::Kill);
-        if let Ok(never) = EventFd::new() {
-            let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: &never };
-            let _ended: Result<Waited, _> = self.process.wait(limits);
-        }
-        self.remove_socket();
+        let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: None };
+        let _ended: Result<Waited, _> = self.process.wait(limits);
+        self.remove_leftovers();
     }
 
-    /// Removes the socket, which Firecracker leaves behind whatever ends it.
-    pub(crate) fn remove_socket(self) {
-        let _gone_or_never_there = remove_stale(&self.files.socket());
+    /// Removes what it leaves behind.
+    pub(crate) fn remove_leftovers(self) {
+        for socket in &self.leaves {
+            let _gone_or_never_there = remove_stale(socket);
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use std::path::Path;
 /// # Errors
 /// Whatever opening and reading the file report.
 pub(crate) fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    if i64::try_from(offset).is_err() {
+        return Ok(0); // No file reaches so far, and the kernel would not take the offset.
+    }
     loop {
         match File::open(path)?.read_at(buffer, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

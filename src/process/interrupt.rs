@@ -2,7 +2,6 @@
 
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::lock;
-use std::io;
 use std::sync::{Arc, Mutex};
 
 /// The calls in flight, each with its flag.
@@ -20,22 +19,22 @@ struct Calls {
 #[derive(Debug)]
 pub struct Listening<'a> {
     interrupts: &'a Interrupts,
-    flag: Arc<EventFd>,
+    flag: Option<Arc<EventFd>>,
 }
 
 impl Interrupts {
-    /// Makes the calling thread's call reachable.
-    ///
-    /// # Errors
-    /// When no file descriptor is left.
-    pub fn listen(&self) -> io::Result<Listening<'_>> {
-        let flag = Arc::new(EventFd::new()?);
+    /// Makes the calling thread's call reachable. With no file descriptor left it is not: a host in that need must
+    /// still be able to end what it has.
+    pub fn listen(&self) -> Listening<'_> {
+        let Ok(flag) = EventFd::new().map(Arc::new) else {
+            return Listening { interrupts: self, flag: None };
+        };
         let mut calls = lock(&self.0);
         if calls.closed {
             flag.raise();
         }
         calls.flags.push(Arc::clone(&flag));
-        Ok(Listening { interrupts: self, flag })
+        Listening { interrupts: self, flag: Some(flag) }
     }
 
     /// Raises the flag of every call in flight; with none in flight nothing happens, now or later.
@@ -52,13 +51,20 @@ impl Interrupts {
 
 impl Listening<'_> {
     /// The flag to poll.
-    pub fn flag(&self) -> &EventFd {
-        &self.flag
+    pub fn flag(&self) -> Option<&EventFd> {
+        self.flag.as_deref()
+    }
+
+    /// Whether the call is to end.
+    pub fn is_interrupted(&self) -> bool {
+        self.flag().is_some_and(EventFd::is_raised)
     }
 }
 
 impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        lock(&self.interrupts.0).flags.retain(|flag| !Arc::ptr_eq(flag, &self.flag));
+        if let Some(own) = &self.flag {
+            lock(&self.interrupts.0).flags.retain(|flag| !Arc::ptr_eq(flag, own));
+        }
     }
 }

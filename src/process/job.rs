@@ -89,7 +89,7 @@ impl Job {
     /// # Errors
     /// When the time is up first, or the call is interrupted.
     pub fn wait(&self, timeout: Duration) -> Result<ExitStatus, Error> {
-        let listening = self.listen()?;
+        let listening = self.interrupts.listen();
         let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         match self.process.wait(limits)? {
             Waited::Exited(exit) => Ok(exit),
@@ -103,7 +103,7 @@ impl Job {
     /// # Errors
     /// When the call is interrupted, and when the process outlives SIGKILL.
     pub fn shutdown(&self, grace: Duration, poll: Option<Duration>) -> Result<Report, Error> {
-        let listening = self.listen()?;
+        let listening = self.interrupts.listen();
         let plan = Plan { first: Rung::Terminate, grace, poll, kill_allowance: self.kill_allowance };
         self.process.shut_down(plan, listening.flag(), |_| Asked::Unavailable)
     }
@@ -111,9 +111,5 @@ impl Job {
     /// Ends the calls in flight on it with an error; the process goes on.
     pub fn interrupt(&self) {
         self.interrupts.raise();
-    }
-
-    fn listen(&self) -> Result<super::Listening<'_>, Error> {
-        self.interrupts.listen().map_err(|source| Error::Wait { pid: self.pid(), source })
     }
 }

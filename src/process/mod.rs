@@ -17,13 +17,18 @@ use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::{Pidfd, Signal};
 use crate::sys::poll::{self, Interest};
+use crate::sys::sync::lock;
 use ladder::{Asked, Ladder, Plan, Report, Rung};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
-use std::time::Instant;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 pub use crate::sys::pidfd::ExitStatus;
 pub use crate::sys::spawn::Session;
+
+/// How often to look at a process whose end somebody else holds up.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What ends a call early: its deadline, and the flag that `interrupt` raises.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +36,15 @@ pub struct Limits<'a> {
     /// When the call has to be over.
     pub deadline: Deadline,
     /// Raised when another thread wants the call to end.
-    pub interrupt: &'a EventFd,
+    pub interrupt: Option<&'a EventFd>,
 }
 
 impl Limits<'_> {
+    /// The interrupt as something to poll.
+    pub fn interest(&self) -> Interest<'_> {
+        self.interrupt.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
+    }
+
     /// The same interrupt with a deadline that is no later than `deadline`.
     #[must_use]
     pub fn no_later_than(self, deadline: Deadline) -> Self {
@@ -57,7 +67,8 @@ pub enum Waited {
 #[derive(Debug)]
 pub struct Process {
     pidfd: Pidfd,
-    exit: OnceLock<ExitStatus>,
+    exit: Mutex<Option<ExitStatus>>,
+    asked_to_end: AtomicBool,
 }
 
 impl Process {
@@ -66,7 +77,7 @@ impl Process {
     /// # Errors
     /// What could not be done, on which path, and why; no process is left then.
     pub fn spawn(command: &Command<'_>) -> Result<Self, Error> {
-        Ok(Self { pidfd: command.spawn()?, exit: OnceLock::new() })
+        Ok(Self { pidfd: command.spawn()?, exit: Mutex::new(None), asked_to_end: AtomicBool::new(false) })
     }
 
     /// Its number, for people to read and never to signal by.
@@ -79,15 +90,12 @@ impl Process {
     /// # Errors
     /// Whatever the kernel reports when asked.
     pub fn exit_status(&self) -> Result<Option<ExitStatus>, Error> {
-        if let Some(exit) = self.exit.get() {
-            return Ok(Some(*exit));
+        // Of two threads that look at once one reaps; the other is to hear what that one learned.
+        let mut exit = lock(&self.exit);
+        if exit.is_none() {
+            *exit = self.pidfd.look().map_err(|source| Error::Wait { pid: self.pid(), source })?;
         }
-        let looked = self.pidfd.look().map_err(|source| Error::Wait { pid: self.pid(), source })?;
-        // Two threads may look at once: the one that reaped knows more than the one that came second.
-        Ok(looked.map(|status| match status {
-            ExitStatus::ReapedByHost => *self.exit.get().unwrap_or(&status),
-            known => *self.exit.get_or_init(|| known),
-        }))
+        Ok(*exit)
     }
 
     /// Waits for its end.
@@ -95,18 +103,21 @@ impl Process {
     /// # Errors
     /// Whatever the kernel reports when asked.
     pub fn wait(&self, limits: Limits<'_>) -> Result<Waited, Error> {
+        let mut held_by_a_debugger = false;
         loop {
             if let Some(exit) = self.exit_status()? {
                 return Ok(Waited::Exited(exit));
             }
-            let interests =
-                [Interest::Readable(self.pidfd.as_fd()), Interest::Readable(limits.interrupt.as_fd())];
-            let woken = poll::wait(interests, limits.deadline)
+            let pidfd = if held_by_a_debugger { Interest::Nothing } else { Interest::Readable(self.pidfd()) };
+            let look_again = if held_by_a_debugger { Deadline::after(LOOK_AGAIN) } else { Deadline::NEVER };
+            let woken = poll::wait([pidfd, limits.interest()], limits.deadline.or_sooner(look_again))
                 .map_err(|source| Error::Wait { pid: self.pid(), source })?;
             match woken {
-                [true, _] => {}
+                // It has ended, and whoever traces it has not yet let go: only then is the exit without a status.
+                [true, _] => held_by_a_debugger = self.exit_status()?.is_none(),
                 [false, true] => return Ok(Waited::Interrupted),
-                [false, false] => return Ok(Waited::TimeIsUp),
+                [false, false] if limits.deadline.has_passed() => return Ok(Waited::TimeIsUp),
+                [false, false] => {}
             }
         }
     }
@@ -116,7 +127,13 @@ impl Process {
     /// # Errors
     /// `EPERM` when the process belongs to somebody else.
     pub fn send(&self, signal: Signal) -> Result<(), Error> {
+        self.asked_to_end.store(true, Ordering::Relaxed);
         self.pidfd.send(signal).map_err(|source| Error::Signal { pid: self.pid(), signal, source })
+    }
+
+    /// Whether the library has sent it a signal.
+    pub fn was_asked_to_end(&self) -> bool {
+        self.asked_to_end.load(Ordering::Relaxed)
     }
 
     /// The descriptor, readable once the process has ended.
@@ -141,14 +158,14 @@ impl Process {
     pub fn shut_down(
         &self,
         plan: Plan,
-        interrupt: &EventFd,
+        interrupt: Option<&EventFd>,
         mut ask_guest: impl FnMut(Limits<'_>) -> Asked,
     ) -> Result<Report, Error> {
         let started = Instant::now();
         let mut ladder = Ladder::new(plan);
         loop {
             let exit = self.exit_status()?;
-            if exit.is_none() && interrupt.is_raised() {
+            if exit.is_none() && interrupt.is_some_and(EventFd::is_raised) {
                 return Err(Error::Interrupted { pid: self.pid() });
             }
             match ladder.next(started.elapsed(), exit) {

@@ -49,6 +49,9 @@ pub enum Error {
         /// The id.
         id: VmId,
     },
+    /// The runtime was closed meanwhile.
+    #[error("the runtime was closed")]
+    Closed,
     /// The VM.
     #[error(transparent)]
     Vm(#[from] vm::Error),

@@ -18,6 +18,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The owner of a state directory. Threads may share it. Dropping it ends no VM.
@@ -27,8 +28,10 @@ pub struct Runtime {
     options: Options,
     binaries: Arc<Binaries>,
     vms: Mutex<BTreeMap<VmId, Arc<Vm>>>,
-    /// Held as long as the runtime lives; the kernel lets go of it when the process dies.
-    _lock: File,
+    /// No VM is to be made any more. Changed under the lock of `vms`.
+    closed: AtomicBool,
+    /// Locked as long as the runtime lives; the kernel unlocks it when the process dies.
+    lock: File,
 }
 
 const VMS: &str = "vms";
@@ -45,7 +48,14 @@ impl Runtime {
         let options = Options::parse(options, &current_directory()?)?;
         make_directory(&directory.join(VMS))?;
         let lock = own(&directory)?;
-        Ok(Self { directory, options, binaries: Arc::default(), vms: Mutex::default(), _lock: lock })
+        Ok(Self {
+            directory,
+            options,
+            binaries: Arc::default(),
+            vms: Mutex::default(),
+            lock,
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// Makes a VM: its VMM runs and is configured, its guest has not started. `spec` is a Firecracker config
@@ -98,8 +108,17 @@ impl Runtime {
 
     /// Ends the calls in flight on all VMs, and every call that still comes; the VMs go on.
     pub fn close(&self) {
-        let vms = lock(&self.vms).values().cloned().collect::<Vec<_>>();
+        let vms = {
+            let vms = lock(&self.vms);
+            self.closed.store(true, Ordering::Relaxed);
+            vms.values().cloned().collect::<Vec<_>>()
+        };
         vms.iter().for_each(|vm| vm.close());
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Ends `vm` if it runs, and removes all that belongs to it.
@@ -118,7 +137,11 @@ impl Runtime {
     }
 
     fn reserve(&self, vm: &Arc<Vm>) -> Result<(), Error> {
-        match lock(&self.vms).entry(vm.id().clone()) {
+        let mut vms = lock(&self.vms);
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        match vms.entry(vm.id().clone()) {
             Entry::Occupied(_) => Err(Error::AlreadyExists { id: vm.id().clone() }),
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(vm));
@@ -132,6 +155,14 @@ impl Runtime {
         if vms.get(vm.id()).is_some_and(|known| Arc::ptr_eq(known, vm)) {
             vms.remove(vm.id());
         }
+    }
+}
+
+impl Drop for Runtime {
+    /// Unlocks by word and not by closing: a child that was forked, or is just being started, holds a copy of the
+    /// descriptor.
+    fn drop(&mut self) {
+        let _unlocked = self.lock.unlock();
     }
 }
 

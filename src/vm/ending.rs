@@ -3,8 +3,9 @@
 use super::spec::GuestRung;
 use super::{Error, NoTurn, Presence, State, Vm};
 use crate::firecracker::http::{Method, RequestPath};
+use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
-use crate::process::{ExitStatus, Limits, Listening, Process, Waited};
+use crate::process::{ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
@@ -43,7 +44,8 @@ impl Vm {
                     return Ok(report);
                 }
                 Role::Joined => {
-                    if let Ok(report) = self.await_ending(&ending)? {
+                    let left = grace.saturating_sub(began.elapsed());
+                    if let Ok(report) = self.await_ending(&ending, left)? {
                         return Ok(report);
                     }
                 }
@@ -58,9 +60,8 @@ impl Vm {
     pub fn kill(&self) -> Result<(), Error> {
         const OPERATION: &str = "kill";
         let process = {
-            let mut core = self.observed();
+            let core = self.observed();
             self.check_presence(core.presence, OPERATION)?;
-            core.end_wanted = true;
             core.process.clone()
         };
         if let Some(process) = process {
@@ -86,7 +87,7 @@ impl Vm {
         let Some(process) = process else {
             return exit.ok_or_else(|| self.wrong_state(OPERATION, state, Some("it never ran")));
         };
-        let listening = self.listen(OPERATION)?;
+        let listening = self.turns.listen();
         let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         match process.wait(limits).map_err(self.process_error(OPERATION))? {
             Waited::Exited(exit) => Ok(exit),
@@ -114,12 +115,16 @@ impl Vm {
 
     /// Ends the VM if it runs, and removes all that belongs to it. Nothing happens when that was done before.
     pub(crate) fn destroy(&self) -> Result<(), Error> {
+        match self.kill() {
+            Err(Error::Destroyed { .. }) => return Ok(()),
+            killed => killed?,
+        }
+        let _turn = self.take_turn("destroy", Deadline::after(self.spec.options.deadlines.kill()))?;
+        // Somebody else may have been quicker; the directory may be another VM's by now.
         if lock(&self.core).presence == Presence::Destroyed {
             return Ok(());
         }
-        self.kill()?;
-        let _turn = self.take_turn("destroy", Deadline::after(self.spec.options.deadlines.kill()))?;
-        // Somebody may have started it again between the two.
+        // Somebody may have started it again meanwhile.
         if let Some(vmm) = lock(&self.vmm).take() {
             vmm.end_at_once();
         }
@@ -148,19 +153,38 @@ impl Vm {
         Ok((ending, Role::First))
     }
 
-    fn await_ending(&self, ending: &Ending) -> Result<Result<Arc<Report>, Failed>, Error> {
-        let listening = self.listen("shut down")?;
+    /// Waits for what becomes of the first caller's shutdown, no longer than the own window: then it is forced.
+    fn await_ending(&self, ending: &Ending, grace: Duration) -> Result<Result<Arc<Report>, Failed>, Error> {
+        const OPERATION: &str = "shut down";
+        /// An interrupt of this call alone does not wake it.
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        let (listening, mut until) = (self.turns.listen(), Deadline::after(grace));
+        let mut killed = None::<Arc<Process>>;
         let mut result = lock(&ending.result);
         loop {
             match result.as_ref() {
                 Some(Ok(report)) => return Ok(Ok(Arc::clone(report))),
-                _ if listening.flag().is_raised() => {
+                _ if listening.is_interrupted() => {
                     let id = self.id.clone();
-                    return Err(Error::Turn { id, operation: "shut down", source: NoTurn::Interrupted });
+                    return Err(Error::Turn { id, operation: OPERATION, source: NoTurn::Interrupted });
                 }
                 Some(Err(Failed)) => return Ok(Err(Failed)),
-                // An interrupt ends the first caller too, and that wakes this one.
-                None => result = ending.told.wait(result).unwrap_or_else(PoisonError::into_inner),
+                None if !until.has_passed() => {
+                    let nap = until.remaining().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+                    result = ending.told.wait_timeout(result, nap).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None => match killed.take() {
+                    Some(process) => {
+                        let (pid, after) = (process.pid(), self.spec.options.deadlines.kill());
+                        return Err(self.process_error(OPERATION)(process::Error::Stuck { pid, after }));
+                    }
+                    None => {
+                        until = Deadline::after(self.spec.options.deadlines.kill());
+                        killed = self.observed().process.clone();
+                        let sent = killed.as_ref().map_or(Ok(()), |process| process.send(Signal::Kill));
+                        sent.map_err(self.process_error(OPERATION))?;
+                    }
+                },
             }
         }
     }
@@ -168,7 +192,7 @@ impl Vm {
     fn shut_down(&self, grace: Duration, poll: Option<Duration>) -> Result<Arc<Report>, Error> {
         const OPERATION: &str = "shut down";
         let began = Instant::now();
-        let listening = self.listen(OPERATION)?;
+        let listening = self.turns.listen();
         let turn = match self.turns.take(OPERATION, Deadline::after(grace)) {
             Ok(turn) => Some(turn),
             // Whatever holds the turn ends with the VMM, so the window's end kills without it.
@@ -198,11 +222,10 @@ impl Vm {
 
     /// The process and the first rung for it, or how it has ended already.
     fn process_to_end(&self) -> Result<(Arc<Process>, Rung), ExitStatus> {
-        let mut core = self.observed();
+        let core = self.observed();
         let Some(process) = core.process.clone() else {
             return Err(core.exit.unwrap_or(ExitStatus::ReapedByHost));
         };
-        core.end_wanted = true;
         let guest_hears = cfg!(target_arch = "x86_64") && (core.state == State::Running || core.in_doubt);
         let wanted = self.spec.options.shutdown.guest == GuestRung::CtrlAltDel;
         Ok((process, if guest_hears && wanted { Rung::Guest } else { Rung::Terminate }))
@@ -217,30 +240,24 @@ impl Vm {
     }
 
     fn await_killed(&self, operation: &'static str, process: &Process) -> Result<(), Error> {
-        let listening = self.listen(operation)?;
+        let listening = self.turns.listen();
         let allowance = self.spec.options.deadlines.kill();
         let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.flag() };
         let failed = self.process_error(operation);
         match process.wait(limits).map_err(&failed)? {
             Waited::Exited(_) => Ok(()),
-            Waited::TimeIsUp => {
-                Err(failed(crate::process::Error::Stuck { pid: process.pid(), after: allowance }))
-            }
-            Waited::Interrupted => Err(failed(crate::process::Error::Interrupted { pid: process.pid() })),
+            Waited::TimeIsUp => Err(failed(process::Error::Stuck { pid: process.pid(), after: allowance })),
+            Waited::Interrupted => Err(failed(process::Error::Interrupted { pid: process.pid() })),
         }
     }
 
-    /// Lets go of a VMM that has ended, and removes the socket that it leaves behind. Needs the turn.
+    /// Lets go of a VMM that has ended, and removes the sockets that it leaves behind. Needs the turn.
     fn tidy(&self) {
         if self.observed().process.is_none()
             && let Some(vmm) = lock(&self.vmm).take()
         {
-            vmm.remove_socket();
+            vmm.remove_leftovers();
         }
-    }
-
-    fn listen(&self, operation: &'static str) -> Result<Listening<'_>, Error> {
-        self.turns.listen().map_err(|source| Error::Turn { id: self.id.clone(), operation, source })
     }
 
     pub(super) fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {

@@ -142,7 +142,4 @@ pub enum NoTurn {
     /// Another thread interrupted the wait.
     #[error("interrupted while waiting for its turn")]
     Interrupted,
-    /// There is no descriptor left for the interrupt.
-    #[error("no file descriptor is left: raise RLIMIT_NOFILE")]
-    NoDescriptor(#[source] io::Error),
 }

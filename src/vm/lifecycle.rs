@@ -29,7 +29,7 @@ impl Vm {
     pub(crate) fn create(&self) -> Result<(), Error> {
         let turn = self.take_turn("create", Deadline::after(self.spec.options.deadlines.create()))?;
         let directory = self.make_directory()?;
-        self.launch("create", turn.limits())?;
+        self.launch("create", &turn)?;
         directory.keep();
         lock(&self.core).presence = Presence::Present;
         Ok(())
@@ -41,17 +41,18 @@ impl Vm {
     /// When it is paused, or its VMM fails; a VM that was stopped is stopped again then.
     pub fn start(&self) -> Result<(), Error> {
         let turn = self.begin("start", self.spec.options.deadlines.start())?;
-        let (state, exit) = {
-            let core = self.observed();
-            (core.state, core.exit)
-        };
-        match state {
+        let before = self.settled();
+        match before.state {
             State::Running => Ok(()),
-            State::Paused => Err(self.wrong_state("start", state, Some("resume it"))),
+            State::Paused => Err(self.wrong_state("start", before.state, Some("resume it"))),
             State::Created => self.boot(&turn),
             State::Stopped | State::Failed => {
-                self.launch("start", turn.limits())?;
-                self.boot(&turn).inspect_err(|_| self.undo_launch(state, exit))
+                self.launch("start", &turn)?;
+                // What a section has started is not to be started again.
+                match self.state() {
+                    State::Running => Ok(()),
+                    _ => self.boot(&turn).inspect_err(|_| self.undo_launch(before)),
+                }
             }
         }
     }
@@ -92,7 +93,8 @@ impl Vm {
         let answered =
             matches!(response, Ok(_) | Err(Error::Vmm { source: firecracker::Error::Refused { .. }, .. }));
         if changes_state && answered && self.observed().process.is_some() {
-            self.ask_state(OPERATION, &turn)?;
+            // Without an answer it stays in doubt; the request itself has had its own.
+            let _settled = self.ask_state(OPERATION, &turn);
         }
         response
     }
@@ -178,9 +180,9 @@ impl Vm {
     }
 
     /// Starts a VMM and configures it; after an error it is gone, and the VM as it was.
-    fn launch(&self, operation: &'static str, limits: Limits<'_>) -> Result<(), Error> {
-        let failed = self.vmm_error(operation);
-        let binary = self.binaries.find(&self.binary).map_err(&failed)?;
+    fn launch(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+        let (before, failed) = (self.settled(), self.vmm_error(operation));
+        let binary = self.binaries.find(&self.binary, turn.limits()).map_err(&failed)?;
         self.spec
             .features
             .iter()
@@ -188,35 +190,53 @@ impl Vm {
             .map_err(&failed)?;
         let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
         let launch = Launch { binary: &binary, id, files: &self.files, arguments };
-        let mut vmm = Vmm::launch(&launch, limits).map_err(&failed)?;
-        let began = Instant::now();
-        if let Err(error) = configure(&mut vmm, &self.spec.requests, limits) {
-            vmm.end_at_once();
-            return Err(failed(error));
+        let vmm = Vmm::spawn(&launch).map_err(&failed)?;
+        {
+            // From here on a kill in another thread finds it.
+            let mut core = lock(&self.core);
+            core.version = Some(binary.version());
+            core.process = Some(Arc::clone(vmm.process()));
+            core.exit = None;
         }
-        let mut core = lock(&self.core);
-        let started = vmm.started();
-        core.timings = Timings {
-            spawn: started.spawn,
-            socket: started.socket,
-            configure: began.elapsed(),
-            start: Duration::ZERO,
-        };
-        core.version = Some(binary.version());
-        core.process = Some(Arc::clone(vmm.process()));
-        (core.state, core.in_doubt, core.end_wanted, core.exit) = (State::Created, false, false, None);
-        drop(core);
         *lock(&self.vmm) = Some(vmm);
-        Ok(())
+        self.configure(operation, turn).inspect_err(|_| self.undo_launch(before))
+    }
+
+    /// Makes of a process that was just started a VMM that waits for its guest's start.
+    fn configure(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+        let (began, failed) = (Instant::now(), self.vmm_error(operation));
+        let mut own = lock(&self.vmm);
+        let Some(vmm) = own.as_mut() else { return Ok(()) };
+        vmm.await_ready(turn.limits()).map_err(&failed)?;
+        for put in &self.spec.requests {
+            vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(&failed)?;
+            put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
+        }
+        let started = vmm.started();
+        drop(own);
+        let mut core = self.observed();
+        let (spawn, socket) = (started.spawn, started.socket);
+        let configure = began.elapsed().saturating_sub(socket);
+        core.timings = Timings { spawn, socket, configure, start: Duration::ZERO };
+        if core.process.is_some() {
+            (core.state, core.in_doubt) = (State::Created, false);
+        }
+        drop(core);
+        if self.spec.has_unknown { self.ask_state(operation, turn) } else { Ok(()) }
     }
 
     /// Takes back the VMM of a start that failed; the VM is as it was before.
-    fn undo_launch(&self, state: State, exit: Option<ExitStatus>) {
+    fn undo_launch(&self, before: Settled) {
         if let Some(vmm) = lock(&self.vmm).take() {
             vmm.end_at_once();
         }
         let mut core = lock(&self.core);
-        (core.state, core.exit, core.process, core.in_doubt) = (state, exit, None, false);
+        (core.state, core.exit, core.process, core.in_doubt) = (before.state, before.exit, None, false);
+    }
+
+    fn settled(&self) -> Settled {
+        let core = self.observed();
+        Settled { state: core.state, exit: core.exit }
     }
 
     fn make_directory(&self) -> Result<NewDirectory<'_>, Error> {
@@ -233,12 +253,11 @@ impl Vm {
     }
 }
 
-fn configure(
-    vmm: &mut Vmm,
-    requests: &[(RequestPath, Vec<u8>)],
-    limits: Limits<'_>,
-) -> Result<(), firecracker::Error> {
-    requests.iter().try_for_each(|(path, body)| vmm.demand(Method::Put, path, Some(body), limits).map(drop))
+/// What a VM was before an operation, and is again when that fails.
+#[derive(Clone, Copy)]
+struct Settled {
+    state: State,
+    exit: Option<ExitStatus>,
 }
 
 /// A directory that goes away again unless it is kept.

@@ -100,8 +100,6 @@ struct Core {
     in_doubt: bool,
     /// The present VMM's process.
     process: Option<Arc<Process>>,
-    /// Somebody has asked the present VMM to end.
-    end_wanted: bool,
     /// How the last VMM ended.
     exit: Option<ExitStatus>,
     timings: Timings,
@@ -133,7 +131,6 @@ impl Vm {
             presence: Presence::BeingCreated,
             in_doubt: false,
             process: None,
-            end_wanted: false,
             exit: None,
             timings: Timings::default(),
             version: None,
@@ -229,7 +226,7 @@ impl Core {
     fn has_ended(&mut self, exit: ExitStatus) {
         self.state = match exit {
             ExitStatus::Code(0) | ExitStatus::ReapedByHost => State::Stopped,
-            _ if self.end_wanted => State::Stopped,
+            _ if self.process.as_ref().is_some_and(|process| process.was_asked_to_end()) => State::Stopped,
             _ => State::Failed,
         };
         self.exit = Some(exit);

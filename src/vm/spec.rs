@@ -18,10 +18,21 @@ use thiserror::Error;
 #[derive(Debug)]
 pub struct Spec {
     /// The PUTs that configure a VMM, in order.
-    pub(super) requests: Vec<(RequestPath, Vec<u8>)>,
+    pub(super) requests: Vec<Put>,
+    /// Whether a section is sent on of which the library does not know what it does.
+    pub(super) has_unknown: bool,
     /// What the VMM's version must have for them.
     pub(super) features: Vec<Feature>,
     pub(super) options: Options,
+}
+
+/// One PUT.
+#[derive(Debug)]
+pub(super) struct Put {
+    pub(super) path: RequestPath,
+    pub(super) body: Vec<u8>,
+    /// The socket that the VMM binds for it, and leaves behind.
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// The section `"mvm"`.
@@ -213,10 +224,11 @@ impl Spec {
                 }
             }
         }
+        let has_unknown = !sections.is_empty();
         for (name, value) in sections {
             add_unknown_section(&name, value, &mut requests)?;
         }
-        Ok(Self { requests, features, options })
+        Ok(Self { requests, has_unknown, features, options })
     }
 
     /// The VMM that it names.
@@ -250,17 +262,11 @@ impl Default for Deadlines {
 }
 
 impl Section {
-    fn add_requests(
-        &self,
-        value: Value,
-        base: &Path,
-        requests: &mut Vec<(RequestPath, Vec<u8>)>,
-    ) -> Result<(), SpecError> {
+    fn add_requests(&self, value: Value, base: &Path, requests: &mut Vec<Put>) -> Result<(), SpecError> {
         match self.shape {
             Shape::One(path) => {
                 let value = if self.name == "cpu-config" { inline_cpu_config(value, base)? } else { value };
-                let body = self.with_absolute_paths(value, self.name, base)?;
-                requests.push((fixed(self.name, path)?, body));
+                requests.push(self.put(fixed(self.name, path)?, value, self.name, base)?);
             }
             Shape::List(key) => {
                 let Value::Array(elements) = value else { return Err(wanted(self.name, "a list")) };
@@ -269,27 +275,37 @@ impl Section {
                     let place = format!("{}[{index}]", self.name);
                     let id = device_id(&element, key, &place, &mut seen)?;
                     let path = fixed(self.name, &format!("/{}/{id}", self.name))?;
-                    requests.push((path, self.with_absolute_paths(element, &place, base)?));
+                    requests.push(self.put(path, element, &place, base)?);
                 }
             }
         }
         Ok(())
     }
 
-    fn with_absolute_paths(&self, mut value: Value, place: &str, base: &Path) -> Result<Vec<u8>, SpecError> {
+    /// One PUT, with its host paths made absolute.
+    fn put(&self, path: RequestPath, mut value: Value, place: &str, base: &Path) -> Result<Put, SpecError> {
+        let mut bound = None;
         let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
         for key in self.paths {
             if let Some(Value::String(path)) = object.get_mut(*key)
                 && !path.is_empty()
             {
                 *path = base.join(&*path).to_string_lossy().into_owned();
-                if *key == "uds_path" && path.len() > socket::LONGEST_PATH {
-                    return Err(SpecError::SocketPath { path: "vsock.uds_path", socket: path.clone() });
+                if *key == "uds_path" {
+                    bound = Some(checked_socket_path(path)?);
                 }
             }
         }
-        Ok(value.to_string().into_bytes())
+        Ok(Put { path, body: value.to_string().into_bytes(), socket: bound })
     }
+}
+
+/// A path that the VMM can bind a socket at.
+fn checked_socket_path(path: &str) -> Result<PathBuf, SpecError> {
+    if path.len() > socket::LONGEST_PATH {
+        return Err(SpecError::SocketPath { path: "vsock.uds_path", socket: path.to_owned() });
+    }
+    Ok(path.into())
 }
 
 fn read_options(own: Value, base: &Path) -> Result<Options, SpecError> {
@@ -311,9 +327,18 @@ fn is_assigned(argument: &str, name: &str) -> bool {
 fn inline_cpu_config(value: Value, base: &Path) -> Result<Value, SpecError> {
     let Value::String(path) = value else { return Ok(value) };
     let path = base.join(path);
-    match std::fs::read_to_string(&path) {
+    match read_file(&path) {
         Ok(text) => Ok(settings::parse(&text)?),
         Err(source) => Err(SpecError::File { key: "cpu-config", path, source }),
+    }
+}
+
+/// Reads a file, and only a file: opening a FIFO would wait for its writer.
+fn read_file(path: &Path) -> io::Result<String> {
+    if std::fs::metadata(path)?.is_file() {
+        std::fs::read_to_string(path)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
     }
 }
 
@@ -341,23 +366,35 @@ fn device_id(
 }
 
 /// A section of a newer Firecracker: one PUT to its name, or one for each element under its id.
-fn add_unknown_section(
-    name: &str,
-    value: Value,
-    requests: &mut Vec<(RequestPath, Vec<u8>)>,
-) -> Result<(), SpecError> {
+fn add_unknown_section(name: &str, value: Value, requests: &mut Vec<Put>) -> Result<(), SpecError> {
+    checked_name(name)?;
     match value {
         Value::Null => {}
         Value::Array(elements) => {
             for element in elements {
                 let id = ["id", "drive_id", "iface_id"].iter().find_map(|key| element.get(key)?.as_str());
                 let path = id.map_or_else(|| format!("/{name}"), |id| format!("/{name}/{id}"));
-                requests.push((fixed(name, &path)?, element.to_string().into_bytes()));
+                let body = element.to_string().into_bytes();
+                requests.push(Put { path: fixed(name, &path)?, body, socket: None });
             }
         }
-        value => requests.push((fixed(name, &format!("/{name}"))?, value.to_string().into_bytes())),
+        value => {
+            let path = fixed(name, &format!("/{name}"))?;
+            requests.push(Put { path, body: value.to_string().into_bytes(), socket: None });
+        }
     }
     Ok(())
+}
+
+/// A section's name is one part of a path, and its id another.
+fn checked_name(name: &str) -> Result<(), SpecError> {
+    match name.contains('/') {
+        false => Ok(()),
+        true => {
+            let source = RequestError::Character { path: name.to_owned(), character: '/' };
+            Err(SpecError::Section { section: name.to_owned(), source })
+        }
+    }
 }
 
 fn fixed(section: &str, path: &str) -> Result<RequestPath, SpecError> {

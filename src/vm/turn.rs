@@ -5,7 +5,6 @@
 use super::error::NoTurn;
 use crate::process::{Interrupts, Limits, Listening};
 use crate::sys::deadline::Deadline;
-use crate::sys::eventfd::EventFd;
 use crate::sys::sync::lock;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -29,10 +28,10 @@ pub(super) struct Turn<'a> {
 impl Turns {
     /// Waits for the turn of the operation `name`.
     pub(super) fn take(&self, name: &'static str, deadline: Deadline) -> Result<Turn<'_>, NoTurn> {
-        let listening = self.listen()?;
+        let listening = self.listen();
         let mut holder = lock(&self.holder);
         while let Some(with) = *holder {
-            if listening.flag().is_raised() {
+            if listening.is_interrupted() {
                 return Err(NoTurn::Interrupted);
             }
             holder = match deadline.remaining() {
@@ -49,8 +48,8 @@ impl Turns {
     }
 
     /// Makes the calling thread reachable for `interrupt` without a turn.
-    pub(super) fn listen(&self) -> Result<Listening<'_>, NoTurn> {
-        self.interrupts.listen().map_err(NoTurn::NoDescriptor)
+    pub(super) fn listen(&self) -> Listening<'_> {
+        self.interrupts.listen()
     }
 
     /// Ends every call in flight, and every call that waits for its turn.
@@ -75,11 +74,7 @@ impl Turns {
 impl Turn<'_> {
     /// The limits of the operation.
     pub(super) fn limits(&self) -> Limits<'_> {
-        Limits { deadline: self.deadline, interrupt: self.interrupt() }
-    }
-
-    pub(super) fn interrupt(&self) -> &EventFd {
-        self.listening.flag()
+        Limits { deadline: self.deadline, interrupt: self.listening.flag() }
     }
 }
 
@@ -114,14 +109,14 @@ mod tests {
             }
             assert!(matches!(second.join().unwrap(), Err(NoTurn::Interrupted)));
         });
-        assert!(first.interrupt().is_raised());
+        assert!(first.listening.is_interrupted());
     }
 
     #[test]
     fn an_interrupt_with_nothing_in_flight_ends_nothing_later() {
         let turns = Turns::default();
         turns.interrupt();
-        assert!(!turns.take("start", Deadline::NEVER).unwrap().interrupt().is_raised());
+        assert!(!turns.take("start", Deadline::NEVER).unwrap().listening.is_interrupted());
     }
 
     #[test]

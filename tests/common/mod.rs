@@ -40,7 +40,8 @@ pub fn is_simulated() -> bool {
 
 /// Whether it is the version that the simulator stands in for, or a later one.
 pub fn is_recent() -> bool {
-    let binary = mvm::firecracker::Binaries::default().find(&firecracker()).unwrap();
+    let limits = mvm::process::Limits { deadline: mvm::sys::deadline::Deadline::NEVER, interrupt: None };
+    let binary = mvm::firecracker::Binaries::default().find(&firecracker(), limits).unwrap();
     binary.version() >= mvm::firecracker::Version::new(1, 16, 0)
 }
 
