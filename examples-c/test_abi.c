@@ -60,9 +60,9 @@ static void every_call_says(mvm_vm *vm, mvm_status wanted) {
   IS(mvm_info(vm, &text), wanted);
   IS(mvm_console_read(vm, &offset, buffer, sizeof buffer, &read), wanted);
   CHECK(read == 0 && offset == 0);
+  IS(mvm_exit_fd(vm, &fd), wanted);
+  CHECK(fd == -1);
   if (wanted == MVM_ERR_BAD_HANDLE) {
-    IS(mvm_exit_fd(vm, &fd), wanted);
-    CHECK(fd == -1);
     IS(mvm_destroy(vm), wanted);
     IS(mvm_interrupt(vm), wanted);
     IS(mvm_shutdown_report(vm, &text), wanted);

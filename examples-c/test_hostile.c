@@ -248,6 +248,39 @@ static void a_runtime_may_be_closed_while_its_vm_is_waited_for(void) {
   close(fd);
 }
 
+static pthread_key_t last_words;
+
+static void call_from_a_dying_thread(void *handle) {
+  REQUIRE(mvm_release(handle) == MVM_ERR_BAD_HANDLE);
+}
+
+static void *die_with_a_key(void *argument) {
+  pthread_setspecific(last_words, (void *)0x1234);
+  REQUIRE(mvm_release((mvm_vm *)0x1234) == MVM_ERR_BAD_HANDLE);
+  return argument;
+}
+
+static void a_thread_may_call_while_it_ends(void) {
+  pthread_t thread;
+  REQUIRE(pthread_key_create(&last_words, call_from_a_dying_thread) == 0);
+  REQUIRE(pthread_create(&thread, NULL, die_with_a_key, NULL) == 0);
+  pthread_join(thread, NULL);
+}
+
+static void a_forked_child_does_not_keep_the_state_directory(void) {
+  mvm_runtime *runtime = open_runtime();
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  MUST(mvm_runtime_close(runtime));
+  runtime = open_runtime();
+  MUST(mvm_runtime_close(runtime));
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+}
+
 static void in_a_process_of_its_own(void (*host)(void), const char *name) {
   pid_t child = fork();
   if (child == 0) {
@@ -274,5 +307,7 @@ int main(int argc, char **argv) {
   else
     printf("skip  no_descriptor_left_is_an_error_and_leaves_nothing: valgrind keeps a limit of its own\n"), fflush(stdout);
   HOST(a_runtime_may_be_closed_while_its_vm_is_waited_for);
+  HOST(a_thread_may_call_while_it_ends);
+  HOST(a_forked_child_does_not_keep_the_state_directory);
   return 0;
 }

@@ -50,7 +50,7 @@ fn a_fault_while_configuring_fails_the_create_and_leaves_nothing() {
 #[test]
 fn a_vmm_that_hangs_while_configuring_is_given_up_at_the_deadline() {
     let host = Host::simulated();
-    for fault in ["1:hang", "2:hang", "0:no-socket", "0:deaf"] {
+    for fault in ["1:hang", "2:hang", "1:flood", "0:no-socket", "0:deaf"] {
         let began = Instant::now();
         let said = told(&create(&host, fault).expect_err(fault));
         assert!(said.contains("did not answer within"), "{fault}: {said}");
@@ -219,6 +219,24 @@ fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
         assert!(said.contains(word), "{}: {said}", path.display());
         host.assert_nothing_left();
     }
+}
+
+#[test]
+fn an_executable_that_never_says_its_version_is_given_up_at_the_deadline_and_reaped() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("mute");
+    std::fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let host = Host::with(&path);
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["deadlines"]["create_ms"] = json!(100);
+    let began = Instant::now();
+    let said = told(&host.runtime.create("mute", &spec.to_string()).unwrap_err());
+    assert!(said.contains("did not answer --version within"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(4));
+    let is_left =
+        |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains("(sleep)"));
+    assert_eq!(common::children().into_iter().filter(is_left).count(), 0);
 }
 
 #[test]

@@ -167,6 +167,55 @@ fn a_request_reaches_every_endpoint_and_its_effect_on_the_state_is_noticed() {
 }
 
 #[test]
+fn a_vm_with_vsock_starts_again_and_leaves_no_socket() {
+    let host = Host::new();
+    let socket = host.scratch.path().join("v.sock");
+    let mut spec = host.spec(Guest::Halt);
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": socket });
+    let vm = host.runtime.create("vsock", &spec.to_string()).unwrap();
+    assert!(socket.exists());
+    vm.start().unwrap();
+    vm.shutdown(Duration::ZERO, None).unwrap();
+    assert!(!socket.exists());
+    vm.start().unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_socket_that_is_somebody_elses_is_refused_and_left_alone() {
+    let host = Host::new();
+    let socket = host.scratch.path().join("v.sock");
+    let _others = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": socket });
+    let refused = told(&host.runtime.create("vsock", &spec.to_string()).unwrap_err());
+    assert!(refused.contains("Address already in use"), "{refused}");
+    assert!(socket.exists());
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_section_that_starts_the_guest_is_noticed() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["actions"] = json!({ "action_type": "InstanceStart" });
+    let vm = host.runtime.create("actions", &spec.to_string()).unwrap();
+    assert_eq!(vm.state(), State::Running);
+    vm.start().unwrap();
+}
+
+#[test]
+fn the_console_ends_where_it_ends() {
+    let host = Host::new();
+    let vm = host.boot("console", Guest::Halt);
+    console_with(&vm, "hello\n");
+    for beyond in [6, 1 << 40, u64::MAX] {
+        assert_eq!(vm.read_console(beyond, &mut [0; 8]).unwrap(), 0);
+    }
+}
+
+#[test]
 fn an_interrupt_ends_the_wait_and_not_the_vm() {
     let host = Host::new();
     let vm = host.boot("interrupted", Guest::Halt);

@@ -111,6 +111,58 @@ fn a_second_caller_joins_the_first_and_gets_the_same_report() {
 }
 
 #[test]
+fn a_second_caller_keeps_its_own_window() {
+    let host = Host::new();
+    let vm = host.boot("own-window", Guest::Halt);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| vm.shutdown(Duration::MAX, None).unwrap());
+        console_with(&vm, "hello");
+        let second = vm.shutdown(SHORT, None).unwrap();
+        assert_eq!(second.outcome, Outcome::Forced);
+        assert_eq!(first.join().unwrap().outcome, Outcome::Forced);
+    });
+}
+
+#[test]
+fn a_crash_long_after_an_interrupted_shutdown_is_a_failure() {
+    let host = Host::new();
+    let vm = host.boot("crashes-later", Guest::Halt);
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| vm.shutdown(Duration::MAX, None));
+        eventually("the shutdown is interrupted", || {
+            vm.interrupt();
+            ending.is_finished()
+        });
+    });
+    let pid = vm.info().unwrap()["pid"].to_string();
+    std::process::Command::new("kill").args(["-SEGV", &pid]).status().unwrap();
+    vm.wait(AMPLE).unwrap();
+    assert_eq!(vm.state(), State::Failed);
+}
+
+#[test]
+fn a_kill_or_a_shutdown_reaches_a_vmm_that_is_still_starting() {
+    let host = Host::simulated();
+    let vm =
+        host.runtime.create("starting", &host.faulty_spec(Guest::Halt, &["0:slow=300"]).to_string()).unwrap();
+    vm.kill().unwrap();
+    for ending in [true, false] {
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| vm.start());
+            eventually("the VMM is there", || !vm.info().unwrap()["pid"].is_null());
+            if ending {
+                vm.kill().unwrap();
+            } else {
+                assert_eq!(vm.shutdown(Duration::from_millis(20), None).unwrap().outcome, Outcome::Forced);
+            }
+            assert!(starting.join().unwrap().is_err());
+        });
+        assert_eq!(vm.state(), State::Stopped);
+        assert_eq!(common::processes_below(&host.vm_directory("starting")), Vec::<i32>::new());
+    }
+}
+
+#[test]
 fn a_kill_ends_a_shutdown_that_still_waits_and_it_is_not_called_graceful() {
     let host = Host::new();
     let vm = host.boot("kill-wins", Guest::Halt);

@@ -69,6 +69,28 @@ fn whatever_threads_do_at_once_nothing_hangs_and_nothing_is_left() {
 }
 
 #[test]
+fn many_that_destroy_one_vm_spare_the_next_of_its_name() {
+    let host = Host::new();
+    let spec = host.spec(Guest::Halt).to_string();
+    for _ in 0..20 {
+        let vm = host.runtime.create("again", &spec).unwrap();
+        let next = std::thread::scope(|scope| {
+            let destroyers = [(); 4].map(|()| scope.spawn(|| host.runtime.destroy(&vm)));
+            let mut next = host.runtime.create("again", &spec);
+            while matches!(next, Err(mvm::Error::AlreadyExists { .. })) {
+                next = host.runtime.create("again", &spec);
+            }
+            destroyers.into_iter().for_each(|destroyer| destroyer.join().unwrap().unwrap());
+            next.unwrap()
+        });
+        assert!(host.vm_directory("again").join("api.sock").exists());
+        next.start().unwrap();
+        host.runtime.destroy(&next).unwrap();
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
 fn of_two_that_end_and_restart_a_vm_none_is_told_a_lie() {
     let host = Host::new();
     let vm = host.boot("contested", Guest::Obey);

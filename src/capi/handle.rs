@@ -50,8 +50,8 @@ pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
 }
 
 /// Makes a handle for a VM, unless its runtime was closed meanwhile: then its handles are all gone.
-pub(super) fn open_vm<H>(runtime: Arc<Runtime>, vm: Arc<Vm>) -> Result<*mut H, Failure> {
-    let handle = open(Arc::new(OwnedVm { runtime: Arc::clone(&runtime), vm }))?;
+pub(super) fn open_vm<H>(runtime: &Arc<Runtime>, vm: Arc<Vm>) -> Result<*mut H, Failure> {
+    let handle = open(Arc::new(OwnedVm { runtime: Arc::clone(runtime), vm }))?;
     if runtime.is_closed() {
         table_mut().remove(&key(handle));
         return Err(crate::runtime::Error::Closed.into());

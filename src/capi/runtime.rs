@@ -136,7 +136,7 @@ pub unsafe extern "C" fn mvm_create(
         let (id, spec) = unsafe { (argument::text(id, "id")?, argument::text(spec, "spec")?) };
         let runtime = handle::get::<Runtime, _>(runtime)?;
         let vm = runtime.create(id, spec)?;
-        out.write(handle::open_vm(runtime, vm)?);
+        out.write(handle::open_vm(&runtime, vm)?);
         Ok(())
     })
 }
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn mvm_open(
         let (out, id) = unsafe { (argument::out(vm, ptr::null_mut(), "vm")?, argument::text(id, "id")?) };
         let runtime = handle::get::<Runtime, _>(runtime)?;
         let vm = runtime.vm(id)?;
-        out.write(handle::open_vm(runtime, vm)?);
+        out.write(handle::open_vm(&runtime, vm)?);
         Ok(())
     })
 }

@@ -106,6 +106,7 @@ impl Vm {
         const OPERATION: &str = "watch";
         let (process, state) = {
             let core = self.observed();
+            self.check_presence(core.presence, OPERATION)?;
             (core.process.clone(), core.state)
         };
         let process =

@@ -155,6 +155,18 @@ pub fn processes_below(directory: &Path) -> Vec<i32> {
     .collect()
 }
 
+/// The children of this process, the dead ones included.
+pub fn children() -> Vec<i32> {
+    let parent = format!(" {} ", std::process::id());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_mine = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest[1..].starts_with(&parent))
+    };
+    pids.filter(is_mine).collect()
+}
+
 /// Waits until `condition` holds; the test fails when it never does.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();

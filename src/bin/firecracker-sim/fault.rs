@@ -27,6 +27,7 @@ pub(crate) enum RequestFault {
     Exit(u8),
     Crash,
     Extra,
+    Flood,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ Kinds for a request:
   exit=CODE    exit with this code instead of answering
   crash        die by SIGSEGV, with its default action
   extra        answer correctly, with stray bytes behind the answer
+  flood        send interim answers for ever
 
 Kinds for the start (N = 0):
   exit=CODE      exit at once, with a message on stderr
@@ -125,6 +127,7 @@ impl RequestFault {
             ("exit", Some(code)) => Self::Exit(code.parse().ok()?),
             ("crash", None) => Self::Crash,
             ("extra", None) => Self::Extra,
+            ("flood", None) => Self::Flood,
             _ => return None,
         })
     }

@@ -131,6 +131,9 @@ impl Connection {
                     return self.write(b"\x00\xff\x16\x03\x01 this is not HTTP \r\n\r\n\x80\x81");
                 }
                 RequestFault::Oversize => return self.write(&oversized()),
+                RequestFault::Flood => loop {
+                    self.write(&b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000))?;
+                },
                 RequestFault::Extra => return self.write(&[&bytes, &b"stray bytes\r\n"[..]].concat()),
                 _ => {}
             }
