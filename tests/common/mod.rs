@@ -38,13 +38,6 @@ pub fn is_simulated() -> bool {
     firecracker() == simulator()
 }
 
-/// Whether it is the version that the simulator stands in for, or a later one.
-pub fn is_recent() -> bool {
-    let limits = mvm::process::Limits { deadline: mvm::sys::deadline::Deadline::NEVER, interrupt: None };
-    let binary = mvm::firecracker::Binaries::default().find(&firecracker(), limits).unwrap();
-    binary.version() >= mvm::firecracker::Version::new(1, 16, 0)
-}
-
 /// A directory of its own, gone at the end of the test.
 pub struct Scratch(PathBuf);
 
