@@ -34,6 +34,14 @@ fn create(host: &Host, fault: &str) -> Result<std::sync::Arc<mvm::Vm>, Error> {
     host.runtime.create("faulty", &spec.to_string())
 }
 
+/// An executable that is a shell script.
+fn script(scratch: &Scratch, name: &str, body: &str) -> PathBuf {
+    let path = scratch.path().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 #[test]
 fn a_fault_while_configuring_fails_the_create_and_leaves_nothing() {
     let host = Host::simulated();
@@ -197,12 +205,7 @@ fn an_operation_that_waits_behind_another_names_it_when_its_time_is_up() {
 #[test]
 fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
     let scratch = Scratch::new();
-    let script = |name: &str, body: &str| -> PathBuf {
-        let path = scratch.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    };
+    let script = |name, body| script(&scratch, name, body);
     let plain = scratch.path().join("plain");
     std::fs::write(&plain, "not executable").unwrap();
     for (path, word) in [
@@ -224,9 +227,7 @@ fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
 #[test]
 fn an_executable_that_never_says_its_version_is_given_up_at_the_deadline_and_reaped() {
     let scratch = Scratch::new();
-    let path = scratch.path().join("mute");
-    std::fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = script(&scratch, "mute", "exec sleep 1000");
     let host = Host::with(&path);
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["deadlines"]["create_ms"] = json!(100);
@@ -242,9 +243,7 @@ fn an_executable_that_never_says_its_version_is_given_up_at_the_deadline_and_rea
 #[test]
 fn what_a_version_lacks_is_refused_before_anything_runs() {
     let scratch = Scratch::new();
-    let path = scratch.path().join("firecracker");
-    std::fs::write(&path, "#!/bin/sh\necho Firecracker v1.7.0\n").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = script(&scratch, "firecracker", "echo Firecracker v1.7.0");
     let host = Host::with(&path);
     let mut spec = host.spec(Guest::Halt);
     spec["memory-hotplug"] = json!({ "total_size_mib": 1024 });

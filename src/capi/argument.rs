@@ -75,7 +75,7 @@ pub(super) struct Out<'a, T: Copy> {
 
 impl<T: Copy> Out<'_, T> {
     /// Puts the result there; nowhere, when the caller passed NULL where that is allowed.
-    pub(super) fn write(self, value: T) {
+    pub(super) fn write(&self, value: T) {
         if !self.place.is_null() {
             // SAFETY: `length` bytes are writable at `place`, and at most `size_of::<T>()` of them are taken.
             unsafe {
@@ -84,7 +84,7 @@ impl<T: Copy> Out<'_, T> {
                     self.place.cast::<u8>(),
                     self.length,
                 );
-            };
+            }
         }
     }
 }
@@ -138,7 +138,7 @@ pub(super) unsafe fn sized_out<'a, T: Sized32>(
     }
     let length = length.min(size_of::<T>());
     let out = SizedOut { size, out: Out { place, length, lent: PhantomData } };
-    out.put(T::empty(size));
+    out.write(T::empty(size));
     Ok(out)
 }
 
@@ -150,13 +150,8 @@ pub(super) struct SizedOut<'a, T: Sized32> {
 
 impl<T: Sized32> SizedOut<'_, T> {
     /// Puts the result there, with the caller's own size.
-    pub(super) fn write(self, value: T) {
-        self.put(value.with_size(self.size));
-    }
-
-    fn put(&self, value: T) {
-        let Out { place, length, lent } = self.out;
-        Out { place, length, lent }.write(value);
+    pub(super) fn write(&self, value: T) {
+        self.out.write(value.with_size(self.size));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What std does not offer on file descriptors: keeping clear of 0, 1 and 2, and a process's own view of a path.
+//! What std does not offer on file descriptors: keeping clear of 0, 1 and 2.
 
 use super::checked;
 use std::io;

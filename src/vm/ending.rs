@@ -35,16 +35,15 @@ impl Vm {
         let began = Instant::now();
         loop {
             let (ending, role) = self.join_ending()?;
+            let left = grace.saturating_sub(began.elapsed());
             match role {
                 Role::First => {
                     let first = FirstCaller { vm: self, ending: &ending };
-                    let left = grace.saturating_sub(began.elapsed());
                     let report = self.shut_down(left, poll)?;
                     first.tell(&report);
                     return Ok(report);
                 }
                 Role::Joined => {
-                    let left = grace.saturating_sub(began.elapsed());
                     if let Ok(report) = self.await_ending(&ending, left)? {
                         return Ok(report);
                     }

@@ -129,6 +129,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether Firecracker has answered, with a refusal: then nothing has changed.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Vmm { source: firecracker::Error::Refused { .. }, .. })
+    }
+}
+
 /// Why an operation did not get its turn.
 #[derive(Debug, Error)]
 #[non_exhaustive]

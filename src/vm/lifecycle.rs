@@ -90,8 +90,7 @@ impl Vm {
             lock(&self.core).in_doubt = true;
         }
         let response = self.demand(OPERATION, (method, path, body), turn.limits());
-        let answered =
-            matches!(response, Ok(_) | Err(Error::Vmm { source: firecracker::Error::Refused { .. }, .. }));
+        let answered = response.as_ref().map_or_else(Error::is_refusal, |_| true);
         if changes_state && answered && self.observed().process.is_some() {
             // Without an answer it stays in doubt; the request itself has had its own.
             let _settled = self.ask_state(OPERATION, &turn);
@@ -160,7 +159,7 @@ impl Vm {
         if core.process.is_some() {
             match &answer {
                 Ok(_) => core.state = to,
-                Err(Error::Vmm { source: firecracker::Error::Refused { .. }, .. }) => {}
+                Err(error) if error.is_refusal() => {}
                 Err(_) => core.in_doubt = true,
             }
         }

@@ -193,9 +193,7 @@ impl Vm {
     fn begin(&self, operation: &'static str, allowance: Duration) -> Result<Turn<'_>, Error> {
         let turn = self.take_turn(operation, Deadline::after(allowance))?;
         let core = self.observed();
-        if core.presence == Presence::Destroyed {
-            return Err(Error::Destroyed { id: self.id.clone(), operation });
-        }
+        self.check_presence(core.presence, operation)?;
         let unsettled = core.in_doubt && core.process.is_some();
         drop(core);
         if unsettled {

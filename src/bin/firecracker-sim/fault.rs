@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 /// One `--sim-fault`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl RequestFaults {
 
     /// Counts a request, and says what is to go wrong with it.
     pub(crate) fn next(&self) -> Vec<RequestFault> {
-        let mut received = locked(&self.received);
+        let mut received = lock(&self.received);
         *received += 1;
         self.faults.iter().filter(|(number, _)| *number == *received).map(|(_, fault)| *fault).collect()
     }

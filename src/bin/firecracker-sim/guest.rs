@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::{self, Speaker};
 use crate::metrics;
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 /// How often a busy guest looks up from its work; also the most it goes on after a pause.
 const WORK_SLICE: Duration = Duration::from_millis(1);
@@ -160,7 +160,7 @@ impl Guest {
     }
 
     pub(crate) fn state(&self) -> GuestState {
-        locked(&self.shared.progress).state.clone()
+        lock(&self.shared.progress).state.clone()
     }
 
     /// Does what the script says, until it ends; a halted guest never does.
@@ -191,20 +191,20 @@ impl Guest {
                     continue;
                 }
             }
-            let mut progress = locked(&self.shared.progress);
+            let mut progress = lock(&self.shared.progress);
             progress.state.position += 1;
             progress.state.slept = Duration::ZERO;
         }
     }
 
     fn change(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut locked(&self.shared.progress));
+        change(&mut lock(&self.shared.progress));
         self.shared.changed.notify_all();
     }
 
     /// Waits until the machine runs.
     fn while_running(&self) -> MutexGuard<'_, Progress> {
-        let progress = locked(&self.shared.progress);
+        let progress = lock(&self.shared.progress);
         let waited = self.shared.changed.wait_while(progress, |progress| !progress.is_running);
         waited.unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,12 +225,12 @@ impl Guest {
     }
 
     fn halt(&self) {
-        let progress = locked(&self.shared.progress);
+        let progress = lock(&self.shared.progress);
         let _never = self.shared.changed.wait_while(progress, |_| true);
     }
 
     fn wait_for_ctrl_alt_del(&self) {
-        let progress = locked(&self.shared.progress);
+        let progress = lock(&self.shared.progress);
         let deaf = |progress: &mut Progress| !(progress.is_running && progress.ctrl_alt_del);
         let _pressed = self.shared.changed.wait_while(progress, deaf);
     }

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::metrics;
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 /// The body of `PUT /logger`, and the logger's arguments on the command line.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -86,7 +86,7 @@ pub(crate) fn info(speaker: Speaker, origin: &str, message: &str) {
 pub(crate) fn configure(config: LoggerConfig) -> Result<(), LoggerUpdateError> {
     let target =
         config.log_path.map(|path| open_without_blocking(&path)).transpose().map_err(LoggerUpdateError)?;
-    let mut logger = locked(&LOGGER);
+    let mut logger = lock(&LOGGER);
     logger.level = config.level.unwrap_or(Level::Info);
     logger.target = target.or_else(|| logger.target.take());
     logger.show_level = config.show_level.unwrap_or(logger.show_level);
@@ -113,7 +113,7 @@ pub(crate) fn open_without_blocking(path: &Path) -> io::Result<File> {
 }
 
 fn write(level: Level, speaker: Speaker, origin: &str, message: &str) {
-    let mut logger = locked(&LOGGER);
+    let mut logger = lock(&LOGGER);
     if level > logger.level
         || logger.module.as_deref().is_some_and(|module| !module_of(origin).starts_with(module))
     {

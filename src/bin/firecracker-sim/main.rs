@@ -19,7 +19,6 @@ mod resources;
 mod server;
 mod snapshot;
 mod start;
-mod sync;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,7 +35,7 @@ use crate::jail::Jail;
 use crate::log::Speaker;
 use crate::machine::{End, Machine};
 use crate::server::Server;
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 /// How often a started machine writes its metrics unasked.
 const METRICS_PERIOD: Duration = Duration::from_secs(60);
@@ -98,7 +97,7 @@ fn run_vmm(arguments: &Arguments, socket: &str, faults: &[Fault], version: Strin
     machine.pci_enabled = arguments.has("enable-pci");
     let machine = Arc::new(Mutex::new(machine));
     // The API answers nothing before the configuration file has been dealt with.
-    let mut configured = locked(&machine);
+    let mut configured = lock(&machine);
     let has_api = !arguments.has("no-api");
     if has_api {
         start::tell_start_times(arguments);
@@ -121,7 +120,7 @@ fn wait_for_the_end(end: &Receiver<End>, machine: &Mutex<Machine>, has_api: bool
     loop {
         match end.recv_timeout(METRICS_PERIOD) {
             Ok(end) => return finish(end, machine, has_api),
-            Err(RecvTimeoutError::Timeout) if locked(machine).has_started() => machine::flush_metrics(),
+            Err(RecvTimeoutError::Timeout) if lock(machine).has_started() => machine::flush_metrics(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(MainError::Simulator(io::ErrorKind::BrokenPipe.into()));
@@ -133,7 +132,7 @@ fn wait_for_the_end(end: &Receiver<End>, machine: &Mutex<Machine>, has_api: bool
 fn finish(end: End, machine: &Mutex<Machine>, has_api: bool) -> Result<u8, MainError> {
     match end {
         End::Guest(ending) => {
-            let _answered = locked(machine);
+            let _answered = lock(machine);
             log::info(Speaker::Main, "src/vmm/src/lib.rs:690", "Vmm is stopping.");
             log::info(Speaker::Main, "src/vmm/src/lib.rs:765", "Killing vCPU threads");
             machine::flush_metrics();
@@ -147,7 +146,7 @@ fn finish(end: End, machine: &Mutex<Machine>, has_api: bool) -> Result<u8, MainE
             }
         }
         End::Failed(error) => {
-            let _answered = locked(machine);
+            let _answered = lock(machine);
             Err(error)
         }
         End::Signal { number, code } => {

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::log::open_without_blocking;
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 /// The body of `PUT /metrics`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -144,7 +144,7 @@ const STORED: &[&str] = &["api_server", "latencies_us", "signals", "vmm"];
 pub(crate) fn configure(config: &MetricsConfig) -> Result<(), MetricsConfigError> {
     let file = open_without_blocking(&config.metrics_path)
         .map_err(|error| MetricsConfigError::InitializationFailure(error.to_string()))?;
-    let mut metrics = locked(&METRICS);
+    let mut metrics = lock(&METRICS);
     if metrics.file.is_some() {
         let reason = "Reinitialization of metrics not allowed.".to_owned();
         return Err(MetricsConfigError::InitializationFailure(reason));
@@ -158,11 +158,11 @@ pub(crate) fn count(group: &str, field: &'static str) {
 }
 
 pub(crate) fn add(group: &str, field: &'static str, amount: u64) {
-    *locked(&METRICS).counters.entry((group.to_owned(), field)).or_default() += amount;
+    *lock(&METRICS).counters.entry((group.to_owned(), field)).or_default() += amount;
 }
 
 pub(crate) fn store(group: &str, field: &'static str, value: u64) {
-    locked(&METRICS).counters.insert((group.to_owned(), field), value);
+    lock(&METRICS).counters.insert((group.to_owned(), field), value);
 }
 
 pub(crate) fn store_elapsed(field: &'static str, elapsed: Duration) -> u64 {
@@ -174,7 +174,7 @@ pub(crate) fn store_elapsed(field: &'static str, elapsed: Duration) -> u64 {
 /// Gives a device a group of its own beside the general one.
 pub(crate) fn add_device(group: &'static str, id: &str) {
     let own = format!("{group}_{id}");
-    let mut metrics = locked(&METRICS);
+    let mut metrics = lock(&METRICS);
     if !metrics.devices.iter().any(|(_, known)| *known == own) {
         metrics.devices.push((group, own));
     }
@@ -182,7 +182,7 @@ pub(crate) fn add_device(group: &'static str, id: &str) {
 
 /// Writes one line, if a file was set, and starts to count afresh.
 pub(crate) fn flush() -> std::io::Result<()> {
-    let mut metrics = locked(&METRICS);
+    let mut metrics = lock(&METRICS);
     let line = metrics.line(SystemTime::now());
     let Some(file) = &mut metrics.file else { return Ok(()) };
     file.write_all(line.as_bytes())?;

@@ -19,7 +19,7 @@ use crate::http::{Parser, Request, Response};
 use crate::log::{self, Speaker};
 use crate::machine::{End, Machine};
 use crate::metrics;
-use crate::sync::locked;
+use mvm::sys::sync::lock;
 
 const MAX_CONNECTIONS: usize = 10;
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503\r\nServer: Firecracker API\r\nConnection: close\r\n\
@@ -90,7 +90,7 @@ impl Connection {
         if faults.contains(&RequestFault::Hang) {
             return self.wait_for_the_end();
         }
-        let mut machine = locked(&server.machine);
+        let mut machine = lock(&server.machine);
         for fault in &faults {
             match fault {
                 RequestFault::Slow(time) => thread::sleep(*time),
