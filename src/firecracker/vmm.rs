@@ -97,6 +97,24 @@ impl VmmFiles {
         self.directory.join("stderr.log")
     }
 
+    /// Removes them and their directory. The files go by name, because listing a directory takes a descriptor, and a
+    /// process that has run out of them must be able to clean up after itself.
+    ///
+    /// # Errors
+    /// What the file system refuses; that nothing is there is none.
+    pub fn remove(&self) -> io::Result<()> {
+        for file in [self.socket(), self.console(), self.log(), self.errors()] {
+            let _gone_or_told_below = std::fs::remove_file(file);
+        }
+        let removed = match std::fs::remove_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::fs::remove_dir_all(&self.directory)
+            }
+            removed => removed,
+        };
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    }
+
     /// The last of what the VMM said about itself.
     pub fn last_words(&self) -> String {
         [self.errors(), self.log()]

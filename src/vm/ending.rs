@@ -9,8 +9,6 @@ use crate::process::{ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
-use std::fs;
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -128,18 +126,13 @@ impl Vm {
         if let Some(vmm) = lock(&self.vmm).take() {
             vmm.end_at_once();
         }
-        let directory = self.files.directory();
-        match fs::remove_dir_all(directory) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                let path = directory.to_path_buf();
-                Err(Error::Directory { action: "remove the directory", path, source })
-            }
-            _ => {
-                let mut core = self.observed();
-                (core.presence, core.state, core.process) = (Presence::Destroyed, State::Stopped, None);
-                Ok(())
-            }
-        }
+        self.files.remove().map_err(|source| {
+            let path = self.files.directory().to_path_buf();
+            Error::Directory { action: "remove the directory", path, source }
+        })?;
+        let mut core = self.observed();
+        (core.presence, core.state, core.process) = (Presence::Destroyed, State::Stopped, None);
+        Ok(())
     }
 
     fn join_ending(&self) -> Result<(Arc<Ending>, Role), Error> {

@@ -3,15 +3,14 @@
 use super::turn::Turn;
 use super::{Error, Presence, State, Vm};
 use crate::firecracker::http::{Method, RequestPath, Response};
-use crate::firecracker::{self, Launch, Vmm};
+use crate::firecracker::{self, Launch, Vmm, VmmFiles};
 use crate::process::{ExitStatus, Limits};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde::Deserialize;
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -241,7 +240,7 @@ impl Vm {
     fn make_directory(&self) -> Result<NewDirectory<'_>, Error> {
         let path = self.files.directory();
         match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => Ok(NewDirectory(Some(path))),
+            Ok(()) => Ok(NewDirectory(Some(&self.files))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::DirectoryExists { id: self.id.clone(), path: path.to_path_buf() })
             }
@@ -260,7 +259,7 @@ struct Settled {
 }
 
 /// A directory that goes away again unless it is kept.
-struct NewDirectory<'a>(Option<&'a Path>);
+struct NewDirectory<'a>(Option<&'a VmmFiles>);
 
 impl NewDirectory<'_> {
     fn keep(mut self) {
@@ -270,9 +269,9 @@ impl NewDirectory<'_> {
 
 impl Drop for NewDirectory<'_> {
     fn drop(&mut self) {
-        if let Some(path) = self.0 {
+        if let Some(files) = self.0 {
             // The error that brought us here is the one to tell.
-            let _removed = fs::remove_dir_all(path);
+            let _removed = files.remove();
         }
     }
 }
