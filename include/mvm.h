@@ -208,6 +208,45 @@ typedef int32_t mvm_vm_state;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/** What has happened. */
+enum mvm_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** Nothing within the time. */
+  MVM_EVENT_NONE = 0,
+  /** The VM was made. */
+  MVM_EVENT_CREATED = 1,
+  /** Its guest was started. */
+  MVM_EVENT_STARTED = 2,
+  /** It is held. */
+  MVM_EVENT_PAUSED = 3,
+  /** It goes on. */
+  MVM_EVENT_RESUMED = 4,
+  /** Its VMM has ended: `exit_kind` and `exit_value` say how. */
+  MVM_EVENT_EXITED = 5,
+  /** It was destroyed. */
+  MVM_EVENT_DESTROYED = 6,
+  /** It ran when the runtime was opened, and is this runtime's now. */
+  MVM_EVENT_ADOPTED = 7,
+  /** It had no VMM when the runtime was opened: start it again, or see `mvm_runtime_reap`. */
+  MVM_EVENT_ORPHAN_FOUND = 8,
+  /** Something in the state directory is not as it should be, and was left alone; `text` says what. */
+  MVM_EVENT_DAMAGED = 9,
+  /** The keeper is gone, and could not be replaced; `text` says why. */
+  MVM_EVENT_KEEPER_LOST = 10,
+  /** `count` events before this one were lost, because nobody took them. */
+  MVM_EVENT_DROPPED = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_event_kind mvm_event_kind;
+#else
+typedef int32_t mvm_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /** A child process. See "Handles" on the first page. */
 typedef struct mvm_process mvm_process;
 
@@ -254,6 +293,28 @@ typedef struct mvm_exit {
   int32_t value;
 } mvm_exit;
 
+/** One event. Set `size` to `sizeof(mvm_event)` before the call. */
+typedef struct mvm_event {
+  /** In: `sizeof(mvm_event)`. */
+  uint32_t size;
+  /** What has happened. */
+  mvm_event_kind kind;
+  /** 1 for the first event of the runtime, and one more for each. */
+  uint64_t sequence;
+  /** When it was noticed, in milliseconds since 1970. */
+  uint64_t time_ms;
+  /** How many events were lost, for `MVM_EVENT_DROPPED`. */
+  uint64_t count;
+  /** How the VMM ended, for `MVM_EVENT_EXITED`. */
+  mvm_exit_kind exit_kind;
+  /** The exit code or the signal. */
+  int32_t exit_value;
+  /** The VM's id, or "". */
+  char vm[72];
+  /** More in words, or "". */
+  char text[512];
+} mvm_event;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -296,7 +357,8 @@ const char *mvm_status_name(int32_t status);
  *
  * Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
  * message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
- * Blocks: for the disk. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+ * Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
+ * for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
  */
 mvm_status mvm_runtime_open(const char *state_dir,
                             const char *options,
@@ -320,6 +382,38 @@ mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
 mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
 
 /**
+ * Gives what was found when the runtime was opened, as a JSON object:
+ *
+ *     { "adopted": ["web-1"],                                    running, and this runtime's now
+ *       "ended": [{"id": "web-2", "why": "while no owner lived"}],  here, and without a VMM
+ *       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
+ *       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
+
+/**
+ * Removes what is left of VMs whose owner is gone and that have no VMM: those that were found so when the runtime
+ * was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
+ * not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
+ *
+ * `options` is a JSON object, or NULL; `{"dry_run": true}` removes nothing and says what would be. `*json`:
+ *
+ *     { "dry_run": false,
+ *       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
+ *       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
+ *
+ * Errors: `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+ * Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
+ * Since 0.1.
+ */
+mvm_status mvm_runtime_reap(struct mvm_runtime *runtime,
+                            const char *options,
+                            char **json);
+
+/**
  * Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
  * `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
  * such VM.
@@ -341,6 +435,8 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
  *       "arguments": ["--enable-pci"],           more arguments for it
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
+ *       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
+ *       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
  *       "deadlines": {                           how long calls may take, in milliseconds
  *         "create_ms": 10000,                      mvm_create
  *         "start_ms": 30000,                       mvm_start
@@ -517,6 +613,33 @@ mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 mvm_status mvm_info(struct mvm_vm *vm, char **json);
+
+/* ======== EVENTS ====================================================================================*/
+
+/**
+ * Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
+ * call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
+ * other query on their VM.
+ *
+ * The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
+ * `MVM_EVENT_DROPPED` says how many.
+ *
+ * Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: up to `timeout_ms`. Since 0.1.
+ */
+mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
+                                  uint64_t timeout_ms,
+                                  struct mvm_event *event);
+
+/**
+ * Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
+ * poll it, do not read it, and take events until there are none.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
+ * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+ */
+mvm_status mvm_runtime_events_fd(struct mvm_runtime *runtime,
+                                 int32_t *fd);
 
 /* ======== THE CONSOLE ===============================================================================*/
 

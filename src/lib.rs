@@ -21,8 +21,10 @@
 
 #[allow(unsafe_code)]
 pub mod capi;
+mod causes;
 pub mod firecracker;
-mod observe;
+pub mod journal;
+pub mod observe;
 pub mod process;
 pub mod runtime;
 pub mod settings;

@@ -267,10 +267,10 @@ fn a_state_directory_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn a_directory_that_an_earlier_owner_left_is_not_taken_over() {
+fn a_directory_that_is_not_the_librarys_is_not_taken_for_a_vms() {
     let host = Host::new();
     std::fs::create_dir(host.vm_directory("taken")).unwrap();
     let said = told(&host.runtime.create("taken", &host.spec(Guest::Halt).to_string()).unwrap_err());
-    assert!(said.contains("left by an earlier owner"), "{said}");
+    assert!(said.contains("is there already"), "{said}");
     assert!(host.vm_directory("taken").exists());
 }

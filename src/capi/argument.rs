@@ -162,6 +162,16 @@ pub(super) fn owned_text(text: impl Into<Vec<u8>>) -> *mut c_char {
     CString::new(bytes).unwrap_or_default().into_raw()
 }
 
+/// `text` with a NUL behind it, cut at a character where it is too long, without NULs inside.
+pub(super) fn fixed<const N: usize>(text: &str) -> [c_char; N] {
+    let end = text.floor_char_boundary(N - 1);
+    let mut bytes = [0; N];
+    for (place, byte) in bytes.iter_mut().zip(text.as_bytes().iter().take(end)) {
+        *place = if *byte == 0 { b' ' } else { *byte }.cast_signed() as c_char;
+    }
+    bytes
+}
+
 /// Takes back what [`owned_text`] has given.
 pub(super) unsafe fn free_text(pointer: *mut c_char) {
     if !pointer.is_null() {

@@ -2,16 +2,20 @@
 //!
 //! The one place where errors become numbers: every match is exhaustive, so a new error asks for its decision.
 
-use super::argument::Sized32;
+use super::argument::{Sized32, fixed};
 use super::status::{mvm_error, mvm_exit_kind, mvm_status};
+use crate::causes::with_causes;
 use crate::firecracker::{self, During};
+use crate::journal;
 use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
 use crate::vm::{self, IdError, NoTurn};
 use std::cell::RefCell;
 use std::error::Error;
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
+#[cfg(test)]
+use std::ffi::c_char;
 use std::io;
 
 /// A call that has failed, with all that is known of it.
@@ -129,8 +133,11 @@ impl Facts {
 
     fn of_runtime(error: &runtime::Error) -> Self {
         match error {
-            runtime::Error::Options(_) => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options"),
+            runtime::Error::Options(_) | runtime::Error::ReapOptions(_) => {
+                Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options")
+            }
             runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
+            runtime::Error::System { source, .. } => Self::of_io(source).at("open"),
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY).at("state directory"),
             runtime::Error::Id(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
             runtime::Error::AlreadyExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("create"),
@@ -143,6 +150,7 @@ impl Facts {
     fn of_vm(error: &vm::Error) -> Self {
         match error {
             vm::Error::Spec { source, .. } => Self::of_spec(source),
+            vm::Error::Journal { source, .. } => Self::of_journal(source),
             vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("create"),
             vm::Error::State { operation, .. } | vm::Error::NoVmm { operation, .. } => {
                 Self::of(mvm_status::MVM_ERR_BAD_STATE).at(*operation)
@@ -169,6 +177,7 @@ impl Facts {
         use vm::SpecError as E;
         match error {
             E::File { source, .. } => Self::of_io(source).at("spec"),
+            E::Journal(source) => Self::of_journal(source),
             E::Json(_)
             | E::Kind { .. }
             | E::NoId { .. }
@@ -178,6 +187,18 @@ impl Facts {
             | E::Argument(_)
             | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("spec"),
         }
+    }
+
+    fn of_journal(error: &journal::Error) -> Self {
+        use journal::Error as E;
+        match error {
+            E::Read { source, .. } | E::Write { source, .. } => Self::of_io(source),
+            E::Newer { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            E::Empty { .. } | E::Foreign { .. } | E::Damaged { .. } | E::Content { .. } => {
+                Self::of(mvm_status::MVM_ERR_IO)
+            }
+        }
+        .at("journal")
     }
 
     fn of_firecracker(error: &firecracker::Error) -> Self {
@@ -302,17 +323,6 @@ fn stage(during: &During) -> String {
     }
 }
 
-/// The error and its causes in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text.replace(['\n', '\r'], " ")
-}
-
 /// This thread's last failure in the form in which C gets it.
 pub(super) fn last() -> mvm_error {
     let none = || mvm_error::empty(0);
@@ -367,16 +377,6 @@ impl Sized32 for mvm_error {
     fn with_size(self, size: u32) -> Self {
         Self { size, ..self }
     }
-}
-
-/// `text` with a NUL behind it, cut at a character where it is too long, without NULs inside.
-fn fixed<const N: usize>(text: &str) -> [c_char; N] {
-    let end = text.floor_char_boundary(N - 1);
-    let mut bytes = [0; N];
-    for (place, byte) in bytes.iter_mut().zip(text.as_bytes().iter().take(end)) {
-        *place = if *byte == 0 { b' ' } else { *byte }.cast_signed() as c_char;
-    }
-    bytes
 }
 
 /// The text in such an array, for tests.

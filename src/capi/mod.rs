@@ -19,6 +19,8 @@ pub mod runtime;
 
 pub mod vm;
 
+pub mod events;
+
 pub mod console;
 
 pub mod process;

@@ -33,7 +33,8 @@ pub struct mvm_runtime {
 ///
 /// Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
 /// message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
-/// Blocks: for the disk. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+/// Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
+/// for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_open(
     state_dir: *const c_char,
@@ -80,6 +81,58 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
     })
 }
 
+/// Gives what was found when the runtime was opened, as a JSON object:
+///
+/// ```text
+///     { "adopted": ["web-1"],                                    running, and this runtime's now
+///       "ended": [{"id": "web-2", "why": "while no owner lived"}],  here, and without a VMM
+///       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
+///       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
+/// ```
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+/// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mut *mut c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
+        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.report().to_string()));
+        Ok(())
+    })
+}
+
+/// Removes what is left of VMs whose owner is gone and that have no VMM: those that were found so when the runtime
+/// was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
+/// not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
+///
+/// `options` is a JSON object, or NULL; `{"dry_run": true}` removes nothing and says what would be. `*json`:
+///
+/// ```text
+///     { "dry_run": false,
+///       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
+///       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
+/// ```
+///
+/// Errors: `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+/// Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_reap(
+    runtime: *mut mvm_runtime,
+    options: *const c_char,
+    json: *mut *mut c_char,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says.
+        let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
+        // SAFETY: as above.
+        let options = unsafe { argument::optional_text(options, "options") }?;
+        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.reap(options)?.to_string()));
+        Ok(())
+    })
+}
+
 /// Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
 /// `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
 /// such VM.
@@ -106,6 +159,8 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
 ///       "arguments": ["--enable-pci"],           more arguments for it
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
+///       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
+///       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
 ///       "deadlines": {                           how long calls may take, in milliseconds
 ///         "create_ms": 10000,                      mvm_create
 ///         "start_ms": 30000,                       mvm_start

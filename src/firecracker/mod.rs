@@ -12,4 +12,4 @@ mod vmm;
 pub use binary::{Binaries, Binary};
 pub use error::{During, Error, Request};
 pub use version::{Feature, Version};
-pub use vmm::{Launch, Vmm, VmmFiles};
+pub use vmm::{API_SOCKET, Launch, Vmm, VmmFiles};

@@ -58,7 +58,8 @@ pub struct Started {
     pub socket: Duration,
 }
 
-const SOCKET: &str = "api.sock";
+/// The API socket's name in the VMM's directory.
+pub const API_SOCKET: &str = "api.sock";
 const LOG: &str = "vmm.log";
 /// How much of a VMM's output goes into an error.
 const TAIL: u64 = 2000;
@@ -79,7 +80,7 @@ impl VmmFiles {
 
     /// The API socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join(SOCKET)
+        self.directory.join(API_SOCKET)
     }
 
     /// What the guest printed on its serial console; it goes on from one start to the next.
@@ -97,22 +98,9 @@ impl VmmFiles {
         self.directory.join("stderr.log")
     }
 
-    /// Removes them and their directory. The files go by name, because listing a directory takes a descriptor, and a
-    /// process that has run out of them must be able to clean up after itself.
-    ///
-    /// # Errors
-    /// What the file system refuses; that nothing is there is none.
-    pub fn remove(&self) -> io::Result<()> {
-        for file in [self.socket(), self.console(), self.log(), self.errors()] {
-            let _gone_or_told_below = std::fs::remove_file(file);
-        }
-        let removed = match std::fs::remove_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                std::fs::remove_dir_all(&self.directory)
-            }
-            removed => removed,
-        };
-        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    /// All of them, whether they are there or not.
+    pub fn all(&self) -> [PathBuf; 4] {
+        [self.socket(), self.console(), self.log(), self.errors()]
     }
 
     /// The last of what the VMM said about itself.
@@ -147,6 +135,11 @@ impl Vmm {
         let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };
         let leaves = vec![files.socket()];
         Ok(Self { process, files: files.clone(), connection: None, started, leaves })
+    }
+
+    /// Holds a VMM that was started by somebody else, and has bound the sockets `leaves`.
+    pub fn adopt(process: Arc<Process>, files: VmmFiles, leaves: Vec<PathBuf>) -> Self {
+        Self { process, files, connection: None, started: Started::default(), leaves }
     }
 
     /// Waits until its API answers.
@@ -226,7 +219,21 @@ impl Vmm {
     fn connection(&mut self) -> io::Result<UnixConnection> {
         match self.connection.take() {
             Some(connection) if client::is_in_step(&connection) => Ok(connection),
-            _ => UnixConnection::connect(&self.files.socket()),
+            _ => self.connect(),
+        }
+    }
+
+    /// A connection to this VMM, and to no other process that may have bound its socket anew.
+    fn connect(&self) -> io::Result<UnixConnection> {
+        let connection = UnixConnection::connect(&self.files.socket())?;
+        match connection.peer_pid()? {
+            // Listeners of other pid namespaces have no number here.
+            0 => Ok(connection),
+            peer if peer == self.process.pid() => Ok(connection),
+            peer => Err(io::Error::other(format!(
+                "process {peer} listens there, and the VMM is {}",
+                self.process.pid()
+            ))),
         }
     }
 
@@ -234,10 +241,10 @@ impl Vmm {
     /// the directory by inotify was tried: closing the watch waits for the kernel, often longer than the VMM
     /// takes to come up.)
     fn connect_when_ready(&self, limits: Limits<'_>) -> Result<UnixConnection, Error> {
-        let (began, socket) = (Instant::now(), self.files.socket());
+        let began = Instant::now();
         let failed = |error| self.no_connection(During::Startup, error);
         loop {
-            match UnixConnection::connect(&socket) {
+            match self.connect() {
                 Ok(connection) => return Ok(connection),
                 Err(error) if is_not_yet(&error) => {}
                 Err(error) => return Err(failed(error)),
@@ -302,10 +309,15 @@ impl Vmm {
             let _gone_or_never_there = remove_stale(socket);
         }
     }
+
+    /// The sockets that it has bound.
+    pub(crate) fn bound(&self) -> &[PathBuf] {
+        &self.leaves
+    }
 }
 
 fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
-    let own = ["--id", launch.id, "--api-sock", SOCKET, "--log-path", LOG];
+    let own = ["--id", launch.id, "--api-sock", API_SOCKET, "--log-path", LOG];
     own.into_iter().chain(launch.arguments.iter().map(String::as_str)).map(OsString::from).collect()
 }
 
@@ -326,6 +338,9 @@ fn open_outputs(files: &VmmFiles) -> Result<(File, File), Error> {
     };
     open(files.log(), OpenOptions::new().write(true).truncate(true))?;
     let console = open(files.console(), OpenOptions::new().append(true))?;
+    // The VMM inherits the lock and holds it until it is gone: whoever finds it free knows that there is none. That
+    // somebody else holds it now would be a child that the host has forked, and no reason not to start.
+    let _locked = console.try_lock();
     let errors = open(files.errors(), OpenOptions::new().write(true).truncate(true))?;
     Ok((console, errors))
 }

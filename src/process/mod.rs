@@ -4,12 +4,14 @@
 
 mod command;
 mod error;
+mod identity;
 mod interrupt;
 mod job;
 pub mod ladder;
 
 pub use command::{Command, Stdio};
 pub use error::{Error, SpawnStep};
+pub use identity::Identity;
 pub use interrupt::{Interrupts, Listening};
 pub use job::{Job, JobOptions};
 
@@ -63,7 +65,7 @@ pub enum Waited {
     Interrupted,
 }
 
-/// A child of this process, from its start until after its end. Dropping it ends nothing.
+/// A process from its start, or from when it was found, until after its end. Dropping it ends nothing.
 #[derive(Debug)]
 pub struct Process {
     pidfd: Pidfd,
@@ -77,7 +79,33 @@ impl Process {
     /// # Errors
     /// What could not be done, on which path, and why; no process is left then.
     pub fn spawn(command: &Command<'_>) -> Result<Self, Error> {
-        Ok(Self { pidfd: command.spawn()?, exit: Mutex::new(None), asked_to_end: AtomicBool::new(false) })
+        Ok(Self::held_by(command.spawn()?))
+    }
+
+    /// Holds a process that somebody else has started; `None` when it is gone and reaped.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports, except that it is gone.
+    pub fn find(identity: Identity) -> Result<Option<Self>, Error> {
+        let failed = |source| Error::Wait { pid: identity.pid, source };
+        let pidfd = match Pidfd::open(identity.pid) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        // Looked at after the number is held: so it cannot be given to another one in between.
+        Ok(identity.is_there().then(|| Self::held_by(pidfd)))
+    }
+
+    fn held_by(pidfd: Pidfd) -> Self {
+        Self { pidfd, exit: Mutex::new(None), asked_to_end: AtomicBool::new(false) }
+    }
+
+    /// What tells it from every other process.
+    ///
+    /// # Errors
+    /// When it has ended and was reaped, or `/proc` cannot be read.
+    pub fn identity(&self) -> Result<Identity, Error> {
+        Identity::of(self.pid()).map_err(|source| Error::Wait { pid: self.pid(), source })
     }
 
     /// Its number, for people to read and never to signal by.

@@ -1,7 +1,9 @@
 //! What can go wrong with a runtime.
 
+use crate::process::Identity;
 use crate::settings;
 use crate::vm::{self, IdError, VmId};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -13,6 +15,17 @@ pub enum Error {
     /// The options.
     #[error("cannot open the runtime: its options are not usable")]
     Options(#[source] settings::Error),
+    /// The options of a reaping.
+    #[error("cannot reap: the options are not usable")]
+    ReapOptions(#[source] settings::Error),
+    /// The system.
+    #[error("cannot {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// The state directory.
     #[error("cannot {action} {}", path.display())]
     Directory {
@@ -24,15 +37,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Another runtime owns the state directory.
-    #[error(
-        "the state directory {} belongs to another runtime{}: close that one, or use another directory",
-        path.display(), owner.map(|pid| format!(", of process {pid}")).unwrap_or_default()
-    )]
+    #[error("the state directory {} belongs to another runtime{}", path.display(), OwnedBy(*owner))]
     Busy {
         /// The directory.
         path: PathBuf,
         /// The process that has it open, where it says so.
-        owner: Option<u32>,
+        owner: Option<Identity>,
     },
     /// The id.
     #[error(transparent)]
@@ -55,4 +65,23 @@ pub enum Error {
     /// The VM.
     #[error(transparent)]
     Vm(#[from] vm::Error),
+}
+
+/// Who has a state directory, and what to do about it.
+struct OwnedBy(Option<Identity>);
+
+impl fmt::Display for OwnedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(owner) if owner.is_there() => {
+                write!(f, ", of process {}: close that one, or use another directory", owner.pid)
+            }
+            Some(owner) => write!(
+                f,
+                ": process {} has opened it and is gone, but a process that it forked still holds the lock; end that",
+                owner.pid
+            ),
+            None => f.write_str(": close that one, or use another directory"),
+        }
+    }
 }

@@ -2,42 +2,67 @@
 //!
 //! The runtime finds VMs by id and lets nobody else into its directory; what happens to a VM is the VM's business.
 
+mod census;
 mod error;
 mod options;
+mod ownership;
+mod reaping;
 
+pub use crate::observe::events::{Event, What};
 pub use error::Error;
 
 use crate::firecracker::Binaries;
+use crate::journal::SpecRecord;
+use crate::observe::events::Events;
+use crate::process::{Identity, Interrupts};
+use crate::sys::deadline::Deadline;
+use crate::sys::poll::{self, Interest};
+use crate::sys::procfs;
 use crate::sys::sync::lock;
-use crate::vm::{self, IdError, Spec, Vm, VmId};
+use crate::vm::{self, IdError, Shared, Spec, Vm, VmId};
+use census::Census;
 use options::Options;
+use ownership::Ownership;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The owner of a state directory. Threads may share it. Dropping it ends no VM.
 #[derive(Debug)]
 pub struct Runtime {
     directory: PathBuf,
     options: Options,
-    binaries: Arc<Binaries>,
-    vms: Mutex<BTreeMap<VmId, Arc<Vm>>>,
+    shared: Arc<Shared>,
+    vms: Mutex<Vms>,
+    /// What was found when it was opened.
+    found: Census,
+    /// The calls that wait for events.
+    waiting: Interrupts,
     /// No VM is to be made any more. Changed under the lock of `vms`.
     closed: AtomicBool,
-    /// Locked as long as the runtime lives; the kernel unlocks it when the process dies.
-    lock: File,
+    _ownership: Ownership,
+}
+
+#[derive(Debug, Default)]
+struct Vms {
+    known: BTreeMap<VmId, Arc<Vm>>,
+    /// The ids of entries that are being looked at, and that nobody may take meanwhile.
+    examined: BTreeSet<VmId>,
 }
 
 const VMS: &str = "vms";
 
 impl Runtime {
-    /// Opens the state directory, made if it is not there, and keeps everybody else out of it. `options` is a
+    /// Opens the state directory, made if it is not there, and keeps everybody else out of it. VMs of an owner that
+    /// is gone are taken over, or ended when they were to end with it; [`Runtime::report`] tells. `options` is a
     /// JSON object, or nothing.
     ///
     /// # Errors
@@ -47,15 +72,71 @@ impl Runtime {
         let directory = std::path::absolute(directory).map_err(here)?;
         let options = Options::parse(options, &current_directory()?)?;
         make_directory(&directory.join(VMS))?;
-        let lock = own(&directory)?;
-        Ok(Self {
+        let shared = share(&options)?;
+        let ownership = Ownership::take(&directory, shared.owner, &shared.boot)?;
+        let mut runtime = Self {
             directory,
             options,
-            binaries: Arc::default(),
+            shared: Arc::new(shared),
             vms: Mutex::default(),
-            lock,
+            found: Census::default(),
+            waiting: Interrupts::default(),
             closed: AtomicBool::new(false),
-        })
+            _ownership: ownership,
+        };
+        runtime.found = runtime.take_census()?;
+        Ok(runtime)
+    }
+
+    /// What was found when the runtime was opened, as JSON: VMs taken over, ended, undone, and what was left alone.
+    pub fn report(&self) -> Value {
+        self.found.json()
+    }
+
+    /// The next thing that has happened to a VM, awaited for at most `timeout`.
+    ///
+    /// # Errors
+    /// When the runtime was closed.
+    pub fn next_event(&self, timeout: Duration) -> Result<Option<Event>, Error> {
+        let failed = |source| Error::System { action: "wait for an event", source };
+        let (deadline, listening) = (Deadline::after(timeout), self.waiting.listen());
+        loop {
+            self.notice_ends().map_err(failed)?;
+            if let Some(event) = self.shared.events.next() {
+                return Ok(Some(event));
+            }
+            let flag = listening.flag().map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()));
+            match poll::wait([Interest::Readable(self.shared.events.as_fd()), flag], deadline)
+                .map_err(failed)?
+            {
+                [_, true] => return Err(Error::Closed),
+                [true, _] => {}
+                [false, false] => return Ok(None),
+            }
+        }
+    }
+
+    /// The caller's own descriptor that is readable when there is an event.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn events_fd(&self) -> Result<OwnedFd, Error> {
+        let copy = crate::sys::file::duplicate_above_stdio(self.shared.events.as_fd());
+        copy.map_err(|source| Error::System { action: "give a descriptor for the events", source })
+    }
+
+    /// VMMs that have ended are reaped, and that they have is told.
+    fn notice_ends(&self) -> io::Result<()> {
+        loop {
+            let ended = self.shared.events.ended()?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            let vms = lock(&self.vms).known.values().cloned().collect::<Vec<_>>();
+            for vm in vms.iter().filter(|vm| ended.contains(&vm.token())) {
+                let _noticed_by_looking = vm.state();
+            }
+        }
     }
 
     /// Makes a VM: its VMM runs and is configured, its guest has not started. `spec` is a Firecracker config
@@ -65,15 +146,19 @@ impl Runtime {
     /// When the id or the spec is wrong, there is such a VM, or the VMM fails.
     pub fn create(&self, id: &str, spec: &str) -> Result<Arc<Vm>, Error> {
         let id = VmId::parse(id)?;
-        let spec = Spec::parse(spec, &current_directory()?)
-            .map_err(|source| vm::Error::Spec { id: id.clone(), source })?;
+        let given = SpecRecord { spec: spec.to_owned(), base: current_directory()? };
+        let spec = Spec::parse(&given.spec, &given.base).map_err(|problem| vm::Error::Spec {
+            id: id.clone(),
+            operation: "create",
+            source: Arc::new(problem),
+        })?;
         let binary = spec.firecracker().or(self.options.firecracker.as_deref());
         let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
         let directory = self.directory.join(VMS).join(id.as_str());
-        let vm = Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.binaries)));
+        let vm = Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared)));
         self.reserve(&vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
-        vm.create()?;
+        vm.create(&given)?;
         std::mem::forget(reservation);
         Ok(vm)
     }
@@ -84,13 +169,13 @@ impl Runtime {
     /// When there is none.
     pub fn vm(&self, id: &str) -> Result<Arc<Vm>, Error> {
         let id = VmId::parse(id)?;
-        let found = lock(&self.vms).get(&id).filter(|vm| vm.is_present()).cloned();
+        let found = lock(&self.vms).known.get(&id).filter(|vm| vm.is_present()).cloned();
         found.ok_or(Error::NotFound { id })
     }
 
     /// All VMs, by id.
     pub fn list(&self) -> Vec<Arc<Vm>> {
-        lock(&self.vms).values().filter(|vm| vm.is_present()).cloned().collect()
+        lock(&self.vms).known.values().filter(|vm| vm.is_present()).cloned().collect()
     }
 
     /// Ends the calls in flight on the VM called `id`, its creation included. Nothing happens when there is none.
@@ -99,7 +184,7 @@ impl Runtime {
     /// When `id` is no id.
     pub fn interrupt(&self, id: &str) -> Result<(), IdError> {
         let id = VmId::parse(id)?;
-        let vm = lock(&self.vms).get(&id).cloned();
+        let vm = lock(&self.vms).known.get(&id).cloned();
         if let Some(vm) = vm {
             vm.interrupt();
         }
@@ -111,9 +196,10 @@ impl Runtime {
         let vms = {
             let vms = lock(&self.vms);
             self.closed.store(true, Ordering::Relaxed);
-            vms.values().cloned().collect::<Vec<_>>()
+            vms.known.values().cloned().collect::<Vec<_>>()
         };
         vms.iter().for_each(|vm| vm.close());
+        self.waiting.close();
     }
 
     /// Whether it was closed.
@@ -141,7 +227,10 @@ impl Runtime {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        match vms.entry(vm.id().clone()) {
+        if vms.examined.contains(vm.id()) {
+            return Err(Error::AlreadyExists { id: vm.id().clone() });
+        }
+        match vms.known.entry(vm.id().clone()) {
             Entry::Occupied(_) => Err(Error::AlreadyExists { id: vm.id().clone() }),
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(vm));
@@ -152,17 +241,9 @@ impl Runtime {
 
     fn forget(&self, vm: &Arc<Vm>) {
         let mut vms = lock(&self.vms);
-        if vms.get(vm.id()).is_some_and(|known| Arc::ptr_eq(known, vm)) {
-            vms.remove(vm.id());
+        if vms.known.get(vm.id()).is_some_and(|known| Arc::ptr_eq(known, vm)) {
+            vms.known.remove(vm.id());
         }
-    }
-}
-
-impl Drop for Runtime {
-    /// Unlocks by word and not by closing: a child that was forked, or is just being started, holds a copy of the
-    /// descriptor.
-    fn drop(&mut self) {
-        let _unlocked = self.lock.unlock();
     }
 }
 
@@ -178,28 +259,14 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// Takes the directory's lock, and writes into it who has it.
-fn own(directory: &Path) -> Result<File, Error> {
-    let path = directory.join("lock");
-    let failed = |source| Error::Directory { action: "lock", path: path.clone(), source };
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::Busy { path: directory.into(), owner: read_owner(&mut file) });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-    Ok(file)
-}
-
-fn read_owner(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+fn share(options: &Options) -> Result<Shared, Error> {
+    let failed = |action| move |source| Error::System { action, source };
+    Ok(Shared {
+        binaries: Binaries::default(),
+        events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
+        boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,
+        owner: Identity::own().map_err(failed("find this process in /proc"))?,
+    })
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

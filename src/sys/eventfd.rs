@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// An eventfd: lowered when made, and once raised it stays so.
+/// An eventfd: lowered when made, and once raised it stays so until it is lowered.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
 
@@ -29,6 +29,14 @@ impl EventFd {
         // SAFETY: eight readable bytes are passed, as an eventfd wants. It can fail only with EAGAIN, at a
         // counter that is full, and then the flag is up already.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Lowers the flag.
+    pub fn lower(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: eight writable bytes are passed, as an eventfd wants. It can fail only with EAGAIN, when the
+        // flag is down already.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 
     /// Whether it is up.

@@ -3,10 +3,13 @@
 //! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
 pub mod deadline;
+pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod inotify;
 pub mod pidfd;
 pub mod poll;
+pub mod procfs;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

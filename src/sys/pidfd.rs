@@ -1,9 +1,10 @@
 //! A process held by a descriptor: it cannot be mistaken for another, and its end can be polled for.
 
 use super::checked;
+use super::procfs::ProcessStat;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,18 @@ pub struct Pidfd {
 }
 
 impl Pidfd {
+    /// Holds the process that has this number now; which one that is, is for the caller to find out.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: no pointer is passed. The descriptor is close-on-exec without being asked.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = checked(libc::c_int::try_from(fd).unwrap_or(-1))?;
+        // SAFETY: the call above has just made `fd`, and nobody else owns it.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, pid })
+    }
+
     pub(super) fn new(fd: OwnedFd, pid: libc::pid_t) -> Self {
         Self { fd, pid }
     }
@@ -112,7 +125,17 @@ impl Pidfd {
     fn look_at_a_stranger(&self) -> io::Result<Option<ExitStatus>> {
         let now = super::deadline::Deadline::after(std::time::Duration::ZERO);
         let [ended] = super::poll::wait([super::poll::Interest::Readable(self.as_fd())], now)?;
-        Ok(ended.then(|| self.kernel_record().unwrap_or(ExitStatus::ReapedByHost)))
+        Ok(ended.then(|| self.status_of_a_stranger()))
+    }
+
+    /// A process whose parent has not reaped it yet tells its status in /proc, and then the kernel's record does.
+    fn status_of_a_stranger(&self) -> ExitStatus {
+        let told = self.kernel_record().or_else(|| {
+            let stat = ProcessStat::of(self.pid).ok().filter(|stat| stat.state == 'Z');
+            stat.and_then(|stat| stat.exit_code).map(exit_status_of)
+        });
+        // It may have been reaped between the two looks.
+        told.or_else(|| self.kernel_record()).unwrap_or(ExitStatus::ReapedByHost)
     }
 
     /// The status that Linux 6.15 and later keep for holders of a pidfd once the process was reaped.
@@ -123,12 +146,16 @@ impl Pidfd {
         if asked != 0 || info.mask & PIDFD_INFO_EXIT == 0 {
             return None;
         }
-        let status = info.exit_code;
-        Some(if libc::WIFSIGNALED(status) {
-            ExitStatus::Signal(libc::WTERMSIG(status))
-        } else {
-            ExitStatus::Code(libc::WEXITSTATUS(status))
-        })
+        Some(exit_status_of(info.exit_code))
+    }
+}
+
+/// What `wait(2)` would tell of such a status.
+fn exit_status_of(status: libc::c_int) -> ExitStatus {
+    if libc::WIFSIGNALED(status) {
+        ExitStatus::Signal(libc::WTERMSIG(status))
+    } else {
+        ExitStatus::Code(libc::WEXITSTATUS(status))
     }
 }
 

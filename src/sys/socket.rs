@@ -33,6 +33,22 @@ impl UnixConnection {
         connect_directly(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
     }
 
+    /// The process that listens at the other end, as far as it can be seen from here.
+    ///
+    /// # Errors
+    /// Whatever `getsockopt(2)` reports.
+    pub fn peer_pid(&self) -> io::Result<i32> {
+        let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        #[expect(clippy::cast_possible_truncation, reason = "a ucred has twelve bytes")]
+        let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+        let (fd, place) = (self.0.as_raw_fd(), (&raw mut credentials).cast());
+        // SAFETY: `credentials` is writable for the `length` bytes that are stated, and both outlive the call.
+        checked(unsafe {
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, place, &raw mut length)
+        })?;
+        Ok(credentials.pid)
+    }
+
     /// Sends what fits, and says how much that was.
     ///
     /// # Errors

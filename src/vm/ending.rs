@@ -1,8 +1,9 @@
 //! Shutdown, kill, wait and destroy: the ways in which a VM ends, or is seen to.
 
 use super::spec::GuestRung;
-use super::{Error, NoTurn, Presence, State, Vm};
+use super::{Error, NoTurn, Presence, State, Vm, directory};
 use crate::firecracker::http::{Method, RequestPath};
+use crate::observe::events::What;
 use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
 use crate::process::{ExitStatus, Limits, Process, Waited};
@@ -126,12 +127,14 @@ impl Vm {
         if let Some(vmm) = lock(&self.vmm).take() {
             vmm.end_at_once();
         }
-        self.files.remove().map_err(|source| {
+        directory::remove(self.files.directory()).map_err(|source| {
             let path = self.files.directory().to_path_buf();
             Error::Directory { action: "remove the directory", path, source }
         })?;
         let mut core = self.observed();
-        (core.presence, core.state, core.process) = (Presence::Destroyed, State::Stopped, None);
+        self.neglect(&mut core);
+        (core.presence, core.state) = (Presence::Destroyed, State::Stopped);
+        self.tell(What::Destroyed);
         Ok(())
     }
 
@@ -250,6 +253,7 @@ impl Vm {
             && let Some(vmm) = lock(&self.vmm).take()
         {
             vmm.remove_leftovers();
+            self.strike_out_vmm();
         }
     }
 

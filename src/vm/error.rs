@@ -3,9 +3,11 @@
 use super::id::VmId;
 use super::{SpecError, State};
 use crate::firecracker;
+use crate::journal;
 use crate::process;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -14,12 +16,22 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum Error {
     /// The spec.
-    #[error("cannot create VM {id}")]
+    #[error("cannot {operation} VM {id}")]
     Spec {
         /// Which VM.
         id: VmId,
+        /// What was wanted.
+        operation: &'static str,
         /// What is wrong.
-        source: SpecError,
+        source: Arc<SpecError>,
+    },
+    /// The journal could not be written.
+    #[error("cannot note what VM {id} owns")]
+    Journal {
+        /// Which VM.
+        id: VmId,
+        /// Why not.
+        source: journal::Error,
     },
     /// No executable is named.
     #[error(
@@ -108,7 +120,7 @@ pub enum Error {
     },
     /// A directory of this name is there already.
     #[error(
-        "cannot create VM {id}: {} is there already, left by an earlier owner; remove it if its VM is gone",
+        "cannot create VM {id}: {} is there already, and could not be adopted; the report of the runtime says why",
         path.display()
     )]
     DirectoryExists {

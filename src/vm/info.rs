@@ -1,12 +1,14 @@
 //! What a VM says of itself, as JSON.
 
-use super::{Core, Error, State, Vm};
+use super::{Core, Error, Origin, State, Vm};
 use crate::firecracker::Version;
+use crate::journal::OnOwnerExit;
 use crate::observe::console;
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ impl Vm {
             "id": self.id.as_str(),
             "state": core.state.name(),
             "state_in_doubt": core.in_doubt,
+            "on_owner_exit": on_owner_exit_name(self.spec.options.on_owner_exit),
+            "origin": origin_name(core.origin),
             "pid": core.process.as_ref().map(|process| process.pid()),
             "exit": core.exit.map(exit_json),
             "firecracker": self.binary.to_string_lossy(),
@@ -29,7 +33,7 @@ impl Vm {
             "known_problem": core.version.and_then(Version::known_problem),
             "directory": self.files.directory().to_string_lossy(),
             "api_socket": self.files.socket().to_string_lossy(),
-            "console": self.files.console().to_string_lossy(),
+            "console": self.console().to_string_lossy(),
             "log": self.files.log().to_string_lossy(),
             "last_start": {
                 "spawn_us": micros(timings.spawn),
@@ -65,9 +69,24 @@ impl Vm {
     /// When the VM was destroyed, or its console cannot be read.
     pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         drop(self.present("read the console of")?);
-        let path = self.files.console();
+        let path = self.console();
         let read = console::read(&path, offset, buffer);
         read.map_err(|source| Error::Directory { action: "read", path, source })
+    }
+
+    /// What a VM without a VMM still owns: its directory and the files in it.
+    pub(crate) fn remains(&self) -> Vec<String> {
+        let directory = self.files.directory();
+        let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let all = std::iter::once(directory.to_path_buf()).chain(files);
+        let mut all = all.map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        all.sort();
+        all
+    }
+
+    /// Where the guest's console goes.
+    fn console(&self) -> PathBuf {
+        self.spec.console.clone().unwrap_or_else(|| self.files.console())
     }
 
     fn present(&self, operation: &'static str) -> Result<MutexGuard<'_, Core>, Error> {
@@ -103,6 +122,21 @@ fn exit_json(exit: ExitStatus) -> Value {
         ExitStatus::Code(code) => json!({ "code": code }),
         ExitStatus::Signal(signal) => json!({ "signal": signal }),
         ExitStatus::ReapedByHost => json!({ "reaped_by_host": true }),
+    }
+}
+
+fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Own => "own",
+        Origin::Adopted => "adopted",
+        Origin::Orphan => "orphan",
+    }
+}
+
+fn on_owner_exit_name(choice: OnOwnerExit) -> &'static str {
+    match choice {
+        OnOwnerExit::Keep => "keep",
+        OnOwnerExit::Kill => "kill",
     }
 }
 

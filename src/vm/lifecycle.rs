@@ -1,16 +1,15 @@
 //! Create, start, pause, resume, and any request to the VMM.
 
 use super::turn::Turn;
-use super::{Error, Presence, State, Vm};
+use super::{Error, Origin, Presence, State, Vm};
 use crate::firecracker::http::{Method, RequestPath, Response};
-use crate::firecracker::{self, Launch, Vmm, VmmFiles};
-use crate::process::{ExitStatus, Limits};
+use crate::firecracker::{self, Binary, Launch, Vmm};
+use crate::journal::{Progress, SpecRecord, Stage};
+use crate::observe::events::What;
+use crate::process::{self, ExitStatus, Identity, Limits};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde::Deserialize;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,12 +24,15 @@ pub(super) struct Timings {
 
 impl Vm {
     /// Makes its directory, starts its VMM and configures it. After an error nothing of it is left.
-    pub(crate) fn create(&self) -> Result<(), Error> {
-        let turn = self.take_turn("create", Deadline::after(self.spec.options.deadlines.create()))?;
-        let directory = self.make_directory()?;
-        self.launch("create", &turn)?;
+    pub(crate) fn create(&self, spec: &SpecRecord) -> Result<(), Error> {
+        const OPERATION: &str = "create";
+        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.create()))?;
+        let binary = self.suitable_binary(OPERATION, &turn)?;
+        let directory = self.make_directory(spec, &binary)?;
+        self.launch(OPERATION, &binary, &turn)?;
         directory.keep();
         lock(&self.core).presence = Presence::Present;
+        self.tell(What::Created);
         Ok(())
     }
 
@@ -46,7 +48,9 @@ impl Vm {
             State::Paused => Err(self.wrong_state("start", before.state, Some("resume it"))),
             State::Created => self.boot(&turn),
             State::Stopped | State::Failed => {
-                self.launch("start", &turn)?;
+                let binary = self.suitable_binary("start", &turn)?;
+                self.announce_vmm(&binary)?;
+                self.launch("start", &binary, &turn)?;
                 // What a section has started is not to be started again.
                 match self.state() {
                     State::Running => Ok(()),
@@ -118,7 +122,7 @@ impl Vm {
         };
         let mut core = self.observed();
         if core.process.is_some() {
-            (core.state, core.in_doubt) = (state, false);
+            self.turn_into(&mut core, state);
         }
         Ok(())
     }
@@ -157,7 +161,7 @@ impl Vm {
         let mut core = self.observed();
         if core.process.is_some() {
             match &answer {
-                Ok(_) => core.state = to,
+                Ok(_) => self.turn_into(&mut core, to),
                 Err(error) if error.is_refusal() => {}
                 Err(_) => core.in_doubt = true,
             }
@@ -177,27 +181,66 @@ impl Vm {
         }
     }
 
-    /// Starts a VMM and configures it; after an error it is gone, and the VM as it was.
-    fn launch(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
-        let (before, failed) = (self.settled(), self.vmm_error(operation));
-        let binary = self.binaries.find(&self.binary, turn.limits()).map_err(&failed)?;
-        self.spec
-            .features
-            .iter()
-            .try_for_each(|feature| binary.version().require(*feature))
-            .map_err(&failed)?;
-        let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
-        let launch = Launch { binary: &binary, id, files: &self.files, arguments };
-        let vmm = Vmm::spawn(&launch).map_err(&failed)?;
-        {
-            // From here on a kill in another thread finds it.
-            let mut core = lock(&self.core);
-            core.version = Some(binary.version());
-            core.process = Some(Arc::clone(vmm.process()));
-            core.exit = None;
+    /// The VMM's executable, which must have what the spec asks for.
+    fn suitable_binary(&self, operation: &'static str, turn: &Turn<'_>) -> Result<Binary, Error> {
+        if let Some(problem) = &self.spec_problem {
+            return Err(Error::Spec { id: self.id.clone(), operation, source: Arc::clone(problem) });
         }
+        let found = self.shared.binaries.find(&self.binary, turn.limits());
+        let suitable = found.and_then(|binary| {
+            self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
+            Ok(binary)
+        });
+        suitable.map_err(self.vmm_error(operation))
+    }
+
+    /// Starts a VMM that the journal announces, and configures it; after an error it is gone, and the VM as it was.
+    fn launch(&self, operation: &'static str, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
+        let before = self.settled();
+        let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
+        let launch = Launch { binary, id, files: &self.files, arguments };
+        let spawned = Vmm::spawn(&launch).inspect_err(|_| self.strike_out_vmm());
+        let vmm = spawned.map_err(self.vmm_error(operation))?;
+        // From here on a kill in another thread finds it.
+        self.attend(vmm.process());
+        {
+            let mut core = lock(&self.core);
+            (core.version, core.exit) = (Some(binary.version()), None);
+        }
+        let identity = vmm.process().identity();
         *lock(&self.vmm) = Some(vmm);
-        self.configure(operation, turn).inspect_err(|_| self.undo_launch(before))
+        self.note_process(operation, identity)
+            .and_then(|()| self.configure(operation, turn))
+            .and_then(|()| self.note_ready())
+            .inspect_err(|_| self.undo_launch(before))
+    }
+
+    /// Written while the VMM comes up, so it costs no time.
+    fn note_process(
+        &self,
+        operation: &'static str,
+        identity: Result<Identity, process::Error>,
+    ) -> Result<(), Error> {
+        let identity = match (identity, self.exit_status()) {
+            (Ok(identity), _) => Some(identity),
+            // It has ended already; the first request tells how.
+            (Err(_), Some(_)) => return Ok(()),
+            (Err(error), None) => return Err(self.process_error(operation)(error)),
+        };
+        self.note(|record| record.vmm.iter_mut().for_each(|vmm| vmm.process = identity))
+    }
+
+    fn note_ready(&self) -> Result<(), Error> {
+        let bound = lock(&self.vmm).as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
+        self.note(|record| {
+            record.stage = Stage::Present;
+            if let Some(vmm) = &mut record.vmm {
+                vmm.progress = Progress::Ready;
+                vmm.sockets = bound;
+            }
+        })?;
+        lock(&self.core).origin = Origin::Own;
+        Ok(())
     }
 
     /// Makes of a process that was just started a VMM that waits for its guest's start.
@@ -217,7 +260,7 @@ impl Vm {
         let configure = began.elapsed().saturating_sub(socket);
         core.timings = Timings { spawn, socket, configure, start: Duration::ZERO };
         if core.process.is_some() {
-            (core.state, core.in_doubt) = (State::Created, false);
+            self.turn_into(&mut core, State::Created);
         }
         drop(core);
         if self.spec.has_unknown { self.ask_state(operation, turn) } else { Ok(()) }
@@ -228,26 +271,17 @@ impl Vm {
         if let Some(vmm) = lock(&self.vmm).take() {
             vmm.end_at_once();
         }
-        let mut core = lock(&self.core);
-        (core.state, core.exit, core.process, core.in_doubt) = (before.state, before.exit, None, false);
+        {
+            let mut core = lock(&self.core);
+            self.neglect(&mut core);
+            (core.state, core.exit, core.in_doubt) = (before.state, before.exit, false);
+        }
+        self.strike_out_vmm();
     }
 
     fn settled(&self) -> Settled {
         let core = self.observed();
         Settled { state: core.state, exit: core.exit }
-    }
-
-    fn make_directory(&self) -> Result<NewDirectory<'_>, Error> {
-        let path = self.files.directory();
-        match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => Ok(NewDirectory(Some(&self.files))),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Error::DirectoryExists { id: self.id.clone(), path: path.to_path_buf() })
-            }
-            Err(source) => {
-                Err(Error::Directory { action: "make the directory", path: path.to_path_buf(), source })
-            }
-        }
     }
 }
 
@@ -256,24 +290,6 @@ impl Vm {
 struct Settled {
     state: State,
     exit: Option<ExitStatus>,
-}
-
-/// A directory that goes away again unless it is kept.
-struct NewDirectory<'a>(Option<&'a VmmFiles>);
-
-impl NewDirectory<'_> {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for NewDirectory<'_> {
-    fn drop(&mut self) {
-        if let Some(files) = self.0 {
-            // The error that brought us here is the one to tell.
-            let _removed = files.remove();
-        }
-    }
 }
 
 fn may_change_state(path: &RequestPath) -> bool {

@@ -16,28 +16,38 @@
 //! a time; an operation whose outcome is in doubt (its request was cut off) is settled by asking the VMM, once,
 //! before the next one.
 
+mod adoption;
+pub(crate) mod directory;
 mod ending;
 mod error;
 mod id;
 mod info;
 mod lifecycle;
+mod record;
+pub(crate) mod remains;
 mod spec;
 mod turn;
 
+pub use adoption::AdoptionError;
+pub(crate) use adoption::{Found, WhyEnded};
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
 pub(crate) use info::summary;
+pub use remains::RemainsError;
 pub use spec::{Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
+use crate::journal::Record;
+use crate::observe::events::{Events, What};
 use crate::process::ladder::Report;
-use crate::process::{ExitStatus, Process};
+use crate::process::{ExitStatus, Identity, Process};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use ending::Ending;
 use lifecycle::Timings;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use turn::{Turn, Turns};
@@ -82,13 +92,29 @@ pub struct Vm {
     id: VmId,
     files: VmmFiles,
     spec: Spec,
-    binaries: Arc<Binaries>,
+    /// Why the spec of a VM that was found cannot be read.
+    spec_problem: Option<Arc<SpecError>>,
     binary: PathBuf,
+    shared: Arc<Shared>,
+    /// What tells its VMM's end from the end of others.
+    token: u64,
     turns: Turns,
     /// Touched only by whoever has the turn, so that nobody ever waits for this lock.
     vmm: Mutex<Option<Vmm>>,
+    /// What the journal says; touched only by whoever has the turn.
+    record: Mutex<Record>,
     /// Held for moments, never across a request or a wait.
     core: Mutex<Core>,
+}
+
+/// What the VMs of one runtime share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) binaries: Binaries,
+    pub(crate) events: Events,
+    /// The boot of the machine, and the process that owns the VMs.
+    pub(crate) boot: String,
+    pub(crate) owner: Identity,
 }
 
 /// What is known of a VM.
@@ -96,6 +122,7 @@ pub struct Vm {
 struct Core {
     state: State,
     presence: Presence,
+    origin: Origin,
     /// The last request that would have changed the state was cut off.
     in_doubt: bool,
     /// The present VMM's process.
@@ -117,6 +144,17 @@ enum Presence {
     Destroyed,
 }
 
+/// Where a VM comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This runtime has made it, or started it.
+    Own,
+    /// It ran when the runtime was opened.
+    Adopted,
+    /// It had no VMM when the runtime was opened.
+    Orphan,
+}
+
 impl Vm {
     /// A VM that is not there yet: [`Vm::create`] makes it.
     pub(crate) fn new(
@@ -124,28 +162,22 @@ impl Vm {
         directory: PathBuf,
         spec: Spec,
         binary: PathBuf,
-        binaries: Arc<Binaries>,
+        shared: Arc<Shared>,
     ) -> Self {
-        let core = Core {
-            state: State::Created,
-            presence: Presence::BeingCreated,
-            in_doubt: false,
-            process: None,
-            exit: None,
-            timings: Timings::default(),
-            version: None,
-            ending: None,
-            last_shutdown: None,
-        };
+        static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
+        let record = Record::of_new(&id, &spec.options, &binary, &shared);
         Self {
             id,
             files: VmmFiles::new(directory),
             spec,
-            binaries,
+            spec_problem: None,
             binary,
+            shared,
+            token: NEXT_TOKEN.fetch_add(1, Ordering::Relaxed),
             turns: Turns::default(),
             vmm: Mutex::new(None),
-            core: Mutex::new(core),
+            record: Mutex::new(record),
+            core: Mutex::new(Core::new(State::Created, Presence::BeingCreated)),
         }
     }
 
@@ -162,6 +194,17 @@ impl Vm {
     /// How the last VMM ended, or `None` while one runs.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.observed().exit
+    }
+
+    /// The token under which the end of its VMM is told.
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// Whether it was found without a VMM, and nobody has started it since.
+    pub(crate) fn is_orphan(&self) -> bool {
+        let core = self.observed();
+        core.presence == Presence::Present && core.origin == Origin::Orphan && core.process.is_none()
     }
 
     /// Whether it has come to be and was not destroyed.
@@ -185,8 +228,43 @@ impl Vm {
         let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
         if let Some(exit) = exit {
             core.has_ended(exit);
+            self.neglect(&mut core);
+            if core.presence == Presence::Present {
+                self.tell(What::Exited(exit));
+            }
         }
         core
+    }
+
+    /// From here on `process` is the VM's VMM, and its end is told.
+    fn attend(&self, process: &Arc<Process>) {
+        let mut core = lock(&self.core);
+        // Without a watch the end is noticed when somebody looks.
+        let _watched = self.shared.events.watch(process.pidfd(), self.token);
+        core.process = Some(Arc::clone(process));
+    }
+
+    /// The VM has no VMM any more.
+    fn neglect(&self, core: &mut Core) {
+        if let Some(process) = core.process.take() {
+            self.shared.events.forget(process.pidfd());
+        }
+    }
+
+    /// The state has become `state`: that is told, if it is new.
+    fn turn_into(&self, core: &mut Core, state: State) {
+        let before = std::mem::replace(&mut core.state, state);
+        core.in_doubt = false;
+        match (before, state) {
+            (State::Paused, State::Running) => self.tell(What::Resumed),
+            (_, State::Running) if before != State::Running => self.tell(What::Started),
+            (_, State::Paused) if before != State::Paused => self.tell(What::Paused),
+            _ => {}
+        }
+    }
+
+    fn tell(&self, what: What) {
+        self.shared.events.push(self.id.as_str(), what);
     }
 
     /// The turn for `operation`, which is not to last longer than `allowance`. A state in doubt is settled first.
@@ -221,14 +299,27 @@ impl Vm {
 }
 
 impl Core {
+    fn new(state: State, presence: Presence) -> Self {
+        Self {
+            state,
+            presence,
+            origin: Origin::Own,
+            in_doubt: false,
+            process: None,
+            exit: None,
+            timings: Timings::default(),
+            version: None,
+            ending: None,
+            last_shutdown: None,
+        }
+    }
+
     fn has_ended(&mut self, exit: ExitStatus) {
         self.state = match exit {
             ExitStatus::Code(0) | ExitStatus::ReapedByHost => State::Stopped,
             _ if self.process.as_ref().is_some_and(|process| process.was_asked_to_end()) => State::Stopped,
             _ => State::Failed,
         };
-        self.exit = Some(exit);
-        self.process = None;
-        self.in_doubt = false;
+        (self.exit, self.in_doubt) = (Some(exit), false);
     }
 }

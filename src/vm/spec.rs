@@ -5,6 +5,7 @@
 
 use crate::firecracker::Feature;
 use crate::firecracker::http::{RequestError, RequestPath};
+use crate::journal::{self, OnOwnerExit};
 use crate::settings::{self, KnownKeys};
 use crate::sys::socket;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// What a VM is to be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Spec {
     /// The PUTs that configure a VMM, in order.
     pub(super) requests: Vec<Put>,
@@ -23,6 +24,8 @@ pub struct Spec {
     pub(super) has_unknown: bool,
     /// What the VMM's version must have for them.
     pub(super) features: Vec<Feature>,
+    /// Where the guest's console goes when not to the VMM's standard output.
+    pub(super) console: Option<PathBuf>,
     pub(super) options: Options,
 }
 
@@ -43,6 +46,8 @@ pub(super) struct Options {
     pub(super) arguments: Vec<String>,
     pub(super) shutdown: Shutdown,
     pub(super) deadlines: Deadlines,
+    pub(super) on_owner_exit: OnOwnerExit,
+    pub(super) console: Console,
 }
 
 /// `"mvm"."shutdown"`.
@@ -50,6 +55,13 @@ pub(super) struct Options {
 #[serde(default)]
 pub(super) struct Shutdown {
     pub(super) guest: GuestRung,
+}
+
+/// `"mvm"."console"`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default)]
+pub(super) struct Console {
+    limit_bytes: u64,
 }
 
 /// How the guest is asked to power off.
@@ -133,6 +145,9 @@ pub enum SpecError {
         /// Why not.
         source: RequestError,
     },
+    /// The spec of a VM that was found.
+    #[error("what the VM was created with cannot be read again")]
+    Journal(#[from] journal::Error),
     /// A file that the spec names and the library reads.
     #[error("{key}: cannot read {}", path.display())]
     File {
@@ -146,7 +161,8 @@ pub enum SpecError {
 }
 
 const KNOWN: KnownKeys = &[
-    ("mvm", &["firecracker", "arguments", "shutdown", "deadlines"]),
+    ("mvm", &["firecracker", "arguments", "shutdown", "deadlines", "on_owner_exit", "console"]),
+    ("mvm.console", &["limit_bytes"]),
     ("mvm.shutdown", &["guest"]),
     ("mvm.deadlines", &["create_ms", "start_ms", "request_ms", "kill_ms"]),
 ];
@@ -224,11 +240,12 @@ impl Spec {
                 }
             }
         }
+        let console = console_elsewhere(&requests);
         let has_unknown = !sections.is_empty();
         for (name, value) in sections {
             add_unknown_section(&name, value, &mut requests)?;
         }
-        Ok(Self { requests, has_unknown, features, options })
+        Ok(Self { requests, has_unknown, features, console, options })
     }
 
     /// The VMM that it names.
@@ -252,6 +269,19 @@ impl Deadlines {
 
     pub(super) fn kill(&self) -> Duration {
         Duration::from_millis(self.kill_ms)
+    }
+}
+
+impl Console {
+    /// How long the console and the VMM's own output may grow; 0 is for ever.
+    pub(super) fn limit(self) -> Option<u64> {
+        (self.limit_bytes != 0).then_some(self.limit_bytes)
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { limit_bytes: 1 << 20 }
     }
 }
 
@@ -298,6 +328,13 @@ impl Section {
         }
         Ok(Put { path, body: value.to_string().into_bytes(), socket: bound })
     }
+}
+
+/// Where the section `serial` leads the console.
+fn console_elsewhere(requests: &[Put]) -> Option<PathBuf> {
+    let serial = requests.iter().find(|put| put.path.as_str() == "/serial")?;
+    let body = serde_json::from_slice::<Value>(&serial.body).ok()?;
+    body.get("serial_out_path")?.as_str().map(PathBuf::from)
 }
 
 /// A path that the VMM can bind a socket at.

@@ -65,6 +65,7 @@ impl Drop for Scratch {
 pub struct Host {
     pub runtime: Arc<Runtime>,
     pub scratch: Scratch,
+    firecracker: PathBuf,
 }
 
 impl Host {
@@ -79,9 +80,21 @@ impl Host {
 
     pub fn with(firecracker: &Path) -> Self {
         let scratch = Scratch::new();
+        let runtime = Arc::new(Self::open(&scratch, firecracker));
+        Self { runtime, scratch, firecracker: firecracker.to_path_buf() }
+    }
+
+    fn open(scratch: &Scratch, firecracker: &Path) -> Runtime {
         let options = json!({ "firecracker": firecracker }).to_string();
-        let runtime = Runtime::open(&scratch.path().join("state"), Some(&options)).unwrap();
-        Self { runtime: Arc::new(runtime), scratch }
+        Runtime::open(&scratch.path().join("state"), Some(&options)).unwrap()
+    }
+
+    /// The owner of the VMs goes without a word to them, and another one comes.
+    pub fn change_owner(&mut self) {
+        let elsewhere = Runtime::open(&self.scratch.path().join("elsewhere"), None).unwrap();
+        let former = std::mem::replace(&mut self.runtime, Arc::new(elsewhere));
+        drop(Arc::into_inner(former).expect("nobody else holds the runtime"));
+        self.runtime = Arc::new(Self::open(&self.scratch, &self.firecracker));
     }
 
     pub fn kernel(&self, guest: Guest) -> PathBuf {

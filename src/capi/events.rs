@@ -1,0 +1,173 @@
+//! What happens to VMs: one descriptor to poll, one call to take the next event.
+
+use super::argument::{self, Sized32};
+use super::failure;
+use super::guard::guard;
+use super::handle;
+use super::runtime::mvm_runtime;
+use super::status::{mvm_exit_kind, mvm_status};
+use crate::runtime::{Event, Runtime, What};
+use std::ffi::c_char;
+use std::os::fd::IntoRawFd;
+use std::time::UNIX_EPOCH;
+
+/// What has happened.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mvm_event_kind {
+    /// Nothing within the time.
+    MVM_EVENT_NONE = 0,
+    /// The VM was made.
+    MVM_EVENT_CREATED = 1,
+    /// Its guest was started.
+    MVM_EVENT_STARTED = 2,
+    /// It is held.
+    MVM_EVENT_PAUSED = 3,
+    /// It goes on.
+    MVM_EVENT_RESUMED = 4,
+    /// Its VMM has ended: `exit_kind` and `exit_value` say how.
+    MVM_EVENT_EXITED = 5,
+    /// It was destroyed.
+    MVM_EVENT_DESTROYED = 6,
+    /// It ran when the runtime was opened, and is this runtime's now.
+    MVM_EVENT_ADOPTED = 7,
+    /// It had no VMM when the runtime was opened: start it again, or see `mvm_runtime_reap`.
+    MVM_EVENT_ORPHAN_FOUND = 8,
+    /// Something in the state directory is not as it should be, and was left alone; `text` says what.
+    MVM_EVENT_DAMAGED = 9,
+    /// The keeper is gone, and could not be replaced; `text` says why.
+    MVM_EVENT_KEEPER_LOST = 10,
+    /// `count` events before this one were lost, because nobody took them.
+    MVM_EVENT_DROPPED = 11,
+}
+
+/// One event. Set `size` to `sizeof(mvm_event)` before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mvm_event {
+    /// In: `sizeof(mvm_event)`.
+    pub size: u32,
+    /// What has happened.
+    pub kind: mvm_event_kind,
+    /// 1 for the first event of the runtime, and one more for each.
+    pub sequence: u64,
+    /// When it was noticed, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// How many events were lost, for `MVM_EVENT_DROPPED`.
+    pub count: u64,
+    /// How the VMM ended, for `MVM_EVENT_EXITED`.
+    pub exit_kind: mvm_exit_kind,
+    /// The exit code or the signal.
+    pub exit_value: i32,
+    /// The VM's id, or "".
+    pub vm: [c_char; 72],
+    /// More in words, or "".
+    pub text: [c_char; 512],
+}
+
+/// # Events
+///
+/// Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
+/// call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
+/// other query on their VM.
+///
+/// The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
+/// `MVM_EVENT_DROPPED` says how many.
+///
+/// Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+/// Blocks: up to `timeout_ms`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_next_event(
+    runtime: *mut mvm_runtime,
+    timeout_ms: u64,
+    event: *mut mvm_event,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::sized_out(event, "event") }?;
+        let next = handle::get::<Runtime, _>(runtime)?.next_event(argument::milliseconds(timeout_ms))?;
+        next.iter().for_each(|next| out.write(encode(next)));
+        Ok(())
+    })
+}
+
+/// Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
+/// poll it, do not read it, and take events until there are none.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
+/// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_events_fd(runtime: *mut mvm_runtime, fd: *mut i32) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::out(fd, -1, "fd") }?;
+        out.write(handle::get::<Runtime, _>(runtime)?.events_fd()?.into_raw_fd());
+        Ok(())
+    })
+}
+
+fn encode(event: &Event) -> mvm_event {
+    let (kind, exit, count, text) = parts(&event.what);
+    let (exit_kind, exit_value) = failure::exit_parts(exit);
+    let time = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    mvm_event {
+        kind,
+        sequence: event.sequence,
+        time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        count,
+        exit_kind,
+        exit_value,
+        vm: argument::fixed(&event.vm),
+        text: argument::fixed(text),
+        ..mvm_event::empty(0)
+    }
+}
+
+fn parts(what: &What) -> (mvm_event_kind, Option<crate::ExitStatus>, u64, &str) {
+    use mvm_event_kind as kind;
+    match what {
+        What::Created => (kind::MVM_EVENT_CREATED, None, 0, ""),
+        What::Started => (kind::MVM_EVENT_STARTED, None, 0, ""),
+        What::Paused => (kind::MVM_EVENT_PAUSED, None, 0, ""),
+        What::Resumed => (kind::MVM_EVENT_RESUMED, None, 0, ""),
+        What::Exited(exit) => (kind::MVM_EVENT_EXITED, Some(*exit), 0, ""),
+        What::Destroyed => (kind::MVM_EVENT_DESTROYED, None, 0, ""),
+        What::Adopted => (kind::MVM_EVENT_ADOPTED, None, 0, ""),
+        What::OrphanFound => (kind::MVM_EVENT_ORPHAN_FOUND, None, 0, ""),
+        What::Damaged(text) => (kind::MVM_EVENT_DAMAGED, None, 0, text),
+        What::KeeperLost(text) => (kind::MVM_EVENT_KEEPER_LOST, None, 0, text),
+        What::Dropped(count) => (kind::MVM_EVENT_DROPPED, None, *count, ""),
+    }
+}
+
+impl Sized32 for mvm_event {
+    const FIRST_SIZE: usize = 624;
+
+    fn empty(size: u32) -> Self {
+        Self {
+            size,
+            kind: mvm_event_kind::MVM_EVENT_NONE,
+            sequence: 0,
+            time_ms: 0,
+            count: 0,
+            exit_kind: mvm_exit_kind::MVM_EXIT_NONE,
+            exit_value: 0,
+            vm: [0; 72],
+            text: [0; 512],
+        }
+    }
+
+    fn with_size(self, size: u32) -> Self {
+        Self { size, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_size_of_an_event_is_what_0_1_had() {
+        assert_eq!(size_of::<mvm_event>(), mvm_event::FIRST_SIZE);
+    }
+}

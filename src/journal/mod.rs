@@ -1,0 +1,222 @@
+//! What a VM owns on this host: on disk before it exists, struck out after it is gone.
+//!
+//! A record says what there may be; whether it still is, is found out by those who read it. A journal that is
+//! truncated, altered, foreign or of a newer version is an error, and never guessed at.
+//!
+//! Nothing is synced: after a power loss the record's boot id says that all processes are gone, and that is all
+//! there is to know.
+
+mod envelope;
+
+pub use envelope::Error;
+pub(crate) use envelope::{read, write};
+
+use crate::process::{ExitStatus, Identity};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The journal of one VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// The VM's id, which is also its directory's name.
+    pub(crate) id: String,
+    /// The boot of the machine in which this was written.
+    pub(crate) boot: String,
+    /// Who owned the VM then.
+    pub(crate) owner: Identity,
+    pub(crate) stage: Stage,
+    pub(crate) on_owner_exit: OnOwnerExit,
+    /// How long console and logs may grow; nothing when they may grow for ever.
+    pub(crate) console_limit: Option<u64>,
+    /// The executable of the VMM.
+    pub(crate) firecracker: PathBuf,
+    /// How many VMMs it has had, the present one included.
+    pub(crate) runs: u64,
+    /// The present VMM.
+    pub(crate) vmm: Option<VmmRecord>,
+    /// How the last VMM ended.
+    #[serde(with = "exit")]
+    pub(crate) exit: Option<ExitStatus>,
+}
+
+/// How far a VM has come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    /// Its creation is under way; without its owner it is undone.
+    Creating,
+    /// It is there.
+    Present,
+}
+
+/// What becomes of a VM when its owner is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOwnerExit {
+    /// It goes on, and is found by the next owner.
+    #[default]
+    Keep,
+    /// It ends.
+    Kill,
+}
+
+/// One VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VmmRecord {
+    /// The process; nothing as long as it is only about to be started.
+    pub(crate) process: Option<Identity>,
+    pub(crate) progress: Progress,
+    /// Its version.
+    pub(crate) version: String,
+    /// The sockets that it has bound or may bind, relative to the VM's directory or absolute.
+    pub(crate) sockets: Vec<PathBuf>,
+}
+
+/// How far a VMM has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Progress {
+    /// It is being started and configured; without its owner that is undone.
+    Starting,
+    /// It is configured.
+    Ready,
+}
+
+/// The spec that a VM was created with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SpecRecord {
+    /// As it was given.
+    pub(crate) spec: String,
+    /// What its relative paths are relative to.
+    pub(crate) base: PathBuf,
+}
+
+/// The file of a [`Record`] in a VM's directory.
+pub(crate) fn journal_file(directory: &Path) -> PathBuf {
+    directory.join("journal.json")
+}
+
+/// The file of a [`SpecRecord`] in a VM's directory.
+pub(crate) fn spec_file(directory: &Path) -> PathBuf {
+    directory.join("spec.json")
+}
+
+/// An exit status in words that outlive the library's types.
+mod exit {
+    use crate::process::ExitStatus;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Words {
+        Code(i32),
+        Signal(i32),
+        ReapedByHost,
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde wants it so")]
+    pub(super) fn serialize<S: Serializer>(
+        exit: &Option<ExitStatus>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let words = exit.map(|exit| match exit {
+            ExitStatus::Code(code) => Words::Code(code),
+            ExitStatus::Signal(signal) => Words::Signal(signal),
+            ExitStatus::ReapedByHost => Words::ReapedByHost,
+        });
+        words.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<ExitStatus>, D::Error> {
+        let words = Option::<Words>::deserialize(deserializer)?;
+        Ok(words.map(|words| match words {
+            Words::Code(code) => ExitStatus::Code(code),
+            Words::Signal(signal) => ExitStatus::Signal(signal),
+            Words::ReapedByHost => ExitStatus::ReapedByHost,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record() -> Record {
+        Record {
+            id: "web-1".into(),
+            boot: "c0ffee".into(),
+            owner: Identity { pid: 17, started: 4711 },
+            stage: Stage::Present,
+            on_owner_exit: OnOwnerExit::Keep,
+            console_limit: Some(1 << 20),
+            firecracker: "/usr/bin/firecracker".into(),
+            runs: 2,
+            vmm: Some(VmmRecord {
+                process: Some(Identity { pid: 18, started: 4712 }),
+                progress: Progress::Ready,
+                version: "1.16.1".into(),
+                sockets: vec!["api.sock".into()],
+            }),
+            exit: Some(ExitStatus::Signal(9)),
+        }
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("mvm-journal-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let path = scratch("whole");
+        write(&path, &record()).unwrap();
+        assert_eq!(read::<Record>(&path).unwrap(), record());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn every_truncation_is_told() {
+        let path = scratch("truncated");
+        write(&path, &record()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(read::<Record>(&path).is_err(), "{length} of {} bytes", whole.len());
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_newer_or_foreign_file_says_so() {
+        let path = scratch("newer");
+        for (text, told) in [
+            ("mvm-journal 2 0123456789abcdef\n{}\n", "version 2"),
+            ("mvm-journal 1 0123456789abcdef\n{}\n", "checksum"),
+            ("{}\n", "not a journal"),
+            ("", "empty"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read::<Record>(&path).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn no_flip_of_bits_is_taken_for_a_record(at in 0_usize..2000, flip in 1_u8..=255) {
+            let path = scratch("flipped");
+            write(&path, &record()).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            std::fs::write(&path, &bytes).unwrap();
+            prop_assert!(read::<Record>(&path).is_err(), "byte {} flipped by {:#x}", at, flip);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What happens to VMs, in the order in which it was noticed: a bounded queue behind one descriptor that can be
+//! polled for.
+//!
+//! The descriptor also becomes readable when a watched process ends; who that was and what it means is for the
+//! room above to find out, in the thread of whoever asks for the next event.
+
+use crate::process::ExitStatus;
+use crate::sys::epoll::{Epoll, Heard};
+use crate::sys::eventfd::EventFd;
+use crate::sys::sync::lock;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+/// Something that has happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// 1 for the first event of a runtime, and one more for each.
+    pub sequence: u64,
+    /// When it was noticed.
+    pub time: SystemTime,
+    /// To which VM; empty when to none.
+    pub vm: String,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum What {
+    /// The VM was made.
+    Created,
+    /// Its guest was started.
+    Started,
+    /// It is held.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// Its VMM has ended.
+    Exited(ExitStatus),
+    /// It was destroyed.
+    Destroyed,
+    /// It was running when the runtime was opened, and is this runtime's now.
+    Adopted,
+    /// It was found without a VMM when the runtime was opened.
+    OrphanFound,
+    /// Something in the state directory is not what it should be, and was left alone.
+    Damaged(String),
+    /// The helper that bounds consoles and ends VMs with their owner is gone.
+    KeeperLost(String),
+    /// So many events before this one were lost, because nobody took them.
+    Dropped(u64),
+}
+
+/// The queue of one runtime.
+#[derive(Debug)]
+pub struct Events {
+    queue: Mutex<Queue>,
+    /// Up while the queue holds something.
+    waiting: EventFd,
+    watched: Epoll,
+}
+
+#[derive(Debug)]
+struct Queue {
+    events: VecDeque<Event>,
+    capacity: usize,
+    next: u64,
+    dropped: u64,
+}
+
+/// The token of [`Events::waiting`] among those of the processes.
+const WAITING: u64 = 0;
+
+impl Events {
+    /// An empty queue for `capacity` events: the oldest make room for new ones.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        let (waiting, watched) = (EventFd::new()?, Epoll::new()?);
+        watched.watch(waiting.as_fd(), WAITING, Heard::Always)?;
+        let queue = Queue { events: VecDeque::new(), capacity: capacity.max(1), next: 1, dropped: 0 };
+        Ok(Self { queue: Mutex::new(queue), waiting, watched })
+    }
+
+    /// Adds what has happened.
+    pub(crate) fn push(&self, vm: &str, what: What) {
+        let mut queue = lock(&self.queue);
+        if queue.events.len() == queue.capacity {
+            queue.events.pop_front();
+            queue.dropped += 1;
+        }
+        let sequence = queue.next;
+        queue.next += 1;
+        queue.events.push_back(Event { sequence, time: SystemTime::now(), vm: vm.to_owned(), what });
+        self.waiting.raise();
+    }
+
+    /// Takes the oldest event; how many were lost before it is told first.
+    pub(crate) fn next(&self) -> Option<Event> {
+        let mut queue = lock(&self.queue);
+        if queue.dropped > 0 {
+            let dropped = std::mem::take(&mut queue.dropped);
+            let sequence = queue.events.front().map_or(queue.next, |event| event.sequence) - 1;
+            let what = What::Dropped(dropped);
+            return Some(Event { sequence, time: SystemTime::now(), vm: String::new(), what });
+        }
+        let event = queue.events.pop_front();
+        if queue.events.is_empty() {
+            self.waiting.lower();
+        }
+        event
+    }
+
+    /// Lets the descriptor become readable when the process behind `pidfd` has ended.
+    pub(crate) fn watch(&self, pidfd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        // Once, because a process that a debugger holds has ended and cannot be reaped.
+        self.watched.watch(pidfd, token, Heard::Once)
+    }
+
+    /// Watches it no more.
+    pub(crate) fn forget(&self, pidfd: BorrowedFd<'_>) {
+        self.watched.forget(pidfd);
+    }
+
+    /// The tokens of watched processes that have ended since the last look.
+    pub(crate) fn ended(&self) -> io::Result<Vec<u64>> {
+        Ok(self.watched.ready()?.into_iter().filter(|token| *token != WAITING).collect())
+    }
+}
+
+impl AsFd for Events {
+    /// Readable when there is an event, or something to be noticed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watched.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::deadline::Deadline;
+    use crate::sys::poll::{Interest, wait};
+    use std::time::Duration;
+
+    fn is_readable(events: &Events) -> bool {
+        wait([Interest::Readable(events.as_fd())], Deadline::after(Duration::ZERO)).unwrap()[0]
+    }
+
+    #[test]
+    fn the_descriptor_is_readable_as_long_as_there_are_events() {
+        let events = Events::new(8).unwrap();
+        assert!(!is_readable(&events));
+        events.push("a", What::Created);
+        events.push("a", What::Started);
+        assert_eq!(events.next().unwrap().what, What::Created);
+        assert!(is_readable(&events));
+        assert_eq!(events.next().unwrap().sequence, 2);
+        assert!(!is_readable(&events) && events.next().is_none());
+    }
+
+    #[test]
+    fn what_nobody_takes_makes_room_and_is_counted() {
+        let events = Events::new(2).unwrap();
+        for _ in 0..5 {
+            events.push("a", What::Started);
+        }
+        let told = std::iter::from_fn(|| events.next()).map(|event| (event.sequence, event.what));
+        let started = |sequence| (sequence, What::Started);
+        assert_eq!(told.collect::<Vec<_>>(), [(3, What::Dropped(3)), started(4), started(5)]);
+    }
+}

@@ -1,0 +1,185 @@
+//! What stands in a state directory: VMs of an owner that is gone, leftovers, and what is not the library's.
+//!
+//! A census takes over what runs, undoes what was half done, and tells all of it; what it does not understand it
+//! leaves alone.
+
+use super::{Error, Runtime, VMS};
+use crate::causes::with_causes;
+use crate::observe::events::What;
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use crate::vm::directory::{self, Entry};
+use crate::vm::{AdoptionError, Found, Vm, VmId, WhyEnded};
+use serde_json::{Value, json};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a census has found and done.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    /// VMs that run, and are ours now.
+    adopted: Vec<VmId>,
+    /// VMs without a VMM.
+    ended: Vec<(VmId, WhyEnded)>,
+    /// Creations and removals that were half done.
+    undone: Vec<PathBuf>,
+    /// What was left alone.
+    left_alone: Vec<LeftAlone>,
+}
+
+#[derive(Debug)]
+struct LeftAlone {
+    path: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Problem {
+    Foreign,
+    Adoption(AdoptionError),
+    Removal(io::Error),
+}
+
+/// How long VMMs that were adopted may take to say what their guests do: each, and all of them.
+const ONE_ANSWER: Duration = Duration::from_millis(500);
+const ALL_ANSWERS: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    /// Looks at every entry beside the VMs that are known.
+    pub(super) fn take_census(&self) -> Result<Census, Error> {
+        let vms = self.directory.join(VMS);
+        let failed = |source| Error::Directory { action: "list", path: vms.clone(), source };
+        let mut names = fs::read_dir(&vms)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
+            .map_err(failed)?;
+        names.sort();
+        let (mut census, mut adopted) = (Census::default(), Vec::new());
+        for name in names {
+            let path = vms.join(&name);
+            match Entry::of(&name) {
+                Entry::Foreign => census.left_alone.push(LeftAlone { path, problem: Problem::Foreign }),
+                Entry::Leftover(id) => {
+                    let Some(_examination) = self.examine(&id) else { continue };
+                    census.count_leftover(path);
+                }
+                Entry::Vm(id) => {
+                    let Some(_examination) = self.examine(&id) else { continue };
+                    adopted.extend(self.take_over(&id, &path, &mut census));
+                }
+            }
+        }
+        let all = Deadline::after(ALL_ANSWERS);
+        adopted.iter().for_each(|vm| vm.ask_after_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))));
+        census.left_alone.iter().for_each(|left| {
+            self.shared.events.push("", What::Damaged(left.to_string()));
+        });
+        Ok(census)
+    }
+
+    /// Gives the VM when it runs.
+    fn take_over(&self, id: &VmId, path: &Path, census: &mut Census) -> Option<Arc<Vm>> {
+        let vm = match Vm::find(id.clone(), path, &self.shared) {
+            Ok(Found::Undone) => {
+                census.undone.push(path.to_path_buf());
+                return None;
+            }
+            Ok(Found::Running(vm)) => {
+                census.adopted.push(id.clone());
+                self.shared.events.push(id.as_str(), What::Adopted);
+                Arc::new(vm)
+            }
+            Ok(Found::Ended(vm, why)) => {
+                census.ended.push((id.clone(), why));
+                self.shared.events.push(id.as_str(), What::OrphanFound);
+                Arc::new(vm)
+            }
+            Err(problem) => {
+                // It may have been removed since it was listed.
+                if path.exists() {
+                    let problem = Problem::Adoption(problem);
+                    census.left_alone.push(LeftAlone { path: path.to_path_buf(), problem });
+                }
+                return None;
+            }
+        };
+        lock(&self.vms).known.insert(id.clone(), Arc::clone(&vm));
+        Some(vm)
+    }
+
+    /// Keeps a VM of this id from being created meanwhile; `None` when there is one.
+    fn examine(&self, id: &VmId) -> Option<Examination<'_>> {
+        let mut vms = lock(&self.vms);
+        let free = !vms.known.contains_key(id) && vms.examined.insert(id.clone());
+        free.then(|| Examination { runtime: self, id: id.clone() })
+    }
+}
+
+struct Examination<'a> {
+    runtime: &'a Runtime,
+    id: VmId,
+}
+
+impl Drop for Examination<'_> {
+    fn drop(&mut self) {
+        lock(&self.runtime.vms).examined.remove(&self.id);
+    }
+}
+
+impl Census {
+    fn count_leftover(&mut self, path: PathBuf) {
+        match directory::clear(&path) {
+            Ok(()) => self.undone.push(path),
+            Err(error) => self.left_alone.push(LeftAlone { path, problem: Problem::Removal(error) }),
+        }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "adopted": self.adopted.iter().map(VmId::as_str).collect::<Vec<_>>(),
+            "ended": self.ended.iter().map(|(id, why)| json!({ "id": id.as_str(), "why": why_name(*why) }))
+                .collect::<Vec<_>>(),
+            "undone": self.undone_json(),
+            "left_alone": self.left_alone_json(),
+        })
+    }
+
+    /// What was half done and is no more, as JSON.
+    pub(super) fn undone_json(&self) -> Value {
+        self.undone.iter().map(|path| path.to_string_lossy()).collect()
+    }
+
+    /// What was left alone, as JSON.
+    pub(super) fn left_alone_json(&self) -> Value {
+        let one = |left: &LeftAlone| json!({ "path": left.path.to_string_lossy(), "problem": left.problem.to_string() });
+        self.left_alone.iter().map(one).collect()
+    }
+}
+
+impl std::fmt::Display for LeftAlone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} was left alone: {}", self.path.display(), self.problem)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("its name is no VM's"),
+            Self::Adoption(error) => f.write_str(&with_causes(error)),
+            Self::Removal(error) => write!(f, "it cannot be removed: {error}"),
+        }
+    }
+}
+
+fn why_name(why: WhyEnded) -> &'static str {
+    match why {
+        WhyEnded::BeforeItsOwner => "before its owner",
+        WhyEnded::WithoutOwner => "while no owner lived",
+        WhyEnded::Unstarted => "its start was undone",
+        WhyEnded::OnOwnerExit => "with its owner, as its spec says",
+    }
+}

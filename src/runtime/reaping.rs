@@ -1,0 +1,63 @@
+//! Removing what is left of VMs whose owner is gone and that nobody has started again.
+
+use super::census::Census;
+use super::{Error, Runtime};
+use crate::causes::with_causes;
+use crate::settings::{self, KnownKeys};
+use crate::vm::Vm;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// How to reap.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Options {
+    dry_run: bool,
+}
+
+const KNOWN: KnownKeys = &[("options", &["dry_run"])];
+
+impl Runtime {
+    /// Removes every VM that was found without a VMM and has not been started since, and what stands in the state
+    /// directory half done; says what it was, and what it left alone. `options` is a JSON object, or nothing;
+    /// `{"dry_run": true}` removes nothing.
+    ///
+    /// # Errors
+    /// When the options are wrong, or the state directory cannot be listed. What cannot be removed is in the
+    /// report.
+    pub fn reap(&self, options: Option<&str>) -> Result<Value, Error> {
+        let options = settings::parse(options.unwrap_or("{}")).map_err(Error::ReapOptions)?;
+        let options = settings::read::<Options>(options, "options", KNOWN).map_err(Error::ReapOptions)?;
+        // What could not be dealt with when the runtime was opened may be dealt with now.
+        let census = self.take_census()?;
+        let orphans = self.list().into_iter().filter(|vm| vm.is_orphan()).collect::<Vec<_>>();
+        if options.dry_run {
+            let would = orphans.iter().map(remains_json).collect::<Vec<_>>();
+            return Ok(report(&options, &would, &[], &census));
+        }
+        let (mut removed, mut failed) = (Vec::new(), Vec::new());
+        for vm in &orphans {
+            let remains = remains_json(vm);
+            match self.destroy(vm) {
+                Ok(()) => removed.push(remains),
+                Err(error) => failed.push(json!({ "id": vm.id().as_str(), "problem": with_causes(&error) })),
+            }
+        }
+        Ok(report(&options, &removed, &failed, &census))
+    }
+}
+
+fn report(options: &Options, removed: &[Value], failed: &[Value], census: &Census) -> Value {
+    json!({
+        "dry_run": options.dry_run,
+        "removed": removed,
+        "failed": failed,
+        "undone": census.undone_json(),
+        "left_alone": census.left_alone_json(),
+    })
+}
+
+fn remains_json(vm: &Arc<Vm>) -> Value {
+    json!({ "id": vm.id().as_str(), "state": vm.state().name(), "owns": vm.remains() })
+}

@@ -1,0 +1,113 @@
+//! Directories in which something happens, told by the kernel. Only for what may take its time: closing one waits
+//! for a grace period of the kernel, some milliseconds.
+
+use super::file::c_path;
+use super::{checked, checked_len};
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// Watched directories; readable when something has happened in one of them.
+#[derive(Debug)]
+pub struct Inotify(OwnedFd);
+
+/// What is to be told of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A name has come.
+    Arrival,
+    /// A file was written to.
+    Writing,
+}
+
+/// One watched directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watch(i32);
+
+impl Inotify {
+    /// Makes an empty set, close-on-exec.
+    ///
+    /// # Errors
+    /// When no descriptor is left, or the user's limit of instances is reached.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let fd = checked(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
+        // SAFETY: the call above has just made `fd`, and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Watches `directory`; the watch goes when the directory does.
+    ///
+    /// # Errors
+    /// When it is not there, or the user's limit of watches is reached.
+    pub fn watch(&self, directory: &Path, happening: Happening) -> io::Result<Watch> {
+        let path = c_path(directory)?;
+        let mask = libc::IN_ONLYDIR
+            | match happening {
+                Happening::Arrival => libc::IN_MOVED_TO | libc::IN_CREATE,
+                Happening::Writing => libc::IN_MODIFY,
+            };
+        // SAFETY: `path` is NUL-terminated and outlives the call.
+        checked(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) }).map(Watch)
+    }
+
+    /// Takes what has happened so far: in which directories. `None` stands for more than the kernel has kept.
+    ///
+    /// # Errors
+    /// Whatever `read(2)` reports, except that nothing has happened.
+    pub fn happenings(&self) -> io::Result<Vec<Option<Watch>>> {
+        let mut watches = Vec::new();
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
+        loop {
+            // SAFETY: `buffer` is writable for its whole length.
+            let read = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+            let length = match checked_len(read) {
+                Ok(0) => return Ok(watches),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(watches),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let mut at = 0;
+            while at + size_of::<libc::inotify_event>() <= length {
+                // SAFETY: the kernel has written whole events into the first `length` bytes, and `at` is the
+                // beginning of one; it need not be aligned.
+                let event = unsafe { buffer.as_ptr().add(at).cast::<libc::inotify_event>().read_unaligned() };
+                if event.mask & libc::IN_IGNORED == 0 {
+                    watches.push((event.wd >= 0).then_some(Watch(event.wd)));
+                }
+                at += size_of::<libc::inotify_event>() + usize::try_from(event.len).unwrap_or(length);
+            }
+            watches.sort_unstable();
+            watches.dedup();
+        }
+    }
+}
+
+impl AsFd for Inotify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrivals_and_writings_are_told_by_directory() {
+        let root = std::env::temp_dir().join(format!("mvm-inotify-{}", std::process::id()));
+        std::fs::create_dir(&root).unwrap();
+        let inotify = Inotify::new().unwrap();
+        let arrivals = inotify.watch(&root, Happening::Arrival).unwrap();
+        assert!(inotify.happenings().unwrap().is_empty());
+        std::fs::create_dir(root.join("a")).unwrap();
+        assert_eq!(inotify.happenings().unwrap(), [Some(arrivals)]);
+        let writings = inotify.watch(&root.join("a"), Happening::Writing).unwrap();
+        std::fs::write(root.join("a/file"), "text").unwrap();
+        assert_eq!(inotify.happenings().unwrap(), [Some(writings)]);
+        std::fs::remove_dir_all(&root).unwrap();
+        assert!(inotify.happenings().unwrap().is_empty());
+    }
+}

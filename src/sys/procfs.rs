@@ -1,0 +1,109 @@
+//! What `/proc` says of processes: when they were born, how they ended, and where they print.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A few fields of `/proc/<pid>/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// `R`, `S`, `Z`…
+    pub state: char,
+    /// When it began, in clock ticks since the boot: with the number and the boot, its identity.
+    pub started: u64,
+    /// How it ended, as `wait(2)` would tell it, for a zombie whose status this process may see.
+    pub exit_code: Option<i32>,
+}
+
+impl ProcessStat {
+    /// Asks for the process that has the number `pid` now.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let text = match fs::read(format!("/proc/{pid}/stat")) {
+            // It ended between the opening and the reading.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            read => read?,
+        };
+        let stat = Self::parse(&String::from_utf8_lossy(&text)).ok_or(io::ErrorKind::InvalidData)?;
+        let visible = may_see_status(pid);
+        Ok(Self { exit_code: stat.exit_code.filter(|_| visible), ..stat })
+    }
+
+    /// The program's name, in parentheses, may hold anything, parentheses included.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(") ")?;
+        let mut fields = fields.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let started = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, started, exit_code: fields.nth(29).and_then(|code| code.parse().ok()) })
+    }
+}
+
+/// The kernel shows the status to root and to the process's own user, and a plain 0 to everybody else.
+fn may_see_status(pid: i32) -> bool {
+    let owner = |path: String| fs::metadata(path).map(|about| about.uid());
+    let me = owner("/proc/self".to_owned());
+    me.is_ok_and(|me| me == 0 || owner(format!("/proc/{pid}")).is_ok_and(|owner| owner == me))
+}
+
+/// What tells this boot of the machine from every other.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
+/// The numbers of the processes whose standard output is `file`, as far as they can be seen.
+///
+/// # Errors
+/// When `/proc` or the file cannot be looked at.
+pub fn printing_to(file: &Path) -> io::Result<Vec<i32>> {
+    let wanted = place(&fs::metadata(file)?);
+    let numbers =
+        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter(|pid| stdout_of(*pid) == Some(wanted)).collect())
+}
+
+/// Whether the standard output of the process that has the number `pid` now is `file`.
+pub fn prints_to(pid: i32, file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|about| stdout_of(pid) == Some(place(&about)))
+}
+
+fn stdout_of(pid: i32) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/{pid}/fd/1")).ok().as_ref().map(place)
+}
+
+fn place(about: &fs::Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_misleads_nobody() {
+        let tail = (4..=52).map(|field| (field * 10).to_string()).collect::<Vec<_>>().join(" ");
+        let stat = ProcessStat::parse(&format!("7 (a) Z (b) c) S {tail}\n")).unwrap();
+        assert_eq!(stat, ProcessStat { state: 'S', started: 220, exit_code: Some(520) });
+        assert_eq!(ProcessStat::parse("7 (a) S 1 2 3"), None);
+        assert_eq!(ProcessStat::parse(""), None);
+    }
+
+    #[test]
+    fn this_process_is_known() {
+        let me = std::process::id().cast_signed();
+        let stdout = Path::new("/proc/self/fd/1");
+        assert!(printing_to(stdout).unwrap().contains(&me) && prints_to(me, stdout));
+        assert!(!prints_to(me, Path::new("/proc/self/stat")));
+        assert!(ProcessStat::of(me).unwrap().started > 0);
+        assert_eq!(ProcessStat::of(i32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}

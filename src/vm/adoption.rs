@@ -1,0 +1,150 @@
+//! Taking over a VM from an owner that is gone: what runs is held again, what was half done is undone.
+
+use super::remains::{self, RemainsError};
+use super::{Core, Origin, Presence, Shared, Spec, State, Vm, VmId, directory};
+use crate::firecracker::{Version, Vmm, VmmFiles};
+use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
+use crate::process::{ExitStatus, Process};
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use std::path::Path;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What a VM's directory turned out to be.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A VM that runs, and is ours now.
+    Running(Vm),
+    /// A VM without a VMM.
+    Ended(Vm, WhyEnded),
+    /// A VM whose creation was under way; nothing is left of it.
+    Undone,
+}
+
+/// Why a VM that was found has no VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhyEnded {
+    /// It had none when its owner was last seen.
+    BeforeItsOwner,
+    /// Its VMM ended while no owner was there to see it, or with the machine.
+    WithoutOwner,
+    /// Its start was under way, and was undone.
+    Unstarted,
+    /// It was to end with its owner.
+    OnOwnerExit,
+}
+
+/// Why a directory was left as it is.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdoptionError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A journal of another VM, as in a directory that was copied.
+    #[error("its journal is that of VM {0}")]
+    OfAnother(String),
+    /// What is left of the VMM.
+    #[error(transparent)]
+    Remains(#[from] RemainsError),
+    /// The directory of a VM that never came to be.
+    #[error("cannot remove what an unfinished creation has left")]
+    Remove(#[source] std::io::Error),
+}
+
+impl Vm {
+    /// Takes over the VM `id` in `directory`. After an error everything is as it was.
+    pub(crate) fn find(id: VmId, directory: &Path, shared: &Arc<Shared>) -> Result<Found, AdoptionError> {
+        let files = VmmFiles::new(directory.to_path_buf());
+        let record = journal::read::<Record>(&journal::journal_file(directory))?;
+        if record.id != id.as_str() {
+            return Err(AdoptionError::OfAnother(record.id));
+        }
+        if record.stage == Stage::Creating {
+            remains::end_vmm(&record, &files, &shared.boot)?;
+            directory::remove(directory).map_err(AdoptionError::Remove)?;
+            return Ok(Found::Undone);
+        }
+        let ready = record.vmm.as_ref().filter(|vmm| vmm.progress == Progress::Ready);
+        let why = match (&record.vmm, record.on_owner_exit) {
+            (None, _) => WhyEnded::BeforeItsOwner,
+            (Some(_), _) if ready.is_none() => WhyEnded::Unstarted,
+            (Some(_), OnOwnerExit::Kill) => WhyEnded::OnOwnerExit,
+            (Some(_), OnOwnerExit::Keep) => match remains::find_vmm(&record, &files, &shared.boot)? {
+                Some(process) if matches!(process.exit_status(), Ok(None)) => {
+                    return Ok(Found::Running(Self::adopt(id, files, record, process, shared)));
+                }
+                _ => WhyEnded::WithoutOwner,
+            },
+        };
+        let exit = remains::end_vmm(&record, &files, &shared.boot)?;
+        Ok(Found::Ended(Self::found_ended(id, files, record, exit, shared), why))
+    }
+
+    /// Asks a VMM that was adopted what its guest does. Without an answer that remains in doubt.
+    pub(crate) fn ask_after_adoption(&self, deadline: Deadline) {
+        const OPERATION: &str = "adopt";
+        if let Ok(turn) = self.take_turn(OPERATION, deadline) {
+            let _in_doubt_otherwise = self.ask_state(OPERATION, &turn);
+        }
+    }
+
+    fn adopt(id: VmId, files: VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
+        let process = Arc::new(process);
+        let vmm = record.vmm.clone();
+        let sockets = vmm.iter().flat_map(|vmm| &vmm.sockets).map(|socket| files.directory().join(socket));
+        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets.collect());
+        let version = vmm.as_ref().and_then(|vmm| Version::parse(&format!("Firecracker v{}", vmm.version)));
+        let core = Core {
+            version,
+            in_doubt: true,
+            origin: Origin::Adopted,
+            ..Core::new(State::Running, Presence::Present)
+        };
+        let vm = Self::restored(id, files, record, core, shared);
+        *lock(&vm.vmm) = Some(held);
+        vm.attend(&process);
+        // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
+        let _noted = vm.note(|record| (record.owner, record.boot) = (shared.owner, shared.boot.clone()));
+        vm
+    }
+
+    fn found_ended(
+        id: VmId,
+        files: VmmFiles,
+        record: Record,
+        exit: Option<ExitStatus>,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let exit = match record.vmm {
+            None => record.exit,
+            Some(_) => exit.or(Some(ExitStatus::ReapedByHost)),
+        };
+        let state = match exit {
+            None | Some(ExitStatus::Code(0) | ExitStatus::ReapedByHost) => State::Stopped,
+            Some(_) => State::Failed,
+        };
+        let core = Core { exit, origin: Origin::Orphan, ..Core::new(state, Presence::Present) };
+        let vm = Self::restored(id, files, record, core, shared);
+        vm.strike_out_vmm();
+        vm
+    }
+
+    /// A VM from its journal. One whose spec cannot be read any more can do everything but start again.
+    fn restored(id: VmId, files: VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
+        let read = journal::read::<SpecRecord>(&journal::spec_file(files.directory()));
+        let (spec, problem) = match read.map_err(super::SpecError::from) {
+            Ok(SpecRecord { spec, base }) => match Spec::parse(&spec, &base) {
+                Ok(spec) => (spec, None),
+                Err(problem) => (Spec::default(), Some(problem)),
+            },
+            Err(problem) => (Spec::default(), Some(problem)),
+        };
+        let binary = record.firecracker.clone();
+        let vm = Self::new(id, files.directory().to_path_buf(), spec, binary, Arc::clone(shared));
+        *lock(&vm.record) = record;
+        *lock(&vm.core) = core;
+        Self { spec_problem: problem.map(Arc::new), ..vm }
+    }
+}

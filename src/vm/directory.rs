@@ -1,0 +1,114 @@
+//! The directory of a VM: it comes whole, with a journal in it, and goes whole.
+//!
+//! It is made aside and renamed to its place; to be removed it is renamed out of it first. So what stands under a
+//! VM's id always says what it owns, and what stands aside is this library's own half-done work.
+
+use super::VmId;
+use crate::firecracker::VmmFiles;
+use crate::journal::{self, journal_file, spec_file};
+use crate::sys::file;
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// What the name of an entry beside the VMs' directories says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A VM.
+    Vm(VmId),
+    /// What is left of an unfinished making or removal of this VM.
+    Leftover(VmId),
+    /// Nothing of the library's.
+    Foreign,
+}
+
+const MAKING: &str = ".new";
+const REMOVAL: &str = ".gone";
+
+impl Entry {
+    pub(crate) fn of(name: &OsStr) -> Self {
+        let Some(name) = name.to_str() else { return Self::Foreign };
+        if let Ok(id) = VmId::parse(name) {
+            return Self::Vm(id);
+        }
+        let aside = name.strip_prefix('.');
+        let id = aside.and_then(|name| name.strip_suffix(MAKING).or_else(|| name.strip_suffix(REMOVAL)));
+        id.and_then(|id| VmId::parse(id).ok()).map_or(Self::Foreign, Self::Leftover)
+    }
+}
+
+/// Why a directory was not made.
+#[derive(Debug)]
+pub(super) enum NotMade {
+    /// There is one.
+    Exists,
+    /// The file system.
+    Directory(io::Error),
+    /// What was to stand in it.
+    Content(journal::Error),
+}
+
+/// Makes `directory` with what `fill` puts into it.
+pub(super) fn make(
+    directory: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), journal::Error>,
+) -> Result<(), NotMade> {
+    let aside = beside(directory, MAKING);
+    let made = make_aside(&aside, fill).and_then(|()| match file::rename_to_new(&aside, directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
+        renamed => renamed.map_err(NotMade::Directory),
+    });
+    made.inspect_err(|_| drop(clear(&aside)))
+}
+
+fn make_aside(aside: &Path, fill: impl FnOnce(&Path) -> Result<(), journal::Error>) -> Result<(), NotMade> {
+    clear(aside).and_then(|()| DirBuilder::new().mode(0o700).create(aside)).map_err(NotMade::Directory)?;
+    fill(aside).map_err(NotMade::Content)
+}
+
+/// Removes `directory` and all that is in it; that it is not there is no error.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    let aside = beside(directory, REMOVAL);
+    clear(&aside)?;
+    match fs::rename(directory, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed.and_then(|()| clear(&aside)),
+    }
+}
+
+/// Removes what stands at `path`. The files that are known go by name, because listing a directory takes a
+/// descriptor, and a process that has run out of them must be able to clean up after itself.
+pub(crate) fn clear(path: &Path) -> io::Result<()> {
+    let files = VmmFiles::new(path.to_path_buf());
+    for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()) {
+        let _gone_or_told_below = fs::remove_file(file);
+    }
+    let removed = match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),
+        removed => removed,
+    };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn beside(directory: &Path, suffix: &str) -> PathBuf {
+    let id = directory.file_name().unwrap_or_default().to_string_lossy();
+    directory.with_file_name(format!(".{id}{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_an_entry_is() {
+        let of = |name: &str| Entry::of(OsStr::new(name));
+        let id = VmId::parse("web-1").unwrap();
+        assert_eq!(of("web-1"), Entry::Vm(id.clone()));
+        assert_eq!((of(".web-1.new"), of(".web-1.gone")), (Entry::Leftover(id.clone()), Entry::Leftover(id)));
+        for name in ["", ".", ".new", "..new", ".a_b.gone", ".web-1", "web-1.new", "lost+found", "a b"] {
+            assert_eq!(of(name), Entry::Foreign, "{name}");
+        }
+    }
+}

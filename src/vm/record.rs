@@ -1,0 +1,112 @@
+//! Keeping a VM's journal true: each change is on disk before what it announces happens.
+
+use super::directory::{self, NotMade};
+use super::spec::Options;
+use super::{Error, Shared, Vm, VmId};
+use crate::firecracker::Binary;
+use crate::journal::{self, Progress, Record, SpecRecord, Stage, VmmRecord};
+use crate::sys::sync::lock;
+use std::path::{Path, PathBuf};
+
+impl Vm {
+    /// Changes the journal, on disk first. Needs the turn.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
+        let mut record = lock(&self.record);
+        let mut changed = record.clone();
+        change(&mut changed);
+        let failed = |source| Error::Journal { id: self.id.clone(), source };
+        journal::write(&journal::journal_file(self.files.directory()), &changed).map_err(failed)?;
+        *record = changed;
+        Ok(())
+    }
+
+    /// Strikes out the VMM, which is gone. A full disk that prevents it does no harm: whoever reads the journal
+    /// finds out for himself that the process is no more.
+    pub(super) fn strike_out_vmm(&self) {
+        let exit = lock(&self.core).exit;
+        let _written = self.note(|record| (record.vmm, record.exit) = (None, exit));
+    }
+
+    /// Notes that a VMM is about to be started.
+    pub(super) fn announce_vmm(&self, binary: &Binary) -> Result<(), Error> {
+        let vmm = self.vmm_to_be(binary);
+        self.note(|record| record.announce(vmm))
+    }
+
+    /// Makes the VM's directory, with a journal in it that announces the first VMM.
+    pub(super) fn make_directory(
+        &self,
+        spec: &SpecRecord,
+        binary: &Binary,
+    ) -> Result<NewDirectory<'_>, Error> {
+        let vmm = self.vmm_to_be(binary);
+        let mut record = lock(&self.record);
+        record.announce(vmm);
+        let path = self.files.directory();
+        let made = directory::make(path, |aside| {
+            journal::write(&journal::spec_file(aside), spec)?;
+            journal::write(&journal::journal_file(aside), &*record)
+        });
+        match made {
+            Ok(()) => Ok(NewDirectory(Some(path))),
+            Err(NotMade::Exists) => Err(Error::DirectoryExists { id: self.id.clone(), path: path.into() }),
+            Err(NotMade::Directory(source)) => {
+                Err(Error::Directory { action: "make the directory", path: path.into(), source })
+            }
+            Err(NotMade::Content(source)) => Err(Error::Journal { id: self.id.clone(), source }),
+        }
+    }
+
+    /// A socket that is there already is somebody else's, and the VMM will not get it.
+    fn vmm_to_be(&self, binary: &Binary) -> VmmRecord {
+        let bound = self.spec.requests.iter().filter_map(|put| put.socket.clone());
+        let bound = bound.filter(|socket| socket.symlink_metadata().is_err());
+        VmmRecord {
+            process: None,
+            progress: Progress::Starting,
+            version: binary.version().to_string(),
+            sockets: std::iter::once(PathBuf::from(crate::firecracker::API_SOCKET)).chain(bound).collect(),
+        }
+    }
+}
+
+impl Record {
+    /// The journal of a VM that is about to be made.
+    pub(super) fn of_new(id: &VmId, options: &Options, binary: &Path, shared: &Shared) -> Self {
+        Self {
+            id: id.to_string(),
+            boot: shared.boot.clone(),
+            owner: shared.owner,
+            stage: Stage::Creating,
+            on_owner_exit: options.on_owner_exit,
+            console_limit: options.console.limit(),
+            firecracker: binary.to_path_buf(),
+            runs: 0,
+            vmm: None,
+            exit: None,
+        }
+    }
+
+    fn announce(&mut self, vmm: VmmRecord) {
+        self.runs += 1;
+        self.vmm = Some(vmm);
+    }
+}
+
+/// A directory that goes away again unless it is kept.
+pub(super) struct NewDirectory<'a>(Option<&'a Path>);
+
+impl NewDirectory<'_> {
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewDirectory<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // The error that brought us here is the one to tell.
+            let _removed = directory::remove(path);
+        }
+    }
+}
