@@ -73,13 +73,13 @@ impl Vm {
             (Some(_), OnOwnerExit::Kill) => WhyEnded::OnOwnerExit,
             (Some(_), OnOwnerExit::Keep) => match remains::find_vmm(&record, &files, &shared.boot)? {
                 Some(process) if matches!(process.exit_status(), Ok(None)) => {
-                    return Ok(Found::Running(Self::adopt(id, files, record, process, shared)));
+                    return Ok(Found::Running(Self::adopt(id, &files, record, process, shared)));
                 }
                 _ => WhyEnded::WithoutOwner,
             },
         };
         let exit = remains::end_vmm(&record, &files, &shared.boot)?;
-        Ok(Found::Ended(Self::found_ended(id, files, record, exit, shared), why))
+        Ok(Found::Ended(Self::found_ended(id, &files, record, exit, shared), why))
     }
 
     /// Asks a VMM that was adopted what its guest does. Without an answer that remains in doubt.
@@ -90,7 +90,7 @@ impl Vm {
         }
     }
 
-    fn adopt(id: VmId, files: VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
+    fn adopt(id: VmId, files: &VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
         let process = Arc::new(process);
         let vmm = record.vmm.clone();
         let sockets = vmm.iter().flat_map(|vmm| &vmm.sockets).map(|socket| files.directory().join(socket));
@@ -112,7 +112,7 @@ impl Vm {
 
     fn found_ended(
         id: VmId,
-        files: VmmFiles,
+        files: &VmmFiles,
         record: Record,
         exit: Option<ExitStatus>,
         shared: &Arc<Shared>,
@@ -132,7 +132,7 @@ impl Vm {
     }
 
     /// A VM from its journal. One whose spec cannot be read any more can do everything but start again.
-    fn restored(id: VmId, files: VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
+    fn restored(id: VmId, files: &VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
         let read = journal::read::<SpecRecord>(&journal::spec_file(files.directory()));
         let (spec, problem) = match read.map_err(super::SpecError::from) {
             Ok(SpecRecord { spec, base }) => match Spec::parse(&spec, &base) {
