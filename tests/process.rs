@@ -66,6 +66,8 @@ fn no_grace_kills_even_the_stubborn_at_once() {
 fn a_stopped_process_ends_too() {
     let job = spawn(&["/bin/sleep", "1000"], NOWHERE, None).unwrap();
     std::process::Command::new("kill").args(["-STOP", &job.pid().to_string()]).status().unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", job.pid())).unwrap();
+    common::eventually("it is stopped", || stat().contains(") T "));
     assert_eq!(job.shutdown(Duration::from_millis(50), None).unwrap().outcome, Outcome::Forced);
 }
 
