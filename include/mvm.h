@@ -34,7 +34,8 @@
  *
  * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
- *   starts no thread.
+ *   starts no thread but one: where the runtime's options name no keeper, a thread "mvm-keeper" with all signals
+ *   blocked keeps consoles bounded, one for each runtime that has made a VM.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
  *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
@@ -42,8 +43,8 @@
  *
  * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
  *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. While a process is started, the calling thread holds
- *   its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
+ *   limits nor credentials, and reads no environment variable. While a process (or that thread) is started, the calling thread
+ *   holds its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
  *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
  *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
  *
@@ -367,9 +368,10 @@ mvm_status mvm_runtime_open(const char *state_dir,
 /**
  * Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
  * become bad handles, and the state directory is free once those calls have returned. No VM is ended; one whose
- * mvm_create was just about to return goes on without a handle. NULL is fine.
+ * mvm_create was just about to return goes on without a handle, and is there again when the directory is opened
+ * anew. NULL is fine.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper has ended, milliseconds. Since 0.1.
  */
 mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
 
@@ -647,7 +649,11 @@ mvm_status mvm_runtime_events_fd(struct mvm_runtime *runtime,
  * Reads what the guest has printed on its serial console, from the absolute offset `*offset`, into `buffer`, and
  * moves `*offset` past it. `*read` is 0 when nothing has been printed beyond `*offset` yet. Offsets count from
  * the VM's creation and go on over its restarts; the text stays readable after the VM has ended, until
- * `mvm_destroy`. The bytes are the guest's: they need not be UTF-8.
+ * `mvm_destroy`, and after another owner has taken the VM over. The bytes are the guest's: they need not be UTF-8.
+ *
+ * The last `console.limit_bytes` are kept (at least three quarters of them). Where `*offset` lies before those the
+ * call reads from the first byte that is kept: what was lost is `*offset - *read` after the call, less `*offset`
+ * before it. A guest whose spec leads its console elsewhere (`serial.serial_out_path`) is read from there.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
  * Blocks: for the disk. Since 0.1.

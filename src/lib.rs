@@ -24,6 +24,8 @@ pub mod capi;
 mod causes;
 pub mod firecracker;
 pub mod journal;
+#[doc(hidden)]
+pub mod keeper;
 pub mod observe;
 pub mod process;
 pub mod runtime;

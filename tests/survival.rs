@@ -54,7 +54,7 @@ fn a_paused_vm_is_found_paused() {
 
 #[test]
 fn a_vm_that_is_to_end_with_its_owner_has_ended() {
-    let mut host = Host::new();
+    let mut host = Host::with_keeper();
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["on_owner_exit"] = json!("kill");
     host.runtime.create("brief", &spec.to_string()).unwrap().start().unwrap();

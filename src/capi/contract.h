@@ -34,7 +34,8 @@
  *
  * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
- *   starts no thread.
+ *   starts no thread but one: where the runtime's options name no keeper, a thread "mvm-keeper" with all signals
+ *   blocked keeps consoles bounded, one for each runtime that has made a VM.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
  *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
@@ -42,8 +43,8 @@
  *
  * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
  *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. While a process is started, the calling thread holds
- *   its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
+ *   limits nor credentials, and reads no environment variable. While a process (or that thread) is started, the calling thread
+ *   holds its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
  *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
  *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
  *

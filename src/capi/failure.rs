@@ -7,6 +7,7 @@ use super::status::{mvm_error, mvm_exit_kind, mvm_status};
 use crate::causes::with_causes;
 use crate::firecracker::{self, During};
 use crate::journal;
+use crate::keeper::KeeperError;
 use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
@@ -137,6 +138,12 @@ impl Facts {
                 Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options")
             }
             runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
+            runtime::Error::NoKeeper => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("keeper"),
+            runtime::Error::Keeper(error) => match error {
+                KeeperError::Output { source, .. } | KeeperError::Thread(source) => Self::of_io(source),
+                KeeperError::Program(source) => Self::of_process(source),
+            }
+            .at("keeper"),
             runtime::Error::System { source, .. } => Self::of_io(source).at("open"),
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY).at("state directory"),
             runtime::Error::Id(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),

@@ -56,9 +56,10 @@ pub unsafe extern "C" fn mvm_runtime_open(
 
 /// Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
 /// become bad handles, and the state directory is free once those calls have returned. No VM is ended; one whose
-/// mvm_create was just about to return goes on without a handle. NULL is fine.
+/// mvm_create was just about to return goes on without a handle, and is there again when the directory is opened
+/// anew. NULL is fine.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper has ended, milliseconds. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
     guard(|| {

@@ -7,6 +7,7 @@
 //! there is to know.
 
 mod envelope;
+pub(crate) mod owner;
 
 pub use envelope::Error;
 pub(crate) use envelope::{read, write};
@@ -93,6 +94,9 @@ pub(crate) struct SpecRecord {
     /// What its relative paths are relative to.
     pub(crate) base: PathBuf,
 }
+
+/// The directory of the VMs' directories, in a state directory.
+pub(crate) const VMS: &str = "vms";
 
 /// The file of a [`Record`] in a VM's directory.
 pub(crate) fn journal_file(directory: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
 //! What can be seen of VMs from outside: the text that they print, and what happens to them.
 
-pub(crate) mod console;
+pub mod console;
 pub mod events;

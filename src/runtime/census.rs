@@ -3,8 +3,9 @@
 //! A census takes over what runs, undoes what was half done, and tells all of it; what it does not understand it
 //! leaves alone.
 
-use super::{Error, Runtime, VMS};
+use super::{Error, Runtime};
 use crate::causes::with_causes;
+use crate::journal::VMS;
 use crate::observe::events::What;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;

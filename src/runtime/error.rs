@@ -1,5 +1,6 @@
 //! What can go wrong with a runtime.
 
+use crate::keeper::KeeperError;
 use crate::process::Identity;
 use crate::settings;
 use crate::vm::{self, IdError, VmId};
@@ -15,6 +16,14 @@ pub enum Error {
     /// The options.
     #[error("cannot open the runtime: its options are not usable")]
     Options(#[source] settings::Error),
+    /// A VM that is to end with its owner, and nobody to see to that.
+    #[error(
+        "\"on_owner_exit\": \"kill\" needs the keeper: set \"keeper\" in the runtime's options to the path of mvm-keeper"
+    )]
+    NoKeeper,
+    /// The keeper.
+    #[error(transparent)]
+    Keeper(KeeperError),
     /// The options of a reaping.
     #[error("cannot reap: the options are not usable")]
     ReapOptions(#[source] settings::Error),

@@ -4,6 +4,7 @@
 
 mod census;
 mod error;
+mod keeping;
 mod options;
 mod ownership;
 mod reaping;
@@ -12,7 +13,8 @@ pub use crate::observe::events::{Event, What};
 pub use error::Error;
 
 use crate::firecracker::Binaries;
-use crate::journal::SpecRecord;
+use crate::journal::{SpecRecord, VMS};
+use crate::keeper::Held;
 use crate::observe::events::Events;
 use crate::process::{Identity, Interrupts};
 use crate::sys::deadline::Deadline;
@@ -44,6 +46,8 @@ pub struct Runtime {
     vms: Mutex<Vms>,
     /// What was found when it was opened.
     found: Census,
+    /// What bounds consoles, and ends VMs with their owner.
+    keeper: Mutex<Option<Held>>,
     /// The calls that wait for events.
     waiting: Interrupts,
     /// No VM is to be made any more. Changed under the lock of `vms`.
@@ -57,8 +61,6 @@ struct Vms {
     /// The ids of entries that are being looked at, and that nobody may take meanwhile.
     examined: BTreeSet<VmId>,
 }
-
-const VMS: &str = "vms";
 
 impl Runtime {
     /// Opens the state directory, made if it is not there, and keeps everybody else out of it. VMs of an owner that
@@ -80,11 +82,13 @@ impl Runtime {
             shared: Arc::new(shared),
             vms: Mutex::default(),
             found: Census::default(),
+            keeper: Mutex::default(),
             waiting: Interrupts::default(),
             closed: AtomicBool::new(false),
             _ownership: ownership,
         };
         runtime.found = runtime.take_census()?;
+        runtime.provide_for_all();
         Ok(runtime)
     }
 
@@ -136,6 +140,9 @@ impl Runtime {
             for vm in vms.iter().filter(|vm| ended.contains(&vm.token())) {
                 let _noticed_by_looking = vm.state();
             }
+            if ended.contains(&keeping::KEEPER) {
+                self.replace_keeper();
+            }
         }
     }
 
@@ -156,6 +163,7 @@ impl Runtime {
         let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
         let directory = self.directory.join(VMS).join(id.as_str());
         let vm = Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared)));
+        self.provide(vm.need())?;
         self.reserve(&vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         vm.create(&given)?;
@@ -244,6 +252,12 @@ impl Runtime {
         if vms.known.get(vm.id()).is_some_and(|known| Arc::ptr_eq(known, vm)) {
             vms.known.remove(vm.id());
         }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.dismiss_keeper();
     }
 }
 

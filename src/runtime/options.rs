@@ -11,15 +11,17 @@ use std::path::{Path, PathBuf};
 pub(super) struct Options {
     /// The VMM of those VMs whose spec names none.
     pub(super) firecracker: Option<PathBuf>,
+    /// The program `mvm-keeper`.
+    pub(super) keeper: Option<PathBuf>,
     /// How many events wait for somebody to take them.
     pub(super) event_queue: usize,
 }
 
-const KNOWN: KnownKeys = &[("options", &["firecracker", "event_queue"])];
+const KNOWN: KnownKeys = &[("options", &["firecracker", "keeper", "event_queue"])];
 
 impl Default for Options {
     fn default() -> Self {
-        Self { firecracker: None, event_queue: 4096 }
+        Self { firecracker: None, keeper: None, event_queue: 4096 }
     }
 }
 
@@ -28,6 +30,11 @@ impl Options {
     pub(super) fn parse(json: Option<&str>, base: &Path) -> Result<Self, Error> {
         let value = settings::parse(json.unwrap_or("{}")).map_err(Error::Options)?;
         let options: Self = settings::read(value, "options", KNOWN).map_err(Error::Options)?;
-        Ok(Self { firecracker: options.firecracker.map(|path| base.join(path)), ..options })
+        let absolute = |path: Option<PathBuf>| path.map(|path| base.join(path));
+        Ok(Self {
+            firecracker: absolute(options.firecracker),
+            keeper: absolute(options.keeper),
+            event_queue: options.event_queue,
+        })
     }
 }

@@ -7,6 +7,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod inotify;
+pub mod mask;
 pub mod pidfd;
 pub mod poll;
 pub mod procfs;

@@ -6,6 +6,7 @@
 
 use super::checked;
 use super::deadline::Deadline;
+use super::mask::HeldSignals;
 use super::pidfd::Pidfd;
 use super::poll::{self, Interest};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -179,29 +180,6 @@ fn set_signal_mask_empty() {
 fn errno() -> c_int {
     // SAFETY: the C library's errno of the calling thread is always readable.
     unsafe { *libc::__errno_location() }
-}
-
-/// All signals held back from the calling thread; its own mask comes back on drop.
-struct HeldSignals(libc::sigset_t);
-
-impl HeldSignals {
-    fn hold() -> Self {
-        // SAFETY: a sigset_t is plain data; sigfillset makes it a set; both pointers outlive the calls.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            Self(before)
-        }
-    }
-}
-
-impl Drop for HeldSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set was filled by `hold` and outlives the call.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
-    }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

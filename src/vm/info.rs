@@ -3,7 +3,7 @@
 use super::{Core, Error, Origin, State, Vm};
 use crate::firecracker::Version;
 use crate::journal::OnOwnerExit;
-use crate::observe::console;
+use crate::observe::console::{self, Piece};
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
@@ -63,11 +63,12 @@ impl Vm {
         self.last_shutdown().as_deref().map_or(Value::Null, report_json)
     }
 
-    /// Reads what the guest has printed, from `offset`; zero bytes when it has printed no more.
+    /// Reads what the guest has printed, from `offset` or the first byte after it that is still there; zero bytes
+    /// when it has printed no more.
     ///
     /// # Errors
     /// When the VM was destroyed, or its console cannot be read.
-    pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+    pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> Result<Piece, Error> {
         drop(self.present("read the console of")?);
         let path = self.console();
         let read = console::read(&path, offset, buffer);

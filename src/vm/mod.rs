@@ -37,7 +37,7 @@ pub use remains::RemainsError;
 pub use spec::{Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
-use crate::journal::Record;
+use crate::journal::{OnOwnerExit, Record};
 use crate::observe::events::{Events, What};
 use crate::process::ladder::Report;
 use crate::process::{ExitStatus, Identity, Process};
@@ -117,6 +117,22 @@ pub(crate) struct Shared {
     pub(crate) owner: Identity,
 }
 
+/// What a VM needs of a keeper.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) on_owner_exit: OnOwnerExit,
+    pub(crate) bounded_console: bool,
+}
+
+impl Need {
+    /// What both need.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let kills = [self, other].iter().any(|need| need.on_owner_exit == OnOwnerExit::Kill);
+        let on_owner_exit = if kills { OnOwnerExit::Kill } else { OnOwnerExit::Keep };
+        Self { on_owner_exit, bounded_console: self.bounded_console || other.bounded_console }
+    }
+}
+
 /// What is known of a VM.
 #[derive(Debug)]
 struct Core {
@@ -194,6 +210,12 @@ impl Vm {
     /// How the last VMM ended, or `None` while one runs.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.observed().exit
+    }
+
+    /// What it needs of a keeper.
+    pub(crate) fn need(&self) -> Need {
+        let options = &self.spec.options;
+        Need { on_owner_exit: options.on_owner_exit, bounded_console: options.console.limit().is_some() }
     }
 
     /// The token under which the end of its VMM is told.

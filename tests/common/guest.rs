@@ -17,11 +17,14 @@ pub enum Guest {
     Crash,
     /// Counts for ever, in memory at 32 MiB.
     Count,
+    /// Prints for ever.
+    Flood,
     /// Is no kernel at all.
     NoElf,
 }
 
-const ALL: [Guest; 6] = [Guest::Halt, Guest::Obey, Guest::Off, Guest::Crash, Guest::Count, Guest::NoElf];
+const ALL: [Guest; 7] =
+    [Guest::Halt, Guest::Obey, Guest::Off, Guest::Crash, Guest::Count, Guest::Flood, Guest::NoElf];
 
 const LOAD: u64 = 0x100_0000;
 const PAGE: u64 = 0x1000;
@@ -49,12 +52,15 @@ fn image(guest: Guest) -> Vec<u8> {
     const UNDEFINED: &[u8] = &[0x0f, 0x0b];
     // mov ebx, 32 MiB; then for ever: inc qword [rbx].
     const COUNT: &[u8] = &[0xbb, 0, 0, 0, 2, 0x48, 0xff, 0x03, 0xeb, 0xfb];
+    // For ever: out dx, al; the port and the last letter are those of the greeting.
+    const FLOOD: &[u8] = &[0xee, 0xeb, 0xfd];
     let (code, script) = match guest {
         Guest::Halt => (HALT.to_vec(), "halt"),
         Guest::Obey => ([UNTIL_DEL, RESET].concat(), "obey"),
         Guest::Off => (RESET.to_vec(), "off"),
         Guest::Crash => (UNDEFINED.to_vec(), "crash"),
         Guest::Count => (COUNT.to_vec(), "count"),
+        Guest::Flood => (FLOOD.to_vec(), "flood"),
         Guest::NoElf => return b"this is no kernel\n".repeat(100),
     };
     let script = format!("#!mvm-guest\nsay hello\n{script}\n\0");

@@ -34,6 +34,10 @@ pub fn simulator() -> PathBuf {
     env!("CARGO_BIN_EXE_firecracker-sim").into()
 }
 
+pub fn keeper() -> PathBuf {
+    env!("CARGO_BIN_EXE_mvm-keeper").into()
+}
+
 pub fn is_simulated() -> bool {
     firecracker() == simulator()
 }
@@ -65,7 +69,7 @@ impl Drop for Scratch {
 pub struct Host {
     pub runtime: Arc<Runtime>,
     pub scratch: Scratch,
-    firecracker: PathBuf,
+    options: Value,
 }
 
 impl Host {
@@ -79,22 +83,36 @@ impl Host {
     }
 
     pub fn with(firecracker: &Path) -> Self {
-        let scratch = Scratch::new();
-        let runtime = Arc::new(Self::open(&scratch, firecracker));
-        Self { runtime, scratch, firecracker: firecracker.to_path_buf() }
+        Self::with_options(json!({ "firecracker": firecracker }))
     }
 
-    fn open(scratch: &Scratch, firecracker: &Path) -> Runtime {
-        let options = json!({ "firecracker": firecracker }).to_string();
-        Runtime::open(&scratch.path().join("state"), Some(&options)).unwrap()
+    /// With the keeper as a program of its own.
+    pub fn with_keeper() -> Self {
+        Self::with_options(json!({ "firecracker": firecracker(), "keeper": keeper() }))
+    }
+
+    pub fn with_options(options: Value) -> Self {
+        let scratch = Scratch::new();
+        let runtime = Arc::new(Self::open(&scratch, &options));
+        Self { runtime, scratch, options }
+    }
+
+    fn open(scratch: &Scratch, options: &Value) -> Runtime {
+        Runtime::open(&scratch.path().join("state"), Some(&options.to_string())).unwrap()
     }
 
     /// The owner of the VMs goes without a word to them, and another one comes.
     pub fn change_owner(&mut self) {
+        self.without_owner(|| {});
+    }
+
+    /// The same, and in between there is none.
+    pub fn without_owner(&mut self, meanwhile: impl FnOnce()) {
         let elsewhere = Runtime::open(&self.scratch.path().join("elsewhere"), None).unwrap();
         let former = std::mem::replace(&mut self.runtime, Arc::new(elsewhere));
         drop(Arc::into_inner(former).expect("nobody else holds the runtime"));
-        self.runtime = Arc::new(Self::open(&self.scratch, &self.firecracker));
+        meanwhile();
+        self.runtime = Arc::new(Self::open(&self.scratch, &self.options));
     }
 
     pub fn kernel(&self, guest: Guest) -> PathBuf {
@@ -194,7 +212,7 @@ pub fn console_with(vm: &Vm, text: &str) -> String {
 
 pub fn console_of(vm: &Vm) -> String {
     let mut buffer = [0; 4096];
-    let length = vm.read_console(0, &mut buffer).unwrap();
+    let length = vm.read_console(0, &mut buffer).unwrap().length;
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 

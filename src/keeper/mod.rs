@@ -1,0 +1,246 @@
+//! What must go on whether or not an owner lives: consoles stay bounded, and VMs that are to end with their owner do.
+//!
+//! The keeper knows nothing but the state directory. Which VMs there are, whose they are and what is to become of
+//! them it reads from their journals, so it can be killed, replaced and run twice without harm. It runs as a program,
+//! `mvm-keeper`, that outlives its owner, or as a thread of the owner that only bounds consoles.
+//!
+//! One serves all VMs of a state directory: it reads nothing that a guest has written, so there is little that one
+//! tenant could do to another through it, and a thousand of them would cost a thousand times its memory.
+
+mod held;
+mod watching;
+
+pub(crate) use held::Held;
+pub use held::KeeperError;
+
+use crate::causes::with_causes;
+use crate::firecracker::VmmFiles;
+use crate::journal::{self, OnOwnerExit, Record, owner};
+use crate::process::{Identity, Process};
+use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::pidfd::Signal;
+use crate::sys::poll::{self, Interest};
+use crate::sys::procfs;
+use crate::vm::directory::Entry;
+use crate::vm::remains;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use watching::Watching;
+
+/// A state directory that is kept.
+struct Keeper {
+    directory: PathBuf,
+    boot: String,
+    watching: Watching,
+    owner: Option<Owner>,
+}
+
+/// Whoever owns the state directory.
+struct Owner {
+    identity: Identity,
+    process: Process,
+}
+
+/// Why the loop goes on.
+enum Woken {
+    Stop,
+    OwnerGone,
+    Written,
+    TimeIsUp,
+}
+
+/// Between two looks at files that are being written to: what is printed meanwhile is what they may be too long.
+const PACE: Duration = Duration::from_millis(20);
+/// Between two looks at whether VMs still run that nobody owns.
+const LONELY_PACE: Duration = Duration::from_secs(5);
+/// How long to wait for another keeper of the same directory, which is on its way out.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The life of the program: keeps `directory` for `owner`, and for those who come after it, until nobody needs it.
+///
+/// # Errors
+/// When another keeper does that already, or the system refuses what it needs.
+pub fn serve(directory: &Path, owner: Identity) -> io::Result<()> {
+    let lock = File::options().create(true).append(true).open(directory.join("keeper.lock"))?;
+    take(&lock)?;
+    let boot = procfs::boot_id()?;
+    held::write_record(directory, &boot).map_err(io::Error::other)?;
+    let mut keeper = Keeper::new(directory, boot);
+    // An owner that is gone already is treated as one that goes now.
+    keeper.serve_owner(owner)?;
+    keeper.run(None)
+}
+
+/// The life of the thread: keeps consoles in `directory` bounded until `stop` is raised.
+fn bound_consoles(directory: &Path, boot: String, stop: &EventFd) {
+    // There is nobody to tell; the next thing that needs the keeper starts another one.
+    let _ended = Keeper::new(directory, boot).run(Some(stop));
+}
+
+impl Keeper {
+    fn new(directory: &Path, boot: String) -> Self {
+        Self { directory: directory.into(), boot, watching: Watching::of(directory), owner: None }
+    }
+
+    fn run(&mut self, stop: Option<&EventFd>) -> io::Result<()> {
+        self.bound_all();
+        loop {
+            match self.sleep(stop)? {
+                Woken::Stop => return Ok(()),
+                Woken::OwnerGone => self.owner_is_gone()?,
+                Woken::Written => {
+                    // Not at every byte.
+                    poll::wait([stop_interest(stop)], Deadline::after(PACE))?;
+                    self.look()?;
+                }
+                Woken::TimeIsUp => self.bound_all(),
+            }
+            if stop.is_none() {
+                self.follow_owner()?;
+                if self.owner.is_none() && !self.is_needed() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn sleep(&self, stop: Option<&EventFd>) -> io::Result<Woken> {
+        let pidfd = self.owner.as_ref().map(|owner| owner.process.pidfd());
+        let is_lonely = pidfd.is_none() && stop.is_none();
+        let lonely = if is_lonely { Deadline::after(LONELY_PACE) } else { Deadline::NEVER };
+        let until = lonely.or_sooner(self.watching.look_again());
+        let owner = pidfd.map_or(Interest::Nothing, Interest::Readable);
+        Ok(match poll::wait([stop_interest(stop), owner, self.watching.interest()], until)? {
+            [true, ..] => Woken::Stop,
+            [_, true, _] => Woken::OwnerGone,
+            [_, _, true] => Woken::Written,
+            [false, false, false] => Woken::TimeIsUp,
+        })
+    }
+
+    /// Bounds what has been written to, and watches what has come.
+    fn look(&mut self) -> io::Result<()> {
+        match self.watching.written()? {
+            Some(written) => written.into_iter().for_each(bound_outputs),
+            None => self.bound_all(),
+        }
+        Ok(())
+    }
+
+    fn bound_all(&mut self) {
+        for directory in self.vms() {
+            self.watching.watch(&directory);
+            bound_outputs(&directory);
+        }
+    }
+
+    fn serve_owner(&mut self, identity: Identity) -> io::Result<()> {
+        match Process::find(identity).map_err(io::Error::other)? {
+            Some(process) => self.owner = Some(Owner { identity, process }),
+            None => self.end_vms_of(identity),
+        }
+        Ok(())
+    }
+
+    fn owner_is_gone(&mut self) -> io::Result<()> {
+        if let Some(owner) = self.owner.take() {
+            self.end_vms_of(owner.identity);
+        }
+        Ok(())
+    }
+
+    /// Ends the VMs that were to end with `owner`. Those that another one has taken over name that one.
+    fn end_vms_of(&self, owner: Identity) {
+        let doomed = |record: &Record| {
+            record.owner == owner && record.boot == self.boot && record.on_owner_exit == OnOwnerExit::Kill
+        };
+        let vms = self.vms().into_iter().filter_map(|directory| {
+            let record = read_record(&directory).ok().filter(doomed)?;
+            Some((record, VmmFiles::new(directory)))
+        });
+        let vms = vms.collect::<Vec<_>>();
+        // All are killed before the first is waited for.
+        for (record, files) in &vms {
+            if let Ok(Some(process)) = remains::find_vmm(record, files, &self.boot) {
+                let _told_below = process.send(Signal::Kill);
+            }
+        }
+        for (record, files) in &vms {
+            if let Err(error) = remains::end_vmm(record, files, &self.boot) {
+                log::warn!("VM {}, whose owner is gone: {}", record.id, with_causes(&error));
+            }
+        }
+    }
+
+    /// Serves whom the lock file names, when that is somebody else.
+    fn follow_owner(&mut self) -> io::Result<()> {
+        let file = File::open(owner::lock_file(&self.directory)).ok();
+        let named = file.and_then(|file| owner::read_owner(&file, &self.boot));
+        let present = self.owner.as_ref().map(|owner| owner.identity);
+        match named.filter(|named| Some(*named) != present && named.is_there()) {
+            Some(identity) => self.serve_owner(identity),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a VM runs whose console is bounded.
+    fn is_needed(&self) -> bool {
+        self.vms().iter().any(|directory| {
+            let process =
+                read_record(directory).ok().and_then(|record| record.vmm).and_then(|vmm| vmm.process);
+            process.is_some_and(|process| process.is_there())
+        })
+    }
+
+    fn vms(&self) -> Vec<PathBuf> {
+        let entries = self.directory.join(crate::journal::VMS).read_dir().into_iter().flatten().flatten();
+        entries
+            .filter(|entry| matches!(Entry::of(&entry.file_name()), Entry::Vm(_)))
+            .map(|entry| entry.path())
+            .collect()
+    }
+}
+
+/// Takes the keeper's lock; one that is on its way out still holds it for a moment.
+fn take(lock: &File) -> io::Result<()> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if deadline.has_passed() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "another keeper serves this directory",
+                ));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PACE),
+        }
+    }
+}
+
+fn stop_interest(stop: Option<&EventFd>) -> Interest<'_> {
+    stop.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
+}
+
+/// How long the VMM's own output may grow.
+const LOG_LIMIT: u64 = 1 << 20;
+
+fn bound_outputs(directory: &Path) {
+    let Ok(record) = read_record(directory) else { return };
+    let Some(limit) = record.console_limit else { return };
+    let files = VmmFiles::new(directory.to_path_buf());
+    for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)] {
+        if let Err(error) = crate::observe::console::bound(&file, limit) {
+            log::warn!("cannot bound {}: {error}", file.display());
+        }
+    }
+}
+
+fn read_record(directory: &Path) -> Result<Record, journal::Error> {
+    journal::read(&journal::journal_file(directory))
+}

@@ -1,0 +1,77 @@
+//! Seeing to it that there is a keeper when a VM needs one, and only then.
+
+use super::{Error, Runtime};
+use crate::causes::with_causes;
+use crate::journal::OnOwnerExit;
+use crate::keeper::Held;
+use crate::observe::events::What;
+use crate::sys::sync::lock;
+use crate::vm::Need;
+
+/// The token of the keeper's end among those of the VMMs.
+pub(super) const KEEPER: u64 = u64::MAX;
+
+impl Runtime {
+    /// Gets what a VM with `need` needs.
+    pub(super) fn provide(&self, need: Need) -> Result<(), Error> {
+        if need.on_owner_exit == OnOwnerExit::Kill && self.options.keeper.is_none() {
+            return Err(Error::NoKeeper);
+        }
+        if need.on_owner_exit == OnOwnerExit::Keep && !need.bounded_console {
+            return Ok(());
+        }
+        let mut keeper = lock(&self.keeper);
+        if keeper.as_ref().is_some_and(Held::is_alive) {
+            return Ok(());
+        }
+        self.let_go(keeper.take().as_ref());
+        let held = match &self.options.keeper {
+            Some(program) => Held::find_program(&self.directory, &self.shared.boot)
+                .map_or_else(|| Held::start_program(program, &self.directory, self.shared.owner), Ok),
+            None => Held::start_thread(&self.directory, &self.shared.boot),
+        };
+        let held = held.map_err(Error::Keeper)?;
+        if let Some(pidfd) = held.pidfd() {
+            // Without a watch its end is noticed when the next VM is made.
+            let _watched = self.shared.events.watch(pidfd, KEEPER);
+        }
+        *keeper = Some(held);
+        Ok(())
+    }
+
+    /// A runtime that was just opened has VMs of a former owner.
+    pub(super) fn provide_for_all(&self) {
+        let need = self.list().iter().map(|vm| vm.need()).reduce(Need::and);
+        if let Some(Err(error)) = need.map(|need| self.provide(need)) {
+            self.shared.events.push("", What::KeeperLost(with_causes(&error)));
+        }
+    }
+
+    /// The keeper has ended: another one is started when VMs need it, unless it ended before it came to work.
+    pub(super) fn replace_keeper(&self) {
+        let words = lock(&self.keeper).as_ref().and_then(|keeper| keeper.last_words(&self.directory));
+        match words {
+            Some(words) => {
+                self.let_go(lock(&self.keeper).take().as_ref());
+                self.shared.events.push("", What::KeeperLost(words));
+            }
+            None => self.provide_for_all(),
+        }
+    }
+
+    /// When the runtime closes: a program goes on for the VMs that do.
+    pub(super) fn dismiss_keeper(&mut self) {
+        let runs = self.list().iter().any(|vm| vm.exit_status().is_none());
+        match lock(&self.keeper).take() {
+            Some(Held::Program(_)) if runs => {}
+            Some(held) => held.end(),
+            None => {}
+        }
+    }
+
+    fn let_go(&self, keeper: Option<&Held>) {
+        if let Some(pidfd) = keeper.and_then(Held::pidfd) {
+            self.shared.events.forget(pidfd);
+        }
+    }
+}
