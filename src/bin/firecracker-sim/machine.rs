@@ -94,10 +94,6 @@ impl Machine {
         }
     }
 
-    pub(crate) fn has_started(&self) -> bool {
-        !matches!(self.stage, Stage::NotStarted)
-    }
-
     /// Takes the configuration as it stands and starts the guest.
     pub(crate) fn start(&mut self) -> Result<(), StartMicrovmError> {
         let kernel = self.resources.boot_source.as_ref().ok_or(StartMicrovmError::MissingKernelConfig)?;
@@ -110,7 +106,7 @@ impl Machine {
         log_resumption();
         guest.resume();
         self.stage = Stage::Running(guest);
-        flush_metrics();
+        self.start_metrics();
         Ok(())
     }
 
@@ -249,7 +245,7 @@ impl Machine {
             Stage::Paused(guest)
         };
         metrics::store_elapsed("vmm_load_snapshot", started.elapsed());
-        flush_metrics();
+        self.start_metrics();
         Ok(())
     }
 
@@ -264,6 +260,14 @@ impl Machine {
             self.end(End::Failed(MainError::Simulator(error)));
         }
         guest
+    }
+
+    /// The first line comes with the start, and the periods begin there.
+    fn start_metrics(&self) {
+        if let Err(error) = metrics::write_periodically(flush_metrics) {
+            self.end(End::Failed(MainError::Simulator(error)));
+        }
+        flush_metrics();
     }
 
     fn end(&self, end: End) {

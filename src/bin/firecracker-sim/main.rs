@@ -23,9 +23,8 @@ mod start;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::args::{Arguments, SimArguments};
 use crate::error::{ApiServerError, ExitCode as FirecrackerExit, MainError, RunWithoutApiError};
@@ -36,9 +35,6 @@ use crate::log::Speaker;
 use crate::machine::{End, Machine};
 use crate::server::Server;
 use mvm::sys::sync::lock;
-
-/// How often a started machine writes its metrics unasked.
-const METRICS_PERIOD: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let line: Vec<String> = std::env::args().skip(1).collect();
@@ -117,16 +113,8 @@ fn run_vmm(arguments: &Arguments, socket: &str, faults: &[Fault], version: Strin
 
 /// Ends when the guest, a signal, a failure or a fault says so; an answer under way is written first.
 fn wait_for_the_end(end: &Receiver<End>, machine: &Mutex<Machine>, has_api: bool) -> Result<u8, MainError> {
-    loop {
-        match end.recv_timeout(METRICS_PERIOD) {
-            Ok(end) => return finish(end, machine, has_api),
-            Err(RecvTimeoutError::Timeout) if lock(machine).has_started() => machine::flush_metrics(),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(MainError::Simulator(io::ErrorKind::BrokenPipe.into()));
-            }
-        }
-    }
+    let end = end.recv().map_err(|_| MainError::Simulator(io::ErrorKind::BrokenPipe.into()))?;
+    finish(end, machine, has_api)
 }
 
 fn finish(end: End, machine: &Mutex<Machine>, has_api: bool) -> Result<u8, MainError> {

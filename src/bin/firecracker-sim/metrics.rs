@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -138,7 +139,10 @@ const GROUPS: &[(&str, &str)] = &[
 ];
 
 /// These keep their value from one line to the next: they say how much, not how often.
-const STORED: &[&str] = &["api_server", "latencies_us", "signals", "vmm"];
+const STORED: &[&str] = &["api_server", "latencies_us", "seccomp", "signals", "vmm"];
+
+/// How often a started machine writes its metrics unasked.
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// Where `FlushMetrics` writes to. It can be set once.
 pub(crate) fn configure(config: &MetricsConfig) -> Result<(), MetricsConfigError> {
@@ -186,8 +190,19 @@ pub(crate) fn flush() -> std::io::Result<()> {
     let line = metrics.line(SystemTime::now());
     let Some(file) = &mut metrics.file else { return Ok(()) };
     file.write_all(line.as_bytes())?;
-    metrics.counters.retain(|(group, _), _| STORED.contains(&group.as_str()));
+    metrics.counters.retain(|(group, field), _| is_stored(group, field));
     Ok(())
+}
+
+/// Calls `write` once a period, from now on until the process ends.
+pub(crate) fn write_periodically(write: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    let periods = move || {
+        loop {
+            thread::sleep(PERIOD);
+            write();
+        }
+    };
+    thread::Builder::new().name("metrics".to_owned()).spawn(periods).map(drop)
 }
 
 impl Metrics {
@@ -220,6 +235,11 @@ impl Metrics {
     }
 }
 
+/// SIGPIPE is the one signal that ends nothing, and so the one that is counted.
+fn is_stored(group: &str, field: &str) -> bool {
+    STORED.contains(&group) && field != "sigpipe"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,5 +255,11 @@ mod tests {
         assert_eq!(json["put_api_requests"]["drive_count"], 3);
         assert_eq!(json["block_rootfs"]["read_agg"]["max_us"], 0);
         assert!(line.ends_with("}\n"));
+    }
+
+    #[test]
+    fn of_the_signals_only_sigpipe_is_counted_afresh() {
+        assert!(is_stored("signals", "sighup") && is_stored("seccomp", "num_faults"));
+        assert!(!is_stored("signals", "sigpipe") && !is_stored("uart", "write_count"));
     }
 }
