@@ -1,4 +1,7 @@
-//! What can be seen of VMs from outside: the text that they print, and what happens to them.
+//! What can be seen of VMs from outside: the text that they print, what they count and use, what happens to them.
 
 pub mod console;
 pub mod events;
+pub mod metrics;
+pub(crate) mod prometheus;
+pub(crate) mod usage;

@@ -1,0 +1,319 @@
+//! The files in which a VM's metrics are: one for each run of its VMM, and one for the totals of all that was read.
+//!
+//! How lines become totals is the business of [`totals`]; when a run begins, and who asks, that of the rooms above.
+
+mod totals;
+
+pub(crate) use totals::{Totals, is_counter};
+
+use crate::sys::deadline::Deadline;
+use crate::sys::file;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Where a VM's metrics are: one file for each run of its VMM, and the totals of all that was read so far.
+///
+/// Each call holds the lock file, so threads and processes may share a directory. The totals and the place up to
+/// which they go are replaced at once, and only then is anything given up: a caller who is killed leaves nothing
+/// that would be counted twice, or not at all. A VMM that a guest has taken over may write what it likes: the
+/// memory and the time that a call takes are bounded.
+#[derive(Debug)]
+pub(crate) struct MetricsFiles {
+    directory: PathBuf,
+}
+
+/// Why the metrics are not at hand.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    /// The lock.
+    #[error("cannot lock the metrics by {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Somebody else has held the lock all the time.
+    #[error("the metrics have been in use for {after:?}, by whoever has locked {}", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// What a VMM has written.
+    #[error("cannot read the metrics in {}", path.display())]
+    Read {
+        /// The run's file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The totals.
+    #[error("cannot store the totals of the metrics in {}", path.display())]
+    Store {
+        /// The totals' file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file of a run that is to begin.
+    #[error("cannot make {} for the metrics", path.display())]
+    Make {
+        /// The run's file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The totals as they are stored.
+#[derive(Deserialize, Serialize)]
+struct Stored<T> {
+    version: u32,
+    #[serde(flatten)]
+    totals: T,
+}
+
+/// What came of reading a run's file.
+enum Reading {
+    /// It was read to its end. These bytes stand there: a line that has not ended yet.
+    Ended { begun: Vec<u8> },
+    /// It was enough for once.
+    Enough,
+}
+
+/// The lock, for as long as it is held.
+struct Held(File);
+
+const VERSION: u32 = 1;
+const TOTALS: &str = "metrics.json";
+const LOCK: &str = "metrics.lock";
+
+/// The longest wait for the lock: whoever has it reads [`MOST_AT_ONCE`] at most, but may have been stopped.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How much of a run's file is read in one go. A VMM writes 5 KB a minute.
+const MOST_AT_ONCE: u64 = 64 << 20;
+/// In how many goes the file of a run that is over is read, before the rest is given up.
+const MOST_GOES: usize = 4;
+/// A longer file of totals is none of ours.
+const LONGEST_TOTALS: u64 = 64 << 20;
+const CHUNK: usize = 64 << 10;
+
+impl MetricsFiles {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The name of the file that the VMM of run number `run` writes.
+    pub(crate) fn of_run(run: u64) -> String {
+        format!("metrics-{run}.jsonl")
+    }
+
+    /// Gets ready for run number `run` of the VMM: reads what the last run has left, removes the files of all
+    /// runs, makes an empty one for this. The last run's VMM has to be gone.
+    ///
+    /// What cannot be read any more is counted as damaged: it is no reason not to run again.
+    ///
+    /// # Errors
+    /// When the directory cannot be written to, or somebody else does not let go of the lock.
+    pub(crate) fn begin(&self, run: u64) -> Result<(), Error> {
+        let _held = self.hold()?;
+        let mut totals = self.stored();
+        if !self.finish(&mut totals) {
+            totals.damaged = totals.damaged.saturating_add(1);
+        }
+        // Only what is stored may be removed, and only what is removed may be forgotten.
+        self.store(&totals)?;
+        for old in self.runs() {
+            // One that stays is not looked at again: its number is not the one in the totals.
+            let _removed = fs::remove_file(self.path_of(old));
+        }
+        totals.begin(run);
+        self.store(&totals)?;
+        let path = self.path_of(run);
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        made.map(drop).map_err(|source| Error::Make { path, source })
+    }
+
+    /// Reads what has been flushed since the last time, and gives the totals since the VM was made. After long
+    /// neglect it takes several calls: [`Self::unread`] tells whether there is more.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or somebody else does not let go of the lock.
+    pub(crate) fn totals(&self) -> Result<Totals, Error> {
+        let _held = self.hold()?;
+        let mut totals = self.stored();
+        let Some(file) = self.open(totals.run)? else { return Ok(totals) };
+        let start = totals.offset;
+        let read = read(&file, &mut totals);
+        let _begun = read.map_err(|source| Error::Read { path: self.path_of(totals.run), source })?;
+        if totals.offset != start {
+            self.store(&totals)?;
+            give_back(&file, totals.offset);
+        }
+        Ok(totals)
+    }
+
+    /// How many bytes of the run's file are not in the totals yet.
+    pub(crate) fn unread(&self) -> u64 {
+        let totals = self.stored();
+        let there = fs::symlink_metadata(self.path_of(totals.run)).ok().filter(fs::Metadata::is_file);
+        there.map_or(0, |file| file.len().saturating_sub(totals.offset))
+    }
+
+    /// Reads the run's file to its end, which is the end of its last line too; whether that was possible.
+    fn finish(&self, totals: &mut Totals) -> bool {
+        let file = match self.open(totals.run) {
+            Ok(Some(file)) => file,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        for _ in 0..MOST_GOES {
+            match read(&file, totals) {
+                Ok(Reading::Ended { begun }) => {
+                    totals.take_last_line(&begun);
+                    return true;
+                }
+                Ok(Reading::Enough) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// The totals as they were stored last. They begin anew when there are none, or none that can be used.
+    fn stored(&self) -> Totals {
+        match self.load() {
+            Ok(totals) => totals,
+            Err(error) => {
+                let damaged = u64::from(error.kind() != io::ErrorKind::NotFound);
+                self.anew(damaged)
+            }
+        }
+    }
+
+    fn load(&self) -> io::Result<Totals> {
+        let file = open_regular(OpenOptions::new().read(true), &self.directory.join(TOTALS))?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST_TOTALS).read_to_end(&mut bytes)?;
+        let stored: Stored<Totals> = serde_json::from_slice(&bytes)?;
+        let is_ours = stored.version == VERSION && i64::try_from(stored.totals.offset).is_ok();
+        if is_ours { Ok(stored.totals) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Totals of the newest run alone, as far as its file has not been given back.
+    fn anew(&self, damaged: u64) -> Totals {
+        let run = self.runs().into_iter().max().unwrap_or_default();
+        let first = match self.open(run) {
+            Ok(Some(file)) => file::first_data(&file).unwrap_or_default(),
+            _ => 0,
+        };
+        Totals::anew(run, first, damaged)
+    }
+
+    fn store(&self, totals: &Totals) -> Result<(), Error> {
+        let path = self.directory.join(TOTALS);
+        let bytes = serde_json::to_vec(&Stored { version: VERSION, totals }).map_err(io::Error::from);
+        let stored = bytes.and_then(|bytes| file::replace(&path, &bytes));
+        stored.map_err(|source| Error::Store { path, source })
+    }
+
+    /// The file of a run, if it has one.
+    fn open(&self, run: u64) -> Result<Option<File>, Error> {
+        let path = self.path_of(run);
+        match open_regular(OpenOptions::new().read(true).write(true), &path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    /// The numbers of the runs that have a file.
+    fn runs(&self) -> Vec<u64> {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        entries.flatten().filter_map(|entry| run_of(entry.file_name().to_str()?)).collect()
+    }
+
+    fn path_of(&self, run: u64) -> PathBuf {
+        self.directory.join(Self::of_run(run))
+    }
+
+    /// Waits for the lock. Its file is not one that a VMM writes, which could hold it for ever.
+    fn hold(&self) -> Result<Held, Error> {
+        let path = self.directory.join(LOCK);
+        let opened =
+            open_regular(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(source) => return Err(Error::Lock { path, source }),
+        };
+        let deadline = Deadline::after(LONGEST_WAIT);
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Held(file)),
+                Err(TryLockError::Error(source)) => return Err(Error::Lock { path, source }),
+                Err(TryLockError::WouldBlock) if deadline.has_passed() => {
+                    return Err(Error::Busy { path, after: LONGEST_WAIT });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    /// By word: a child between fork and exec has the same open file, and closing ours alone would not unlock it.
+    fn drop(&mut self) {
+        let _unlocked = self.0.unlock();
+    }
+}
+
+/// Adds what the file holds from the totals' offset on.
+fn read(file: &File, totals: &mut Totals) -> io::Result<Reading> {
+    let enough = totals.offset.saturating_add(MOST_AT_ONCE);
+    let mut begun = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    while totals.offset < enough {
+        let next = totals.offset.saturating_add(begun.len() as u64);
+        match file.read_at(&mut chunk, next) {
+            Ok(0) => return Ok(Reading::Ended { begun }),
+            Ok(length) => totals.take(&mut begun, chunk.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Reading::Enough)
+}
+
+/// Gives back the space of what was read. It is a matter of thrift alone, so that it may fail; and what has another
+/// name besides this one is not ours to cut.
+fn give_back(file: &File, end: u64) {
+    if file.metadata().is_ok_and(|metadata| metadata.nlink() == 1) {
+        let _given_back = file::punch_head(file, end);
+    }
+}
+
+/// Opens a file that may have been replaced by anything: no link is followed, and no FIFO waited for.
+fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// The number of the run whose file is called so.
+fn run_of(name: &str) -> Option<u64> {
+    let run = name.strip_prefix("metrics-")?.strip_suffix(".jsonl")?.parse().ok()?;
+    (MetricsFiles::of_run(run) == name).then_some(run)
+}
+
+#[cfg(test)]
+mod tests;
