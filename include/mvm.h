@@ -664,6 +664,48 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
                             size_t length,
                             size_t *read);
 
+/* ======== METRICS ===================================================================================*/
+
+/**
+ * Gives what the VM has counted since it was made, over all its starts and owners, and what its VMM's process uses
+ * now, as a JSON object:
+ *
+ *     { "id": "web-1", "state": "running",
+ *       "host": { "cpu_user_us": 120000, "cpu_system_us": 40000, "rss_bytes": 52428800, "threads": 3, "cgroup": "/…" },
+ *       "flushes": 12,
+ *       "core": { "vcpu_exits": {…}, "block": {…}, "net": {…}, "vsock": {…}, "uart": {…}, "lost": {…}, … },
+ *       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
+ *
+ * Firecracker tells what it has counted once a minute, when the guest powers off, and on `mvm_metrics_flush`; one
+ * that is killed takes the last minute with it. `core.lost` says what Firecracker itself has lost, and how many lines
+ * were damaged. `host` is null while no VMM runs; the rest is null for a VM whose spec has a `metrics` section of its
+ * own.
+ *
+ * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
+ * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_metrics(struct mvm_vm *vm,
+                       char **json);
+
+/**
+ * Has the VMM write down what it has counted, for `mvm_metrics` to read.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (its guest was not started), and those of `mvm_start`. Blocks: up to `request_ms`.
+ * Since 0.1.
+ */
+mvm_status mvm_metrics_flush(struct mvm_vm *vm);
+
+/**
+ * Gives what all VMs of the runtime have counted and use, in the text format of Prometheus (0.0.4), for whoever serves
+ * it: `mvm_vm_…` is what the host says, `mvm_firecracker_<group>_<field>` what Firecracker has counted. The label `vm`
+ * is the id; a device's own group has the label `device`.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: for the disk. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
+                               char **text);
+
 /* ======== PROCESSES OF YOUR OWN =====================================================================*/
 
 /**

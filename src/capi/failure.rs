@@ -8,6 +8,7 @@ use crate::causes::with_causes;
 use crate::firecracker::{self, During};
 use crate::journal;
 use crate::keeper::KeeperError;
+use crate::observe::metrics;
 use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
@@ -157,6 +158,7 @@ impl Facts {
     fn of_vm(error: &vm::Error) -> Self {
         match error {
             vm::Error::Spec { source, .. } => Self::of_spec(source),
+            vm::Error::Metrics { source, .. } => Self::of_metrics(source),
             vm::Error::Journal { source, .. } => Self::of_journal(source),
             vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("create"),
             vm::Error::State { operation, .. } | vm::Error::NoVmm { operation, .. } => {
@@ -206,6 +208,18 @@ impl Facts {
             }
         }
         .at("journal")
+    }
+
+    fn of_metrics(error: &metrics::Error) -> Self {
+        use metrics::Error as E;
+        match error {
+            E::Lock { source, .. }
+            | E::Read { source, .. }
+            | E::Store { source, .. }
+            | E::Make { source, .. } => Self::of_io(source),
+            E::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+        }
+        .at("metrics")
     }
 
     fn of_firecracker(error: &firecracker::Error) -> Self {

@@ -23,6 +23,8 @@ pub mod events;
 
 pub mod console;
 
+pub mod metrics;
+
 pub mod process;
 
 pub mod library;

@@ -28,6 +28,8 @@ pub struct Launch<'a> {
     pub id: &'a str,
     /// Its files, which stand in its working directory.
     pub files: &'a VmmFiles,
+    /// The name of the file that its metrics go to.
+    pub metrics: Option<&'a str>,
     /// More arguments.
     pub arguments: &'a [String],
 }
@@ -318,7 +320,9 @@ impl Vmm {
 
 fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     let own = ["--id", launch.id, "--api-sock", API_SOCKET, "--log-path", LOG];
-    own.into_iter().chain(launch.arguments.iter().map(String::as_str)).map(OsString::from).collect()
+    let metrics = launch.metrics.into_iter().flat_map(|file| ["--metrics-path", file]);
+    let more = launch.arguments.iter().map(String::as_str);
+    own.into_iter().chain(metrics).chain(more).map(OsString::from).collect()
 }
 
 /// Firecracker binds its socket itself, and stumbles over one that is there.

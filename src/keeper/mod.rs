@@ -4,8 +4,9 @@
 //! them it reads from their journals, so it can be killed, replaced and run twice without harm. It runs as a program,
 //! `mvm-keeper`, that outlives its owner, or as a thread of the owner that only bounds consoles.
 //!
-//! One serves all VMs of a state directory: it reads nothing that a guest has written, so there is little that one
-//! tenant could do to another through it, and a thousand of them would cost a thousand times its memory.
+//! One serves all VMs of a state directory: of what VMMs write it reads the metrics alone, in bounded memory, so there
+//! is little that one tenant could do to another through it, and a thousand of them would cost a thousand times its
+//! memory.
 
 mod held;
 mod watching;
@@ -16,6 +17,7 @@ pub use held::KeeperError;
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::journal::{self, OnOwnerExit, Record, owner};
+use crate::observe::metrics::MetricsFiles;
 use crate::process::{Identity, Process};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -230,8 +232,17 @@ fn stop_interest(stop: Option<&EventFd>) -> Interest<'_> {
 /// How long the VMM's own output may grow.
 const LOG_LIMIT: u64 = 1 << 20;
 
+/// How much of the metrics may wait to be added up: a day of them.
+const METRICS_LIMIT: u64 = 8 << 20;
+
 fn bound_outputs(directory: &Path) {
     let Ok(record) = read_record(directory) else { return };
+    let metrics = MetricsFiles::new(directory.to_path_buf());
+    if metrics.unread() > METRICS_LIMIT
+        && let Err(error) = metrics.totals()
+    {
+        log::warn!("{}", with_causes(&error));
+    }
     let Some(limit) = record.console_limit else { return };
     let files = VmmFiles::new(directory.to_path_buf());
     for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)] {

@@ -30,7 +30,7 @@ pub(crate) struct MetricsFiles {
 /// Why the metrics are not at hand.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub(crate) enum Error {
+pub enum Error {
     /// The lock.
     #[error("cannot lock the metrics by {}", path.display())]
     Lock {
@@ -93,6 +93,8 @@ enum Reading {
 struct Held(File);
 
 const VERSION: u32 = 1;
+/// Before it there is nothing to be read, and no time to be lost.
+const FIRST_RUN: u64 = 1;
 const TOTALS: &str = "metrics.json";
 const LOCK: &str = "metrics.lock";
 
@@ -124,6 +126,9 @@ impl MetricsFiles {
     /// # Errors
     /// When the directory cannot be written to, or somebody else does not let go of the lock.
     pub(crate) fn begin(&self, run: u64) -> Result<(), Error> {
+        if run == FIRST_RUN {
+            return self.make(run);
+        }
         let _held = self.hold()?;
         let mut totals = self.stored();
         if !self.finish(&mut totals) {
@@ -137,9 +142,18 @@ impl MetricsFiles {
         }
         totals.begin(run);
         self.store(&totals)?;
+        self.make(run)
+    }
+
+    fn make(&self, run: u64) -> Result<(), Error> {
         let path = self.path_of(run);
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         made.map(drop).map_err(|source| Error::Make { path, source })
+    }
+
+    /// The files that there may be before a second run.
+    pub(crate) fn first(&self) -> [PathBuf; 3] {
+        [self.directory.join(TOTALS), self.directory.join(LOCK), self.path_of(FIRST_RUN)]
     }
 
     /// Reads what has been flushed since the last time, and gives the totals since the VM was made. After long

@@ -16,6 +16,7 @@ use crate::firecracker::Binaries;
 use crate::journal::{SpecRecord, VMS};
 use crate::keeper::Held;
 use crate::observe::events::Events;
+use crate::observe::prometheus::{self, Sample};
 use crate::process::{Identity, Interrupts};
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{self, Interest};
@@ -228,6 +229,20 @@ impl Runtime {
     /// The list as JSON.
     pub fn list_json(&self) -> Value {
         self.list().iter().map(|vm| vm::summary(vm.id().as_str(), vm.state())).collect()
+    }
+
+    /// What all VMs have counted and use, as Prometheus collects it (text format 0.0.4). A VM whose metrics cannot be
+    /// read has no numbers of its VMM's.
+    pub fn metrics_text(&self) -> String {
+        let vms = self.list();
+        let known = vms.iter().map(|vm| (vm, vm.totals().ok().flatten(), vm.usage())).collect::<Vec<_>>();
+        let samples = known.iter().map(|(vm, totals, usage)| Sample {
+            id: vm.id().as_str(),
+            state: vm.state().name(),
+            totals: totals.as_ref(),
+            usage: usage.as_ref(),
+        });
+        prometheus::text(&samples.collect::<Vec<_>>())
     }
 
     fn reserve(&self, vm: &Arc<Vm>) -> Result<(), Error> {

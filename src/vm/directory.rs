@@ -6,6 +6,7 @@
 use super::VmId;
 use crate::firecracker::VmmFiles;
 use crate::journal::{self, journal_file, spec_file};
+use crate::observe::metrics::MetricsFiles;
 use crate::sys::file;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
@@ -82,7 +83,8 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
 pub(crate) fn clear(path: &Path) -> io::Result<()> {
     let files = VmmFiles::new(path.to_path_buf());
-    for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()) {
+    let metrics = MetricsFiles::new(path.to_path_buf()).first();
+    for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()).chain(metrics) {
         let _gone_or_told_below = fs::remove_file(file);
     }
     let removed = match fs::remove_dir(path) {

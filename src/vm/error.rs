@@ -4,6 +4,7 @@ use super::id::VmId;
 use super::{SpecError, State};
 use crate::firecracker;
 use crate::journal;
+use crate::observe::metrics;
 use crate::process;
 use std::io;
 use std::path::PathBuf;
@@ -24,6 +25,14 @@ pub enum Error {
         operation: &'static str,
         /// What is wrong.
         source: Arc<SpecError>,
+    },
+    /// The metrics.
+    #[error("cannot keep the metrics of VM {id}")]
+    Metrics {
+        /// Which VM.
+        id: VmId,
+        /// Why not.
+        source: metrics::Error,
     },
     /// The journal could not be written.
     #[error("cannot note what VM {id} owns")]

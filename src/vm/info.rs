@@ -2,6 +2,7 @@
 
 use super::{Core, Error, Origin, State, Vm};
 use crate::firecracker::Version;
+use crate::firecracker::http::RequestPath;
 use crate::journal::OnOwnerExit;
 use crate::observe::console::{self, Piece};
 use crate::process::ExitStatus;
@@ -39,8 +40,11 @@ impl Vm {
                 "spawn_us": micros(timings.spawn),
                 "socket_us": micros(timings.socket),
                 "configure_us": micros(timings.configure),
+                "requests": timings.requests.iter().map(request_json).collect::<Vec<_>>(),
                 "start_us": micros(timings.start),
             },
+            "last_pause_us": timings.pause.map(micros),
+            "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
         }))
     }
@@ -90,7 +94,7 @@ impl Vm {
         self.spec.console.clone().unwrap_or_else(|| self.files.console())
     }
 
-    fn present(&self, operation: &'static str) -> Result<MutexGuard<'_, Core>, Error> {
+    pub(super) fn present(&self, operation: &'static str) -> Result<MutexGuard<'_, Core>, Error> {
         let core = self.observed();
         self.check_presence(core.presence, operation)?;
         Ok(core)
@@ -100,6 +104,10 @@ impl Vm {
 /// The short form, for lists.
 pub(crate) fn summary(id: &str, state: State) -> Value {
     json!({ "id": id, "state": state.name() })
+}
+
+fn request_json((path, took): &(RequestPath, Duration)) -> Value {
+    json!({ "path": path.as_str(), "us": micros(*took) })
 }
 
 /// A shutdown's report as JSON.

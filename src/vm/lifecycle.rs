@@ -13,13 +13,18 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the stages of the last start took.
-#[derive(Clone, Copy, Debug, Default)]
+/// How long the stages of the present VMM's life took.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timings {
     pub(super) spawn: Duration,
     pub(super) socket: Duration,
     pub(super) configure: Duration,
+    /// Each request of the configuration.
+    pub(super) requests: Vec<(RequestPath, Duration)>,
     pub(super) start: Duration,
+    /// The last of each.
+    pub(super) pause: Option<Duration>,
+    pub(super) resume: Option<Duration>,
 }
 
 impl Vm {
@@ -145,7 +150,12 @@ impl Vm {
             let advice = (state != State::Paused && state != State::Running).then_some("start it first");
             return Err(self.wrong_state(operation, state, advice));
         }
-        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, &turn)
+        let began = Instant::now();
+        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, &turn)?;
+        let timings = &mut lock(&self.core).timings;
+        let place = if to == State::Paused { &mut timings.pause } else { &mut timings.resume };
+        *place = Some(began.elapsed());
+        Ok(())
     }
 
     /// A request that changes the state to `to`: done, refused, or left in doubt.
@@ -169,7 +179,7 @@ impl Vm {
         answer.map(drop)
     }
 
-    fn demand(
+    pub(super) fn demand(
         &self,
         operation: &'static str,
         (method, path, body): (Method, &RequestPath, Option<&[u8]>),
@@ -197,8 +207,9 @@ impl Vm {
     /// Starts a VMM that the journal announces, and configures it; after an error it is gone, and the VM as it was.
     fn launch(&self, operation: &'static str, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
         let before = self.settled();
+        let metrics = self.begin_metrics().inspect_err(|_| self.strike_out_vmm())?;
         let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
-        let launch = Launch { binary, id, files: &self.files, arguments };
+        let launch = Launch { binary, id, files: &self.files, metrics: metrics.as_deref(), arguments };
         let spawned = Vmm::spawn(&launch).inspect_err(|_| self.strike_out_vmm());
         let vmm = spawned.map_err(self.vmm_error(operation))?;
         // From here on a kill in another thread finds it.
@@ -249,8 +260,11 @@ impl Vm {
         let mut own = lock(&self.vmm);
         let Some(vmm) = own.as_mut() else { return Ok(()) };
         vmm.await_ready(turn.limits()).map_err(&failed)?;
+        let mut requests = Vec::with_capacity(self.spec.requests.len());
         for put in &self.spec.requests {
+            let asked = Instant::now();
             vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(&failed)?;
+            requests.push((put.path.clone(), asked.elapsed()));
             put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
         }
         let started = vmm.started();
@@ -258,7 +272,7 @@ impl Vm {
         let mut core = self.observed();
         let (spawn, socket) = (started.spawn, started.socket);
         let configure = began.elapsed().saturating_sub(socket);
-        core.timings = Timings { spawn, socket, configure, start: Duration::ZERO };
+        core.timings = Timings { spawn, socket, configure, requests, ..Timings::default() };
         if core.process.is_some() {
             self.turn_into(&mut core, State::Created);
         }

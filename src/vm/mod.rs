@@ -23,6 +23,7 @@ mod error;
 mod id;
 mod info;
 mod lifecycle;
+mod metrics;
 mod record;
 pub(crate) mod remains;
 mod spec;

@@ -168,7 +168,8 @@ const KNOWN: KnownKeys = &[
 ];
 
 /// Arguments of the VMM by which the library holds it; with another value it would lose it.
-const OWN_ARGUMENTS: [&str; 5] = ["--id", "--api-sock", "--log-path", "--config-file", "--no-api"];
+const OWN_ARGUMENTS: [&str; 6] =
+    ["--id", "--api-sock", "--log-path", "--metrics-path", "--config-file", "--no-api"];
 
 /// Firecracker's sections, in the order in which it reads them itself.
 const SECTIONS: [Section; 15] = [
@@ -246,6 +247,11 @@ impl Spec {
             add_unknown_section(&name, value, &mut requests)?;
         }
         Ok(Self { requests, has_unknown, features, console, options })
+    }
+
+    /// Whether it has metrics written to a place of its own.
+    pub(super) fn has_own_metrics(&self) -> bool {
+        self.requests.iter().any(|put| put.path.as_str() == "/metrics")
     }
 
     /// The VMM that it names.

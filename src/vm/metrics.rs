@@ -1,0 +1,88 @@
+//! What a VM's VMM has counted and what its process uses.
+
+use super::{Error, State, Vm};
+use crate::firecracker::http::{Method, RequestPath};
+use crate::observe::metrics::{MetricsFiles, Totals};
+use crate::observe::usage::{self, Usage};
+use crate::sys::sync::lock;
+use serde_json::{Value, json};
+
+impl Vm {
+    /// What has been counted since the VM was made, over all its starts and owners, and what its process uses now.
+    /// Numbers of the VMM are as of its last flush: once a minute, and when [`Vm::flush_metrics`] asks.
+    ///
+    /// # Errors
+    /// When the VM was destroyed, or the metrics cannot be read.
+    pub fn metrics(&self) -> Result<Value, Error> {
+        let totals = self.totals()?;
+        Ok(json!({
+            "id": self.id.as_str(),
+            "state": self.known_state()?.name(),
+            "host": self.usage().as_ref().map(usage_json),
+            "flushes": totals.as_ref().map(|totals| totals.flushes),
+            "core": totals.as_ref().map(Totals::core),
+            "totals": totals.map(|totals| totals.document),
+        }))
+    }
+
+    /// Has the VMM write down what it has counted.
+    ///
+    /// # Errors
+    /// When no guest was started, or the VMM fails.
+    pub fn flush_metrics(&self) -> Result<(), Error> {
+        const OPERATION: &str = "flush the metrics of";
+        let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
+        let state = self.state();
+        if !matches!(state, State::Running | State::Paused) {
+            return Err(self.wrong_state(OPERATION, state, Some("start it first")));
+        }
+        let body = br#"{"action_type":"FlushMetrics"}"#;
+        let path = RequestPath::fixed("/actions");
+        self.demand(OPERATION, (Method::Put, &path, Some(body)), turn.limits()).map(drop)
+    }
+
+    /// The sums; nothing when the spec has the metrics written elsewhere.
+    pub(crate) fn totals(&self) -> Result<Option<Totals>, Error> {
+        drop(self.present("read the metrics of")?);
+        if self.spec.has_own_metrics() {
+            return Ok(None);
+        }
+        self.metrics_files().totals().map(Some).map_err(self.metrics_error())
+    }
+
+    /// What the VMM's process uses, while there is one.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let process = lock(&self.core).process.clone()?;
+        let usage = usage::usage(process.pid()).ok()?;
+        // The number was its own as long as it had not ended.
+        process.exit_status().is_ok_and(|exit| exit.is_none()).then_some(usage)
+    }
+
+    /// Gets ready for what a new VMM will count; says which file it is to write.
+    pub(super) fn begin_metrics(&self) -> Result<Option<String>, Error> {
+        if self.spec.has_own_metrics() {
+            return Ok(None);
+        }
+        let run = lock(&self.record).runs;
+        self.metrics_files().begin(run).map_err(self.metrics_error())?;
+        Ok(Some(MetricsFiles::of_run(run)))
+    }
+
+    fn metrics_files(&self) -> MetricsFiles {
+        MetricsFiles::new(self.files.directory().to_path_buf())
+    }
+
+    fn metrics_error(&self) -> impl Fn(crate::observe::metrics::Error) -> Error + '_ {
+        |source| Error::Metrics { id: self.id.clone(), source }
+    }
+}
+
+fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "cpu_user_us": usage.cpu_user_us,
+        "cpu_system_us": usage.cpu_system_us,
+        "rss_bytes": usage.rss_bytes,
+        "threads": usage.threads,
+        "cgroup": usage.cgroup,
+    })
+}
