@@ -93,7 +93,6 @@ enum Reading {
 struct Held(File);
 
 const VERSION: u32 = 1;
-/// Before it there is nothing to be read, and no time to be lost.
 const FIRST_RUN: u64 = 1;
 const TOTALS: &str = "metrics.json";
 const LOCK: &str = "metrics.lock";
@@ -126,8 +125,9 @@ impl MetricsFiles {
     /// # Errors
     /// When the directory cannot be written to, or somebody else does not let go of the lock.
     pub(crate) fn begin(&self, run: u64) -> Result<(), Error> {
-        if run == FIRST_RUN {
-            return self.make(run);
+        // A new VM has nothing to be read, and no time to lose.
+        if run == FIRST_RUN && self.runs().is_empty() && self.make(run).is_ok() {
+            return Ok(());
         }
         let _held = self.hold()?;
         let mut totals = self.stored();

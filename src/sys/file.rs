@@ -76,7 +76,10 @@ fn create_anew(path: &Path) -> io::Result<File> {
 fn change_places(new: &Path, old: &Path) -> io::Result<()> {
     match rename(new, old, libc::RENAME_EXCHANGE) {
         // It is done, and what is left of the old one harms nobody.
-        Ok(()) => Ok(drop(std::fs::remove_file(new))),
+        Ok(()) => {
+            let _removed = std::fs::remove_file(new);
+            Ok(())
+        }
         // There is no old one, or the file system cannot do it.
         Err(_) => std::fs::rename(new, old),
     }
