@@ -12,7 +12,8 @@ struct example {
   const char *firecracker; /* the VMM */
   const char *guests;      /* the directory with the tiny guests */
   const char *state;       /* a state directory for this run */
-  char options[4200];      /* the runtime's options */
+  const char *keeper;      /* the program mvm-keeper, or NULL: then a thread bounds consoles */
+  char options[8400];      /* the runtime's options */
 };
 
 /* Tells a failure as the library tells it. */
@@ -35,14 +36,19 @@ static inline void must_be_ok(mvm_status status, const char *call) {
 
 static inline struct example example_from(int argc, char **argv) {
   struct example where;
-  if (argc != 4) {
-    fprintf(stderr, "usage: %s FIRECRACKER GUESTS STATE_DIRECTORY\n", argv[0]);
+  if (argc != 4 && argc != 5) {
+    fprintf(stderr, "usage: %s FIRECRACKER GUESTS STATE_DIRECTORY [KEEPER]\n", argv[0]);
     exit(2);
   }
   where.firecracker = argv[1];
   where.guests = argv[2];
   where.state = argv[3];
-  snprintf(where.options, sizeof where.options, "{\"firecracker\":\"%s\"}", where.firecracker);
+  where.keeper = argc == 5 ? argv[4] : NULL;
+  if (where.keeper == NULL)
+    snprintf(where.options, sizeof where.options, "{\"firecracker\":\"%s\"}", where.firecracker);
+  else
+    snprintf(where.options, sizeof where.options, "{\"firecracker\":\"%s\",\"keeper\":\"%s\"}", where.firecracker,
+             where.keeper);
   return where;
 }
 

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -28,9 +29,46 @@ static void require(int condition, const char *what) {
 }
 #define REQUIRE(condition) require((condition), #condition)
 
-/* Boots, holds, lets go, and ends a VM; says how its VMM ended. */
+static void take_text(mvm_status status, char **text, const char *what) {
+  must_be_ok(status, what);
+  REQUIRE(*text != NULL && (*text)[0] != '\0');
+  mvm_string_free(*text);
+}
+#define MUST_TELL(call) take_text((call), &text, #call)
+
+/* Every query on a VM that runs. */
+static void all_queries(mvm_runtime *runtime, mvm_vm *vm) {
+  char *text, piece[64];
+  int32_t fd;
+  size_t length;
+  uint64_t offset = 0;
+  mvm_vm_state state;
+  mvm_event event = {.size = sizeof event};
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_RUNNING);
+  MUST_TELL(mvm_info(vm, &text));
+  MUST_TELL(mvm_shutdown_report(vm, &text));
+  MUST_TELL(mvm_runtime_list(runtime, &text));
+  MUST_TELL(mvm_runtime_report(runtime, &text));
+  MUST_TELL(mvm_runtime_reap(runtime, NULL, &text));
+  MUST(mvm_metrics_flush(vm));
+  MUST_TELL(mvm_metrics(vm, &text));
+  MUST_TELL(mvm_runtime_metrics(runtime, &text));
+  MUST(mvm_console_read(vm, &offset, (uint8_t *)piece, sizeof piece, &length));
+  MUST(mvm_exit_fd(vm, &fd));
+  REQUIRE(close(fd) == 0);
+  MUST(mvm_runtime_events_fd(runtime, &fd));
+  REQUIRE(close(fd) == 0);
+  do MUST(mvm_runtime_next_event(runtime, 0, &event));
+  while (event.kind != MVM_EVENT_NONE);
+  MUST(mvm_interrupt(vm));
+  MUST(mvm_request(vm, "GET", "/version", NULL, &text));
+  mvm_string_free(text);
+}
+
+/* Every operation on a VM; says how its first VMM ended. */
 static mvm_exit whole_life(mvm_runtime *runtime, uint64_t grace_ms, mvm_shutdown_outcome wanted) {
-  mvm_vm *vm;
+  mvm_vm *vm, *again;
   mvm_shutdown_outcome outcome;
   mvm_exit how = {.size = sizeof how};
   char spec[8192];
@@ -38,10 +76,15 @@ static mvm_exit whole_life(mvm_runtime *runtime, uint64_t grace_ms, mvm_shutdown
   MUST(mvm_start(vm));
   MUST(mvm_pause(vm));
   MUST(mvm_resume(vm));
+  all_queries(runtime, vm);
   MUST(mvm_shutdown(vm, grace_ms, 10, &outcome));
   REQUIRE(outcome == wanted);
   MUST(mvm_wait(vm, 0, &how));
-  MUST(mvm_destroy(vm));
+  MUST(mvm_open(runtime, "hostile", &again));
+  MUST(mvm_start(again));
+  MUST(mvm_kill(again));
+  MUST(mvm_destroy(again));
+  MUST(mvm_release(again));
   MUST(mvm_release(vm));
   return how;
 }
@@ -65,19 +108,21 @@ static int count_entries(const char *path) {
 struct host_state {
   struct sigaction dispositions[65];
   sigset_t mask;
-  char cwd[4096];
-  struct rlimit files;
+  char cwd[4096], variables[16384];
+  struct rlimit limits[RLIM_NLIMITS];
   mode_t mask_of_files;
   int descriptors, threads;
 };
 
 static struct host_state look(void) {
-  struct host_state state;
+  static struct host_state state;
   memset(&state, 0, sizeof state);
   for (int i = 1; i < 65; i++) sigaction(i, NULL, &state.dispositions[i]);
   sigprocmask(SIG_SETMASK, NULL, &state.mask);
   REQUIRE(getcwd(state.cwd, sizeof state.cwd) != NULL);
-  getrlimit(RLIMIT_NOFILE, &state.files);
+  for (char **variable = environ; *variable != NULL; variable++)
+    strncat(state.variables, *variable, sizeof state.variables - strlen(state.variables) - 1);
+  for (int i = 0; i < RLIM_NLIMITS; i++) getrlimit(i, &state.limits[i]);
   state.mask_of_files = umask(0);
   umask(state.mask_of_files);
   state.descriptors = count_entries("/proc/self/fd");
@@ -85,37 +130,67 @@ static struct host_state look(void) {
   return state;
 }
 
-static void an_ordinary_host_is_as_it_was_before(void) {
-  char *variable = getenv("PATH");
-  struct host_state before = look();
-  mvm_runtime *runtime = open_runtime();
-  mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
-  REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 0);
-  struct host_state during = look();
-  REQUIRE(during.threads == before.threads);
-  MUST(mvm_runtime_close(runtime));
-  struct host_state after = look();
+static void same(const struct host_state *before) {
+  static struct host_state after;
+  after = look();
   for (int i = 1; i < 65; i++) {
-    REQUIRE(before.dispositions[i].sa_handler == after.dispositions[i].sa_handler);
-    REQUIRE(before.dispositions[i].sa_flags == after.dispositions[i].sa_flags);
-    REQUIRE(sigismember(&before.mask, i) == sigismember(&after.mask, i));
+    REQUIRE(before->dispositions[i].sa_handler == after.dispositions[i].sa_handler);
+    REQUIRE(before->dispositions[i].sa_flags == after.dispositions[i].sa_flags);
+    REQUIRE(sigismember(&before->mask, i) == sigismember(&after.mask, i));
   }
-  REQUIRE(strcmp(before.cwd, after.cwd) == 0);
-  REQUIRE(before.files.rlim_cur == after.files.rlim_cur && before.files.rlim_max == after.files.rlim_max);
-  REQUIRE(before.mask_of_files == after.mask_of_files);
-  REQUIRE(before.descriptors == after.descriptors && before.threads == after.threads);
-  REQUIRE(variable == getenv("PATH"));
+  REQUIRE(strcmp(before->cwd, after.cwd) == 0 && strcmp(before->variables, after.variables) == 0);
+  REQUIRE(memcmp(before->limits, after.limits, sizeof after.limits) == 0);
+  REQUIRE(before->mask_of_files == after.mask_of_files);
+  REQUIRE(before->descriptors == after.descriptors && before->threads == after.threads);
+}
+
+/* A runtime is opened, a VM lives its whole life, and the host is as it was before. */
+static mvm_exit a_life_that_leaves_no_trace(uint64_t grace_ms, mvm_shutdown_outcome wanted) {
+  static struct host_state before;
+  before = look();
+  mvm_runtime *runtime = open_runtime();
+  mvm_exit how = whole_life(runtime, grace_ms, wanted);
+  MUST(mvm_runtime_close(runtime));
+  same(&before);
+  return how;
+}
+
+static void an_ordinary_host_is_as_it_was_before(void) {
+  mvm_exit how = a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
+  REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 0);
   REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
+static void a_host_with_a_mask_and_a_limit_of_its_own_keeps_them(void) {
+  sigset_t all;
+  struct rlimit stack = {1 << 20, 1 << 20};
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, NULL);
+  umask(0);
+  setrlimit(RLIMIT_STACK, &stack);
+  signal(SIGPIPE, SIG_DFL);
+  a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
+}
+
+static void without_a_keeper_there_is_one_thread_until_the_runtime_is_closed(void) {
+  char options[8400];
+  mvm_runtime *runtime;
+  snprintf(options, sizeof options, "{\"firecracker\":\"%s\"}", where.firecracker);
+  int before = count_entries("/proc/self/task");
+  MUST(mvm_runtime_open(where.state, options, &runtime));
+  REQUIRE(count_entries("/proc/self/task") == before);
+  for (int i = 0; i < 3; i++) whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  REQUIRE(count_entries("/proc/self/task") == before + 1);
+  MUST(mvm_runtime_close(runtime));
+  REQUIRE(count_entries("/proc/self/task") == before);
 }
 
 static void sigchld_may_be_ignored(void) {
   signal(SIGCHLD, SIG_IGN);
-  mvm_runtime *runtime = open_runtime();
-  mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  mvm_exit how = a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
   REQUIRE(how.kind == MVM_EXIT_CODE || how.kind == MVM_EXIT_REAPED_BY_HOST);
-  how = whole_life(runtime, 0, MVM_SHUTDOWN_FORCED);
+  how = a_life_that_leaves_no_trace(0, MVM_SHUTDOWN_FORCED);
   REQUIRE(how.kind == MVM_EXIT_SIGNAL || how.kind == MVM_EXIT_REAPED_BY_HOST);
-  MUST(mvm_runtime_close(runtime));
 }
 
 static atomic_int reaping = 1;
@@ -127,23 +202,20 @@ static void *reap_everything(void *argument) {
 
 static void a_reaper_may_take_every_child(void) {
   pthread_t reaper;
-  mvm_runtime *runtime = open_runtime();
   REQUIRE(pthread_create(&reaper, NULL, reap_everything, NULL) == 0);
   for (int i = 0; i < 5; i++) {
-    mvm_exit how = whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+    mvm_exit how = a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
     REQUIRE(how.kind == MVM_EXIT_CODE || how.kind == MVM_EXIT_REAPED_BY_HOST);
   }
   atomic_store(&reaping, 0);
   pthread_join(reaper, NULL);
-  MUST(mvm_runtime_close(runtime));
 }
 
 static void descriptors_0_to_2_may_be_closed(void) {
   close(0);
   close(1);
   close(2);
-  mvm_runtime *runtime = open_runtime();
-  whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
+  a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
   const char *argv[] = {"/bin/sh", "-c", "echo out; echo err >&2; read line || exit 5", NULL};
   mvm_process *process;
   mvm_exit how = {.size = sizeof how};
@@ -151,7 +223,6 @@ static void descriptors_0_to_2_may_be_closed(void) {
   MUST(mvm_process_wait(process, 30000, &how));
   REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 5);
   MUST(mvm_process_release(process));
-  MUST(mvm_runtime_close(runtime));
 }
 
 static atomic_int ticks;
@@ -163,11 +234,13 @@ static void tick(int signal) {
 
 static void a_profiler_may_interrupt_every_call(void) {
   struct sigaction profiler = {.sa_handler = tick}; /* without SA_RESTART, the harder case */
-  struct itimerval often = {{0, 1000}, {0, 1000}};
-  sigaction(SIGALRM, &profiler, NULL);
-  setitimer(ITIMER_REAL, &often, NULL);
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGPROF};
+  struct itimerspec often = {{0, 1000000}, {0, 1000000}};
+  timer_t timer;
+  sigaction(SIGPROF, &profiler, NULL);
+  REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &often, NULL) == 0);
+  for (int i = 0; i < 5; i++) a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
   mvm_runtime *runtime = open_runtime();
-  for (int i = 0; i < 5; i++) whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
   /* A guest that hears nothing keeps the call waiting, and the signals coming. */
   mvm_vm *vm;
   mvm_shutdown_outcome outcome;
@@ -301,6 +374,8 @@ int main(int argc, char **argv) {
   /* What this program was started with is not part of the test, and its numbers would be in the way. */
   for (int fd = 3; fd < 1024; fd++) close(fd);
   HOST(an_ordinary_host_is_as_it_was_before);
+  HOST(a_host_with_a_mask_and_a_limit_of_its_own_keeps_them);
+  HOST(without_a_keeper_there_is_one_thread_until_the_runtime_is_closed);
   HOST(sigchld_may_be_ignored);
   HOST(a_reaper_may_take_every_child);
   HOST(descriptors_0_to_2_may_be_closed);
