@@ -30,6 +30,14 @@ _Static_assert(offsetof(mvm_error, os_errno) == 8 && offsetof(mvm_error, http_st
 _Static_assert(offsetof(mvm_error, exit_kind) == 16 && offsetof(mvm_error, exit_value) == 20, "error");
 _Static_assert(offsetof(mvm_error, stage) == 24 && offsetof(mvm_error, message) == 88, "error");
 _Static_assert(offsetof(mvm_error, fault_message) == 1112 && offsetof(mvm_error, output) == 2136, "error");
+_Static_assert(sizeof(mvm_event) == 624 && offsetof(mvm_event, kind) == 4 && offsetof(mvm_event, sequence) == 8, "event");
+_Static_assert(offsetof(mvm_event, time_ms) == 16 && offsetof(mvm_event, count) == 24, "event");
+_Static_assert(offsetof(mvm_event, exit_kind) == 32 && offsetof(mvm_event, exit_value) == 36, "event");
+_Static_assert(offsetof(mvm_event, vm) == 40 && offsetof(mvm_event, text) == 112, "event");
+_Static_assert(sizeof(mvm_log_line) == 1112 && offsetof(mvm_log_line, level) == 4, "log line");
+_Static_assert(offsetof(mvm_log_line, target) == 24 && offsetof(mvm_log_line, text) == 88, "log line");
+_Static_assert(MVM_EVENT_NONE == 0 && MVM_EVENT_EXITED == 5 && MVM_EVENT_DROPPED == 11, "events");
+_Static_assert(MVM_LOG_OFF == 0 && MVM_LOG_DEBUG == 4, "levels");
 _Static_assert(MVM_OK == 0 && MVM_ERR_INTERNAL == -1 && MVM_ERR_TIMEOUT == -10 && MVM_ERR_IO == -18, "statuses");
 _Static_assert(MVM_STATE_CREATED == 1 && MVM_STATE_FAILED == 5, "states");
 _Static_assert(MVM_SHUTDOWN_GRACEFUL == 1 && MVM_SHUTDOWN_ALREADY_EXITED == 3, "outcomes");
@@ -62,6 +70,9 @@ static void every_call_says(mvm_vm *vm, mvm_status wanted) {
   CHECK(read == 0 && offset == 0);
   IS(mvm_exit_fd(vm, &fd), wanted);
   CHECK(fd == -1);
+  IS(mvm_metrics(vm, &text), wanted);
+  CHECK(text == NULL);
+  IS(mvm_metrics_flush(vm), wanted);
   if (wanted == MVM_ERR_BAD_HANDLE) {
     IS(mvm_destroy(vm), wanted);
     IS(mvm_interrupt(vm), wanted);
@@ -111,6 +122,19 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_runtime_list(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_list(NULL, &text), MVM_ERR_BAD_HANDLE);
   IS(mvm_runtime_interrupt(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_report(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_report(NULL, &text), MVM_ERR_BAD_HANDLE);
+  IS(mvm_runtime_reap(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_reap(runtime, "{\"dryrun\":true}", &text), MVM_ERR_INVALID_SPEC);
+  CHECK(text == NULL);
+  IS(mvm_runtime_metrics(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_events_fd(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_next_event(runtime, 0, NULL), MVM_ERR_INVALID_ARGUMENT);
+  mvm_event event = {.size = sizeof event - 1};
+  IS(mvm_runtime_next_event(runtime, 0, &event), MVM_ERR_INVALID_ARGUMENT);
+  event = (mvm_event){.size = sizeof event, .kind = MVM_EVENT_EXITED};
+  IS(mvm_runtime_next_event(NULL, 0, &event), MVM_ERR_BAD_HANDLE);
+  CHECK(event.kind == MVM_EVENT_NONE);
   IS(mvm_create(runtime, NULL, spec, &vm), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_create(runtime, "a", NULL, &vm), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_create(runtime, "a", spec, NULL), MVM_ERR_INVALID_ARGUMENT);
@@ -139,6 +163,40 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_shutdown(vm, 0, 0, NULL), MVM_OK);
   MUST(mvm_destroy(vm));
   MUST(mvm_release(vm));
+}
+
+/* The log: to a queue, to a pipe, to a pipe that nobody reads, and to nobody. */
+static void the_log(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  mvm_log_line line = {.size = sizeof line};
+  int32_t fd;
+  int ends[2], lines = 0;
+  char text[4096];
+  IS(mvm_log_to_queue(99, 8), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_log_to_fd(MVM_LOG_INFO, -1), MVM_ERR_IO);
+  IS(mvm_log_queue_fd(&fd), MVM_ERR_IO);
+  IS(mvm_log_next(NULL), MVM_ERR_INVALID_ARGUMENT);
+  MUST(mvm_log_to_queue(MVM_LOG_DEBUG, 3));
+  MUST(mvm_log_queue_fd(&fd));
+  CHECK(close(fd) == 0);
+  MUST(mvm_create(runtime, "log", spec, &vm));
+  MUST(mvm_start(vm));
+  for (MUST(mvm_log_next(&line)); line.level != MVM_LOG_OFF; MUST(mvm_log_next(&line))) {
+    CHECK(lines > 0 || line.dropped > 0); /* the first of the three says that there were more */
+    lines++;
+  }
+  CHECK(lines == 3);
+  CHECK(pipe(ends) == 0);
+  MUST(mvm_log_to_fd(MVM_LOG_INFO, ends[1]));
+  MUST(mvm_kill(vm));
+  ssize_t length = read(ends[0], text, sizeof text - 1);
+  text[length > 0 ? length : 0] = '\0';
+  CHECK(strstr(text, "VM log: its VMM has ended (signal 9)\n") != NULL);
+  close(ends[0]);
+  MUST(mvm_destroy(vm)); /* raises no SIGPIPE */
+  MUST(mvm_log_to_fd(MVM_LOG_OFF, -1));
+  MUST(mvm_release(vm));
+  close(ends[1]);
 }
 
 /* Strings that no honest caller sends. */
@@ -231,6 +289,7 @@ int main(int argc, char **argv) {
   nulls(runtime, spec);
   handles(runtime, spec);
   strings(runtime, spec);
+  the_log(runtime, spec);
   sizes(runtime);
   if (pthread_create(&thread, NULL, last_error_of_a_new_thread, NULL) == 0) pthread_join(thread, NULL);
   fork_test(runtime, spec);

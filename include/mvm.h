@@ -248,6 +248,31 @@ typedef int32_t mvm_event_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+/** How much a line of the log matters. */
+enum mvm_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** No line; as a level to log at: nothing. */
+  MVM_LOG_OFF = 0,
+  /** Something has failed. */
+  MVM_LOG_ERROR = 1,
+  /** Something needs a look. */
+  MVM_LOG_WARN = 2,
+  /** What happens to VMs. */
+  MVM_LOG_INFO = 3,
+  /** Each request to a VMM. */
+  MVM_LOG_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_log_level mvm_log_level;
+#else
+typedef int32_t mvm_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 /** A child process. See "Handles" on the first page. */
 typedef struct mvm_process mvm_process;
 
@@ -315,6 +340,22 @@ typedef struct mvm_event {
   /** More in words, or "". */
   char text[512];
 } mvm_event;
+
+/** One line of the log. Set `size` to `sizeof(mvm_log_line)` before the call. */
+typedef struct mvm_log_line {
+  /** In: `sizeof(mvm_log_line)`. */
+  uint32_t size;
+  /** How much it matters; `MVM_LOG_OFF` when there is none. */
+  mvm_log_level level;
+  /** When it was written, in milliseconds since 1970. */
+  uint64_t time_ms;
+  /** How many lines before it were lost. */
+  uint64_t dropped;
+  /** Which part of the library says so. */
+  char target[64];
+  /** What it says. */
+  char text[1024];
+} mvm_log_line;
 
 #ifdef __cplusplus
 extern "C" {
@@ -705,6 +746,43 @@ mvm_status mvm_metrics_flush(struct mvm_vm *vm);
  */
 mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
                                char **text);
+
+/* ======== THE LOG ===================================================================================*/
+
+/**
+ * Has the library's log, lines of `level` (an `mvm_log_level`) and those that matter more, kept in a queue of
+ * `capacity` lines for `mvm_log_next`; the oldest make room. `MVM_LOG_OFF` makes it silent again, as it is at first.
+ * There is one log for the process.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (no such level), `MVM_ERR_BAD_STATE` (a Rust program has led the log elsewhere),
+ * `MVM_ERR_NO_RESOURCES`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_log_to_queue(int32_t level,
+                            size_t capacity);
+
+/**
+ * Has the log written to a duplicate of `fd`, a file, a pipe, a socket or a terminal: one line at a time, in one
+ * call. A line that would have to wait is dropped, and the next one says how many were. No SIGPIPE is raised.
+ *
+ * Errors: as `mvm_log_to_queue`; `MVM_ERR_IO` (`fd` is not open). Blocks: never. Since 0.1.
+ */
+mvm_status mvm_log_to_fd(int32_t level,
+                         int32_t fd);
+
+/**
+ * Takes the next line from the queue. When there is none the call succeeds and `line->level` is `MVM_LOG_OFF`.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_log_next(struct mvm_log_line *line);
+
+/**
+ * Gives a file descriptor that is readable while the queue holds lines: poll it, do not read it.
+ *
+ * Errors: `MVM_ERR_IO` (the log does not go to a queue), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
+ * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+ */
+mvm_status mvm_log_queue_fd(int32_t *fd);
 
 /* ======== PROCESSES OF YOUR OWN =====================================================================*/
 

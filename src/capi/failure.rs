@@ -8,6 +8,7 @@ use crate::causes::with_causes;
 use crate::firecracker::{self, During};
 use crate::journal;
 use crate::keeper::KeeperError;
+use crate::observe::logging::Taken;
 use crate::observe::metrics;
 use crate::process::{self, ExitStatus};
 use crate::runtime;
@@ -309,6 +310,12 @@ impl From<IdError> for Failure {
 impl From<firecracker::http::RequestError> for Failure {
     fn from(error: firecracker::http::RequestError) -> Self {
         Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("request"), &error)
+    }
+}
+
+impl From<Taken> for Failure {
+    fn from(error: Taken) -> Self {
+        Self::of(Facts::of(mvm_status::MVM_ERR_BAD_STATE).at("log"), &error)
     }
 }
 

@@ -25,6 +25,8 @@ pub mod console;
 
 pub mod metrics;
 
+pub mod log;
+
 pub mod process;
 
 pub mod library;

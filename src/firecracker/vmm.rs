@@ -191,6 +191,9 @@ impl Vmm {
                 let complete = answer.map_err(|why| self.no_response(&request, why, began.elapsed()))?;
                 Ok((connection, complete))
             });
+        let told =
+            exchanged.as_ref().map_or("no answer".to_owned(), |(_, it)| it.response.status.to_string());
+        log::debug!("{request}: {told} after {:?}, of process {}", began.elapsed(), self.process.pid());
         let (connection, complete) = exchanged?;
         // Firecracker may send a second refusal for one bad request; it shall not meet the next one.
         let usable = complete.response.is_success() && !complete.out_of_step;

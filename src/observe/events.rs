@@ -9,6 +9,7 @@ use crate::sys::epoll::{Epoll, Heard};
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::lock;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
@@ -55,6 +56,23 @@ pub enum What {
     Dropped(u64),
 }
 
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created => f.write_str("created"),
+            Self::Started => f.write_str("started"),
+            Self::Paused => f.write_str("paused"),
+            Self::Resumed => f.write_str("resumed"),
+            Self::Exited(exit) => write!(f, "its VMM has ended ({exit})"),
+            Self::Destroyed => f.write_str("destroyed"),
+            Self::Adopted => f.write_str("taken over while it ran"),
+            Self::OrphanFound => f.write_str("found without a VMM"),
+            Self::Damaged(text) | Self::KeeperLost(text) => f.write_str(text),
+            Self::Dropped(count) => write!(f, "{count} events were lost"),
+        }
+    }
+}
+
 /// The queue of one runtime.
 #[derive(Debug)]
 pub struct Events {
@@ -89,6 +107,10 @@ impl Events {
 
     /// Adds what has happened.
     pub(crate) fn push(&self, vm: &str, what: What) {
+        match what {
+            What::Damaged(_) | What::KeeperLost(_) => log::warn!("{what}"),
+            _ => log::info!("VM {vm}: {what}"),
+        }
         let mut queue = lock(&self.queue);
         if queue.events.len() == queue.capacity {
             queue.events.pop_front();

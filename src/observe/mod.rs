@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod events;
+pub mod logging;
 pub mod metrics;
 pub(crate) mod prometheus;
 pub(crate) mod usage;

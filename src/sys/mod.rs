@@ -8,6 +8,7 @@ pub mod eventfd;
 pub mod file;
 pub mod inotify;
 pub mod mask;
+pub mod output;
 pub mod pidfd;
 pub mod poll;
 pub mod procfs;

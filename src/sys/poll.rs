@@ -13,7 +13,9 @@ pub enum Interest<'fd> {
     Nothing,
     /// Data, an end of file, or an error.
     Readable(BorrowedFd<'fd>),
-    /// The same, or room to write.
+    /// Room to write, or an error.
+    Writable(BorrowedFd<'fd>),
+    /// Any of these.
     Either(BorrowedFd<'fd>),
 }
 
@@ -25,6 +27,7 @@ pub fn wait<const N: usize>(interests: [Interest<'_>; N], deadline: Deadline) ->
     let mut fds = interests.map(|interest| match interest {
         Interest::Nothing => libc::pollfd { fd: -1, events: 0, revents: 0 },
         Interest::Readable(fd) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+        Interest::Writable(fd) => libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 },
         Interest::Either(fd) => {
             libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | libc::POLLOUT, revents: 0 }
         }

@@ -3,6 +3,7 @@
 use super::directory::{self, NotMade};
 use super::spec::Options;
 use super::{Error, Shared, Vm, VmId};
+use crate::causes::with_causes;
 use crate::firecracker::Binary;
 use crate::journal::{self, Progress, Record, SpecRecord, Stage, VmmRecord};
 use crate::sys::sync::lock;
@@ -24,7 +25,9 @@ impl Vm {
     /// finds out for himself that the process is no more.
     pub(super) fn strike_out_vmm(&self) {
         let exit = lock(&self.core).exit;
-        let _written = self.note(|record| (record.vmm, record.exit) = (None, exit));
+        if let Err(error) = self.note(|record| (record.vmm, record.exit) = (None, exit)) {
+            log::warn!("{}", with_causes(&error));
+        }
     }
 
     /// Notes that a VMM is about to be started.
