@@ -39,6 +39,19 @@ pub(crate) struct Record {
     /// How the last VMM ended.
     #[serde(with = "exit")]
     pub(crate) exit: Option<ExitStatus>,
+    /// What that made of the VM.
+    pub(crate) rest: Rest,
+}
+
+/// What a VM without a VMM is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rest {
+    /// It was ended, or powered itself off.
+    #[default]
+    Stopped,
+    /// Its VMM ended otherwise.
+    Failed,
 }
 
 /// How far a VM has come to be.
@@ -168,6 +181,7 @@ mod tests {
                 sockets: vec!["api.sock".into()],
             }),
             exit: Some(ExitStatus::Signal(9)),
+            rest: Rest::Failed,
         }
     }
 

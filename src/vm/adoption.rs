@@ -3,7 +3,7 @@
 use super::remains::{self, RemainsError};
 use super::{Core, Origin, Presence, Shared, Spec, State, Vm, VmId, directory};
 use crate::firecracker::{Version, Vmm, VmmFiles};
-use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
+use crate::journal::{self, OnOwnerExit, Progress, Record, Rest, SpecRecord, Stage};
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
@@ -79,7 +79,8 @@ impl Vm {
             },
         };
         let exit = remains::end_vmm(&record, &files, &shared.boot)?;
-        Ok(Found::Ended(Self::found_ended(id, &files, record, exit, shared), why))
+        let vm = Self::found_ended(id, &files, record, (exit, why), shared);
+        Ok(Found::Ended(vm, why))
     }
 
     /// Asks a VMM that was adopted what its guest does. Without an answer that remains in doubt.
@@ -114,16 +115,17 @@ impl Vm {
         id: VmId,
         files: &VmmFiles,
         record: Record,
-        exit: Option<ExitStatus>,
+        (exit, why): (Option<ExitStatus>, WhyEnded),
         shared: &Arc<Shared>,
     ) -> Self {
-        let exit = match record.vmm {
-            None => record.exit,
-            Some(_) => exit.or(Some(ExitStatus::ReapedByHost)),
-        };
-        let state = match exit {
-            None | Some(ExitStatus::Code(0) | ExitStatus::ReapedByHost) => State::Stopped,
-            Some(_) => State::Failed,
+        let (exit, state) = match (&record.vmm, record.rest) {
+            (None, Rest::Stopped) => (record.exit, State::Stopped),
+            (None, Rest::Failed) => (record.exit, State::Failed),
+            (Some(_), _) => {
+                let exit = exit.unwrap_or(ExitStatus::ReapedByHost);
+                let by_itself = why == WhyEnded::WithoutOwner;
+                (Some(exit), if by_itself { State::after(exit) } else { State::Stopped })
+            }
         };
         let core = Core { exit, origin: Origin::Orphan, ..Core::new(state, Presence::Present) };
         let vm = Self::restored(id, files, record, core, shared);

@@ -81,6 +81,16 @@ impl State {
     }
 }
 
+impl State {
+    /// What a VM is whose VMM has ended so, without being asked to.
+    fn after(exit: ExitStatus) -> Self {
+        match exit {
+            ExitStatus::Code(0) | ExitStatus::ReapedByHost => Self::Stopped,
+            ExitStatus::Code(_) | ExitStatus::Signal(_) => Self::Failed,
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -338,11 +348,8 @@ impl Core {
     }
 
     fn has_ended(&mut self, exit: ExitStatus) {
-        self.state = match exit {
-            ExitStatus::Code(0) | ExitStatus::ReapedByHost => State::Stopped,
-            _ if self.process.as_ref().is_some_and(|process| process.was_asked_to_end()) => State::Stopped,
-            _ => State::Failed,
-        };
+        let asked = self.process.as_ref().is_some_and(|process| process.was_asked_to_end());
+        self.state = if asked { State::Stopped } else { State::after(exit) };
         (self.exit, self.in_doubt) = (Some(exit), false);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::directory::{self, NotMade};
 use super::spec::Options;
-use super::{Error, Shared, Vm, VmId};
+use super::{Error, Shared, State, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
-use crate::journal::{self, Progress, Record, SpecRecord, Stage, VmmRecord};
+use crate::journal::{self, Progress, Record, Rest, SpecRecord, Stage, VmmRecord};
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,11 @@ impl Vm {
     /// Strikes out the VMM, which is gone. A full disk that prevents it does no harm: whoever reads the journal
     /// finds out for himself that the process is no more.
     pub(super) fn strike_out_vmm(&self) {
-        let exit = lock(&self.core).exit;
-        if let Err(error) = self.note(|record| (record.vmm, record.exit) = (None, exit)) {
+        let (exit, rest) = {
+            let core = lock(&self.core);
+            (core.exit, if core.state == State::Failed { Rest::Failed } else { Rest::Stopped })
+        };
+        if let Err(error) = self.note(|record| (record.vmm, record.exit, record.rest) = (None, exit, rest)) {
             log::warn!("{}", with_causes(&error));
         }
     }
@@ -87,6 +90,7 @@ impl Record {
             runs: 0,
             vmm: None,
             exit: None,
+            rest: Rest::Stopped,
         }
     }
 

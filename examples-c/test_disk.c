@@ -1,0 +1,206 @@
+/*
+ * A full disk and a read-only one: each call that needs the disk says so and leaves everything as it was, and what
+ * frees the disk works on a full one.
+ *
+ * The disk is a small tmpfs in a mount namespace of this process's own; where that is not allowed, nothing is tested
+ * and the program says so.
+ */
+#include "example.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static struct example where;
+static char ballast[4200];
+
+static void require(int condition, const char *what) {
+  if (condition) return;
+  tell(what);
+  fprintf(stderr, "WRONG: %s\n", what);
+  exit(1);
+}
+#define REQUIRE(condition) require((condition), #condition)
+
+/* Becomes root of namespaces of its own, which needs no privilege on most machines. */
+static int has_a_disk_of_its_own(void) {
+  if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 0;
+  mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+  return (mkdir(where.state, 0700) == 0 || errno == EEXIST) &&
+         mount("disk", where.state, "tmpfs", 0, "size=1m,mode=700") == 0;
+}
+
+static unsigned long free_blocks(void) {
+  struct statvfs disk;
+  REQUIRE(statvfs(where.state, &disk) == 0);
+  return disk.f_bfree;
+}
+
+/* Fills the disk but for so many blocks. */
+static void leave_free(unsigned long blocks) {
+  static char block[4096];
+  int fd = open(ballast, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0);
+  while (free_blocks() > blocks) REQUIRE(write(fd, block, sizeof block) == sizeof block);
+  close(fd);
+}
+
+static void is_full(mvm_status status) {
+  mvm_error error = {.size = sizeof error};
+  mvm_last_error(&error);
+  REQUIRE(status == MVM_ERR_NO_RESOURCES && error.os_errno == ENOSPC);
+  REQUIRE(strstr(error.message, where.state) != NULL); /* it names the file */
+}
+
+static int vms(mvm_runtime *runtime) {
+  char *list;
+  int count = 0;
+  MUST(mvm_runtime_list(runtime, &list));
+  for (char *at = list; (at = strstr(at, "\"id\"")) != NULL; at++) count++;
+  mvm_string_free(list);
+  return count;
+}
+
+/* The keeper writes a file of its own when it begins. */
+static void await_the_keeper(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  char file[4200];
+  snprintf(file, sizeof file, "%s/keeper.json", where.state);
+  MUST(mvm_create(runtime, "first", spec, &vm));
+  for (int i = 0; where.keeper != NULL && access(file, F_OK) != 0; i++) {
+    REQUIRE(i < 30000);
+    usleep(1000);
+  }
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+static void a_creation_on_a_full_disk_leaves_nothing(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  int failed = 0, worked = 0;
+  await_the_keeper(runtime, spec);
+  for (unsigned long blocks = 0; blocks < 32 && !worked; blocks++) {
+    leave_free(blocks);
+    unsigned long before = free_blocks();
+    mvm_status status = mvm_create(runtime, "full", spec, &vm);
+    if (status == MVM_OK) {
+      worked = 1;
+      MUST(mvm_destroy(vm));
+      MUST(mvm_release(vm));
+    } else {
+      is_full(status);
+      failed++;
+      REQUIRE(vm == NULL && vms(runtime) == 0);
+    }
+    if (free_blocks() != before) fprintf(stderr, "%lu blocks were free, and %lu are\n", before, free_blocks());
+    REQUIRE(free_blocks() == before);
+  }
+  REQUIRE(failed > 0 && worked);
+}
+
+static void what_frees_the_disk_works_on_a_full_one(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vm;
+  mvm_vm_state state;
+  mvm_shutdown_outcome outcome;
+  leave_free(64);
+  MUST(mvm_create(runtime, "full", spec, &vm));
+  MUST(mvm_start(vm));
+  leave_free(0);
+  MUST(mvm_pause(vm));
+  MUST(mvm_resume(vm));
+  MUST(mvm_shutdown(vm, 0, 0, &outcome));
+  /* A start has to announce its VMM first: it cannot, and the VM is as it was. */
+  is_full(mvm_start(vm));
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_STOPPED);
+  leave_free(64);
+  MUST(mvm_start(vm));
+  leave_free(0);
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+  REQUIRE(vms(runtime) == 0);
+}
+
+static void an_owner_on_a_full_disk_takes_over_all_the_same(const char *spec) {
+  mvm_runtime *runtime;
+  mvm_vm *vm;
+  mvm_vm_state state;
+  leave_free(64);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  MUST(mvm_create(runtime, "taken", spec, &vm));
+  MUST(mvm_start(vm));
+  leave_free(0);
+  MUST(mvm_runtime_close(runtime));
+  mvm_status status = mvm_runtime_open(where.state, where.options, &runtime);
+  if (status == MVM_ERR_NO_RESOURCES) { /* not even a block for the name of the owner */
+    is_full(status);
+    leave_free(1);
+    status = mvm_runtime_open(where.state, where.options, &runtime);
+  }
+  must_be_ok(status, "mvm_runtime_open");
+  MUST(mvm_open(runtime, "taken", &vm));
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_RUNNING);
+  MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+}
+
+static void a_read_only_disk_is_told_and_changes_nothing(const char *spec) {
+  mvm_runtime *runtime, *none;
+  mvm_vm *vm, *other;
+  mvm_vm_state state;
+  mvm_error error = {.size = sizeof error};
+  leave_free(64);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  MUST(mvm_create(runtime, "rigid", spec, &vm));
+  MUST(mvm_kill(vm));
+  MUST(mvm_runtime_close(runtime)); /* with it goes whatever has a file open for writing */
+  REQUIRE(mount(NULL, where.state, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0);
+  REQUIRE(mvm_runtime_open(where.state, where.options, &none) == MVM_ERR_PERMISSION && none == NULL);
+  mvm_last_error(&error);
+  REQUIRE(error.os_errno == EROFS && strstr(error.message, "/lock") != NULL);
+  REQUIRE(mount(NULL, where.state, NULL, MS_REMOUNT | MS_BIND, NULL) == 0);
+
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  MUST(mvm_open(runtime, "rigid", &vm));
+  char vms_path[4200];
+  snprintf(vms_path, sizeof vms_path, "%s/vms", where.state);
+  REQUIRE(mount(vms_path, vms_path, NULL, MS_BIND, NULL) == 0);
+  REQUIRE(mount(NULL, vms_path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0);
+  REQUIRE(mvm_start(vm) == MVM_ERR_PERMISSION);
+  REQUIRE(mvm_create(runtime, "more", spec, &other) == MVM_ERR_PERMISSION && other == NULL);
+  REQUIRE(mvm_destroy(vm) == MVM_ERR_PERMISSION);
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_STOPPED);
+  REQUIRE(umount2(vms_path, MNT_DETACH) == 0);
+  MUST(mvm_start(vm));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+}
+
+int main(int argc, char **argv) {
+  mvm_runtime *runtime;
+  char spec[8192];
+  where = example_from(argc, argv);
+  example_spec(&where, "halt", spec, sizeof spec);
+  if (!has_a_disk_of_its_own()) {
+    printf("skip  a_full_disk: this user may not mount one\n");
+    return 0;
+  }
+  snprintf(ballast, sizeof ballast, "%s/ballast", where.state);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  a_creation_on_a_full_disk_leaves_nothing(runtime, spec);
+  printf("ok    a_creation_on_a_full_disk_leaves_nothing\n");
+  what_frees_the_disk_works_on_a_full_one(runtime, spec);
+  printf("ok    what_frees_the_disk_works_on_a_full_one\n");
+  MUST(mvm_runtime_close(runtime));
+  an_owner_on_a_full_disk_takes_over_all_the_same(spec);
+  printf("ok    an_owner_on_a_full_disk_takes_over_all_the_same\n");
+  a_read_only_disk_is_told_and_changes_nothing(spec);
+  printf("ok    a_read_only_disk_is_told_and_changes_nothing\n");
+  umount2(where.state, MNT_DETACH);
+  return 0;
+}
