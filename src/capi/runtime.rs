@@ -77,7 +77,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.list_json().to_string()));
+        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.list_json()));
         Ok(())
     })
 }

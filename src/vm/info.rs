@@ -101,11 +101,6 @@ impl Vm {
     }
 }
 
-/// The short form, for lists.
-pub(crate) fn summary(id: &str, state: State) -> Value {
-    json!({ "id": id, "state": state.name() })
-}
-
 fn request_json((path, took): &(RequestPath, Duration)) -> Value {
     json!({ "path": path.as_str(), "us": micros(*took) })
 }

@@ -33,7 +33,6 @@ pub use adoption::AdoptionError;
 pub(crate) use adoption::{Found, WhyEnded};
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
-pub(crate) use info::summary;
 pub use remains::RemainsError;
 pub use spec::{Spec, SpecError};
 
@@ -232,6 +231,12 @@ impl Vm {
     /// The token under which the end of its VMM is told.
     pub(crate) fn token(&self) -> u64 {
         self.token
+    }
+
+    /// What it was doing when somebody last looked; nothing when there is no such VM.
+    pub(crate) fn last_known_state(&self) -> Option<State> {
+        let core = lock(&self.core);
+        (core.presence == Presence::Present).then_some(core.state)
     }
 
     /// Whether it was found without a VMM, and nobody has started it since.
