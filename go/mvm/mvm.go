@@ -86,6 +86,9 @@ type Runtime struct{ key C.uintptr_t }
 type Options struct {
 	// Firecracker is the VMM of those VMs whose spec names none.
 	Firecracker string `json:"firecracker,omitempty"`
+	// Keeper is the program mvm-keeper. Without it consoles are bounded only while the runtime is open, and no VM can
+	// be made to end with its owner.
+	Keeper string `json:"keeper,omitempty"`
 }
 
 // Open opens the state directory, and keeps every other runtime out of it until Close.
@@ -208,13 +211,22 @@ func (v *VM) Wait(ctx context.Context) (ExitStatus, error) {
 	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
 		return C.shim_wait(v.key, C.uint64_t(math.MaxUint64), &exit, e)
 	})
-	switch exit.kind {
+	if err != nil {
+		return ExitStatus{}, err
+	}
+	return newExitStatus(exit.kind, exit.value), nil
+}
+
+func newExitStatus(kind C.mvm_exit_kind, value C.int32_t) ExitStatus {
+	switch kind {
 	case C.MVM_EXIT_CODE:
-		return ExitStatus{Code: int(exit.value)}, err
+		return ExitStatus{Code: int(value)}
 	case C.MVM_EXIT_SIGNAL:
-		return ExitStatus{Signal: int(exit.value)}, err
+		return ExitStatus{Signal: int(value)}
+	case C.MVM_EXIT_REAPED_BY_HOST:
+		return ExitStatus{ReapedByHost: true}
 	default:
-		return ExitStatus{ReapedByHost: err == nil}, err
+		return ExitStatus{}
 	}
 }
 
@@ -267,16 +279,17 @@ func (v *VM) ShutdownReport() ([]byte, error) {
 	})
 }
 
-// ReadConsole reads what the guest has printed from the absolute offset on; 0 when it has printed no more.
-func (v *VM) ReadConsole(buffer []byte, offset uint64) (int, error) {
+// ReadConsole reads what the guest has printed from the absolute offset on, or from the first byte after it that is
+// still kept, and says at which offset the next piece begins; n is 0 when the guest has printed no more.
+func (v *VM) ReadConsole(buffer []byte, offset uint64) (n int, next uint64, err error) {
 	var place *C.uint8_t
 	if len(buffer) > 0 {
 		place = (*C.uint8_t)(unsafe.Pointer(&buffer[0]))
 	}
 	at, read := C.uint64_t(offset), C.size_t(0)
 	var e C.mvm_error
-	err := check(C.shim_console_read(v.key, &at, place, C.size_t(len(buffer)), &read, &e), &e)
-	return int(read), err
+	err = check(C.shim_console_read(v.key, &at, place, C.size_t(len(buffer)), &read, &e), &e)
+	return int(read), uint64(at), err
 }
 
 func (v *VM) call(ctx context.Context, f func(*C.mvm_error) C.mvm_status) error {

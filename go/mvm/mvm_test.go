@@ -231,10 +231,10 @@ func TestTheConsoleIsReadByOffset(t *testing.T) {
 		t.Fatal(exit, err)
 	}
 	buffer := make([]byte, 5)
-	if n, err := vm.ReadConsole(buffer, 6); err != nil || string(buffer[:n]) != "from " {
+	if n, next, err := vm.ReadConsole(buffer, 6); err != nil || string(buffer[:n]) != "from " || next != 11 {
 		t.Fatal(string(buffer[:n]), err)
 	}
-	if n, err := vm.ReadConsole(nil, 0); err != nil || n != 0 {
+	if n, _, err := vm.ReadConsole(nil, 0); err != nil || n != 0 {
 		t.Fatal(n, err)
 	}
 }

@@ -93,3 +93,32 @@ static inline mvm_status shim_console_read(uintptr_t key, uint64_t *offset, uint
                                            size_t *read, mvm_error *e) {
   return shim_result(mvm_console_read(VM(key), offset, buffer, length, read), e);
 }
+
+static inline mvm_status shim_events_fd(uintptr_t key, int32_t *fd, mvm_error *e) {
+  return shim_result(mvm_runtime_events_fd(RUNTIME(key), fd), e);
+}
+
+static inline mvm_status shim_next_event(uintptr_t key, mvm_event *event, mvm_error *e) {
+  event->size = sizeof *event;
+  return shim_result(mvm_runtime_next_event(RUNTIME(key), 0, event), e);
+}
+
+static inline mvm_status shim_runtime_report(uintptr_t key, char **json, mvm_error *e) {
+  return shim_result(mvm_runtime_report(RUNTIME(key), json), e);
+}
+
+static inline mvm_status shim_runtime_reap(uintptr_t key, const char *options, char **json, mvm_error *e) {
+  return shim_result(mvm_runtime_reap(RUNTIME(key), options, json), e);
+}
+
+static inline mvm_status shim_runtime_metrics(uintptr_t key, char **text, mvm_error *e) {
+  return shim_result(mvm_runtime_metrics(RUNTIME(key), text), e);
+}
+
+static inline mvm_status shim_metrics(uintptr_t key, char **json, mvm_error *e) {
+  return shim_result(mvm_metrics(VM(key), json), e);
+}
+
+static inline mvm_status shim_metrics_flush(uintptr_t key, mvm_error *e) {
+  return shim_result(mvm_metrics_flush(VM(key)), e);
+}

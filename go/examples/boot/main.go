@@ -68,7 +68,7 @@ func run(firecracker, kernel, state string) error {
 func printConsole(ctx context.Context, vm *mvm.VM, text string) error {
 	buffer := make([]byte, 4096)
 	for ctx.Err() == nil {
-		length, err := vm.ReadConsole(buffer, 0)
+		length, _, err := vm.ReadConsole(buffer, 0)
 		if err != nil {
 			return err
 		}
