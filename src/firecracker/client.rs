@@ -105,7 +105,7 @@ fn receive_some(connection: &UnixConnection, reader: &mut ResponseReader) -> Res
 }
 
 /// A VMM that dies closes its connections a little before it is gone.
-const LAST_BREATH: Duration = Duration::from_millis(250);
+pub(super) const LAST_BREATH: Duration = Duration::from_millis(250);
 
 fn why_closed(vmm: &Process, reader: &ResponseReader, limits: Limits<'_>) -> NoResponse {
     match vmm.wait(limits.no_later_than(Deadline::after(LAST_BREATH))) {

@@ -185,7 +185,7 @@ impl Vmm {
         let request = Request { method, path: path.clone() };
         let exchanged = self
             .connection()
-            .map_err(|error| self.no_connection(During::Request(request.clone()), error))
+            .map_err(|error| self.lost_connection(During::Request(request.clone()), error, limits))
             .and_then(|connection| {
                 let answer = client::exchange(&connection, &self.process, (method, path, body), limits);
                 let complete = answer.map_err(|why| self.no_response(&request, why, began.elapsed()))?;
@@ -286,6 +286,12 @@ impl Vmm {
             Ok(Some(exit)) => Error::Exited { during, exit, output: self.files.last_words() },
             _ => Error::Connection { during, socket: self.files.socket(), source },
         }
+    }
+
+    /// A VMM that dies closes its socket some milliseconds before it is gone.
+    fn lost_connection(&self, during: During, source: io::Error, limits: Limits<'_>) -> Error {
+        let _ended_or_not = self.process.wait(limits.no_later_than(Deadline::after(client::LAST_BREATH)));
+        self.no_connection(during, source)
     }
 
     fn ended(&self, during: During) -> Result<Error, Error> {

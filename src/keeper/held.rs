@@ -165,6 +165,11 @@ pub(super) fn write_record(directory: &Path, boot: &str) -> Result<(), journal::
     journal::write(&path, &record)
 }
 
+/// Says it no more.
+pub(super) fn strike_out_record(directory: &Path) {
+    let _gone = std::fs::remove_file(record_file(directory));
+}
+
 fn record_file(directory: &Path) -> PathBuf {
     directory.join("keeper.json")
 }

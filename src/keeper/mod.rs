@@ -9,6 +9,7 @@
 //! memory.
 
 mod held;
+mod owners;
 mod watching;
 
 pub(crate) use held::Held;
@@ -17,8 +18,9 @@ pub use held::KeeperError;
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::journal::{self, OnOwnerExit, Record, owner};
+use crate::observe::console;
 use crate::observe::metrics::MetricsFiles;
-use crate::process::{Identity, Process};
+use crate::process::Identity;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::Signal;
@@ -26,6 +28,8 @@ use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::vm::directory::Entry;
 use crate::vm::remains;
+use owners::Owners;
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
@@ -38,13 +42,9 @@ struct Keeper {
     directory: PathBuf,
     boot: String,
     watching: Watching,
-    owner: Option<Owner>,
-}
-
-/// Whoever owns the state directory.
-struct Owner {
-    identity: Identity,
-    process: Process,
+    owners: Owners,
+    /// The files that could not be bounded: that is said once.
+    unbounded: BTreeSet<PathBuf>,
 }
 
 /// Why the loop goes on.
@@ -71,29 +71,42 @@ pub fn serve(directory: &Path, owner: Identity) -> io::Result<()> {
     take(&lock)?;
     let boot = procfs::boot_id()?;
     held::write_record(directory, &boot).map_err(io::Error::other)?;
-    let mut keeper = Keeper::new(directory, boot);
-    // An owner that is gone already is treated as one that goes now.
-    keeper.serve_owner(owner)?;
+    let mut keeper = Keeper::new(directory, boot)?;
+    keeper.follow(Some(owner))?;
     keeper.run(None)
 }
 
 /// The life of the thread: keeps consoles in `directory` bounded until `stop` is raised.
 fn bound_consoles(directory: &Path, boot: String, stop: &EventFd) {
-    // There is nobody to tell; the next thing that needs the keeper starts another one.
-    let _ended = Keeper::new(directory, boot).run(Some(stop));
+    if let Err(error) = Keeper::new(directory, boot).and_then(|mut keeper| keeper.run(Some(stop))) {
+        log::warn!("consoles in {} are not bounded any more: {error}", directory.display());
+    }
 }
 
 impl Keeper {
-    fn new(directory: &Path, boot: String) -> Self {
-        Self { directory: directory.into(), boot, watching: Watching::of(directory), owner: None }
+    fn new(directory: &Path, boot: String) -> io::Result<Self> {
+        Ok(Self {
+            directory: directory.into(),
+            boot,
+            watching: Watching::new(),
+            owners: Owners::new()?,
+            unbounded: BTreeSet::new(),
+        })
     }
 
     fn run(&mut self, stop: Option<&EventFd>) -> io::Result<()> {
         self.bound_all();
         loop {
+            // After the watches are there, and before every sleep: what happens from here on wakes it.
+            if stop.is_none() {
+                self.follow(self.named_owner())?;
+                if !self.is_needed() && self.takes_leave()? {
+                    return Ok(());
+                }
+            }
             match self.sleep(stop)? {
                 Woken::Stop => return Ok(()),
-                Woken::OwnerGone => self.owner_is_gone()?,
+                Woken::OwnerGone => {}
                 Woken::Written => {
                     // Not at every byte.
                     poll::wait([stop_interest(stop)], Deadline::after(PACE))?;
@@ -101,58 +114,89 @@ impl Keeper {
                 }
                 Woken::TimeIsUp => self.bound_all(),
             }
-            if stop.is_none() {
-                self.follow_owner()?;
-                if self.owner.is_none() && !self.is_needed() {
-                    return Ok(());
-                }
-            }
         }
     }
 
+    /// Whom the lock file names.
+    fn named_owner(&self) -> Option<Identity> {
+        let file = File::open(owner::lock_file(&self.directory)).ok()?;
+        owner::read_owner(&file, &self.boot)
+    }
+
+    /// An owner who comes writes his name and then looks for a keeper; one who goes strikes out its own and then looks
+    /// for an owner. So one of the two sees the other.
+    fn takes_leave(&mut self) -> io::Result<bool> {
+        held::strike_out_record(&self.directory);
+        self.follow(self.named_owner())?;
+        if !self.is_needed() {
+            return Ok(true);
+        }
+        held::write_record(&self.directory, &self.boot).map_err(io::Error::other)?;
+        Ok(false)
+    }
+
+    /// Serves the owner that is `named`, and ends the VMs of those who are gone.
+    fn follow(&mut self, named: Option<Identity>) -> io::Result<()> {
+        let mut gone = self.owners.gone();
+        named.map_or(Ok(()), |owner| self.owners.note(owner, &mut gone))?;
+        gone.into_iter().for_each(|owner| self.end_vms_of(owner));
+        Ok(())
+    }
+
     fn sleep(&self, stop: Option<&EventFd>) -> io::Result<Woken> {
-        let pidfd = self.owner.as_ref().map(|owner| owner.process.pidfd());
-        let is_lonely = pidfd.is_none() && stop.is_none();
+        let is_lonely = stop.is_none() && !self.owners.is_anybody_there();
         let lonely = if is_lonely { Deadline::after(LONELY_PACE) } else { Deadline::NEVER };
         let until = lonely.or_sooner(self.watching.look_again());
-        let owner = pidfd.map_or(Interest::Nothing, Interest::Readable);
-        Ok(match poll::wait([stop_interest(stop), owner, self.watching.interest()], until)? {
-            [true, ..] => Woken::Stop,
-            [_, true, _] => Woken::OwnerGone,
-            [_, _, true] => Woken::Written,
-            [false, false, false] => Woken::TimeIsUp,
-        })
+        Ok(
+            match poll::wait([stop_interest(stop), self.owners.interest(), self.watching.interest()], until)?
+            {
+                [true, ..] => Woken::Stop,
+                [_, true, _] => Woken::OwnerGone,
+                [_, _, true] => Woken::Written,
+                [false, false, false] => Woken::TimeIsUp,
+            },
+        )
     }
 
     /// Bounds what has been written to, and watches what has come.
     fn look(&mut self) -> io::Result<()> {
         match self.watching.written()? {
-            Some(written) => written.into_iter().for_each(bound_outputs),
+            Some(written) => written.iter().for_each(|directory| self.bound_outputs(directory)),
             None => self.bound_all(),
         }
         Ok(())
     }
 
     fn bound_all(&mut self) {
+        self.watching.watch_for_arrivals(&self.directory);
         for directory in self.vms() {
             self.watching.watch(&directory);
-            bound_outputs(&directory);
+            self.bound_outputs(&directory);
         }
     }
 
-    fn serve_owner(&mut self, identity: Identity) -> io::Result<()> {
-        match Process::find(identity).map_err(io::Error::other)? {
-            Some(process) => self.owner = Some(Owner { identity, process }),
-            None => self.end_vms_of(identity),
+    fn bound_outputs(&mut self, directory: &Path) {
+        let Ok(record) = read_record(directory) else { return };
+        let metrics = MetricsFiles::new(directory.to_path_buf());
+        if metrics.unread() > METRICS_LIMIT
+            && let Err(error) = metrics.totals()
+        {
+            self.complain(directory, &with_causes(&error));
         }
-        Ok(())
+        let Some(limit) = record.console_limit else { return };
+        let files = VmmFiles::new(directory.to_path_buf());
+        for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)]
+        {
+            if let Err(error) = console::bound(&file, limit) {
+                self.complain(&file, &format!("cannot bound {}: {error}", file.display()));
+            }
+        }
     }
 
-    fn owner_is_gone(&mut self) -> io::Result<()> {
-        if let Some(owner) = self.owner.take() {
-            self.end_vms_of(owner.identity);
+    fn complain(&mut self, about: &Path, text: &str) {
+        if self.unbounded.insert(about.to_path_buf()) {
+            log::warn!("{text}");
         }
-        Ok(())
     }
 
     /// Ends the VMs that were to end with `owner`. Those that another one has taken over name that one.
@@ -178,24 +222,14 @@ impl Keeper {
         }
     }
 
-    /// Serves whom the lock file names, when that is somebody else.
-    fn follow_owner(&mut self) -> io::Result<()> {
-        let file = File::open(owner::lock_file(&self.directory)).ok();
-        let named = file.and_then(|file| owner::read_owner(&file, &self.boot));
-        let present = self.owner.as_ref().map(|owner| owner.identity);
-        match named.filter(|named| Some(*named) != present && named.is_there()) {
-            Some(identity) => self.serve_owner(identity),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a VM runs whose console is bounded.
+    /// Whether an owner lives, or a VM runs.
     fn is_needed(&self) -> bool {
-        self.vms().iter().any(|directory| {
-            let process =
-                read_record(directory).ok().and_then(|record| record.vmm).and_then(|vmm| vmm.process);
-            process.is_some_and(|process| process.is_there())
-        })
+        self.owners.is_anybody_there()
+            || self.vms().iter().any(|directory| {
+                let process =
+                    read_record(directory).ok().and_then(|record| record.vmm).and_then(|vmm| vmm.process);
+                process.is_some_and(|process| process.is_running())
+            })
     }
 
     fn vms(&self) -> Vec<PathBuf> {
@@ -234,23 +268,6 @@ const LOG_LIMIT: u64 = 1 << 20;
 
 /// How much of the metrics may wait to be added up: a day of them.
 const METRICS_LIMIT: u64 = 8 << 20;
-
-fn bound_outputs(directory: &Path) {
-    let Ok(record) = read_record(directory) else { return };
-    let metrics = MetricsFiles::new(directory.to_path_buf());
-    if metrics.unread() > METRICS_LIMIT
-        && let Err(error) = metrics.totals()
-    {
-        log::warn!("{}", with_causes(&error));
-    }
-    let Some(limit) = record.console_limit else { return };
-    let files = VmmFiles::new(directory.to_path_buf());
-    for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)] {
-        if let Err(error) = crate::observe::console::bound(&file, limit) {
-            log::warn!("cannot bound {}: {error}", file.display());
-        }
-    }
-}
 
 fn read_record(directory: &Path) -> Result<Record, journal::Error> {
     journal::read(&journal::journal_file(directory))

@@ -1,6 +1,6 @@
 //! Which VMs' files are written to: told by inotify, or looked for every so often where the kernel has no watch left.
 
-use crate::journal::VMS;
+use crate::journal::{VMS, owner};
 use crate::sys::deadline::Deadline;
 use crate::sys::inotify::{Happening, Inotify, Watch};
 use crate::sys::poll::Interest;
@@ -22,14 +22,19 @@ pub(super) struct Watching {
 const PACE: Duration = Duration::from_millis(250);
 
 impl Watching {
-    /// Watches for VMs that come into the state directory `directory`, and for its owner to change.
-    pub(super) fn of(directory: &Path) -> Self {
-        let inotify = Inotify::new().ok();
-        let watched = inotify.as_ref().is_some_and(|inotify| {
+    /// Watches nothing yet.
+    pub(super) fn new() -> Self {
+        Self { inotify: Inotify::new().ok(), vms: BTreeMap::new(), has_gaps: false }
+    }
+
+    /// Watches for VMs that come into the state directory `directory`, and for its owner to change. A directory that
+    /// was removed and made anew has lost its watch, so this may be done again.
+    pub(super) fn watch_for_arrivals(&mut self, directory: &Path) {
+        let watched = self.inotify.as_ref().is_some_and(|inotify| {
             inotify.watch(&directory.join(VMS), Happening::Arrival).is_ok()
-                && inotify.watch(directory, Happening::Writing).is_ok()
+                && inotify.watch(&owner::lock_file(directory), Happening::Writing).is_ok()
         });
-        Self { inotify, vms: BTreeMap::new(), has_gaps: !watched }
+        self.has_gaps |= !watched;
     }
 
     /// Watches the directory of a VM, if that was not done before.
@@ -55,9 +60,9 @@ impl Watching {
     }
 
     /// The VMs' directories that were written to; nothing when there is more to see than that.
-    pub(super) fn written(&self) -> io::Result<Option<Vec<&Path>>> {
+    pub(super) fn written(&self) -> io::Result<Option<Vec<PathBuf>>> {
         let happenings = self.inotify.as_ref().map_or(Ok(Vec::new()), Inotify::happenings)?;
-        let known = |watch: Option<Watch>| watch.and_then(|watch| self.vms.get(&watch)).map(PathBuf::as_path);
+        let known = |watch: Option<Watch>| watch.and_then(|watch| self.vms.get(&watch)).cloned();
         Ok(happenings.into_iter().map(known).collect())
     }
 }

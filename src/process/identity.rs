@@ -1,5 +1,6 @@
 //! Which process a number meant: numbers are given out again, a number with its birth is not.
 
+use crate::sys::pidfd::Pidfd;
 use crate::sys::procfs::ProcessStat;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -34,5 +35,12 @@ impl Identity {
     /// Whether it is still there, be it as a zombie.
     pub fn is_there(&self) -> bool {
         Self::of(self.pid).is_ok_and(|present| present == *self)
+    }
+
+    /// Whether it still runs. Somebody else's child is not reaped by the look.
+    pub fn is_running(&self) -> bool {
+        // Its identity is looked at while its number is held.
+        Pidfd::open(self.pid)
+            .is_ok_and(|pidfd| self.is_there() && pidfd.has_ended().is_ok_and(|ended| !ended))
     }
 }

@@ -73,7 +73,14 @@ impl Runtime {
             }
         }
         let all = Deadline::after(ALL_ANSWERS);
-        adopted.iter().for_each(|vm| vm.ask_after_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))));
+        for vm in adopted {
+            if vm.settle_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))) {
+                census.adopted.push(vm.id().clone());
+                self.shared.events.push(vm.id().as_str(), What::Adopted);
+            } else {
+                census.count_ended(self, vm.id(), WhyEnded::WithoutOwner);
+            }
+        }
         census.left_alone.iter().for_each(|left| {
             self.shared.events.push("", What::Damaged(left.to_string()));
         });
@@ -82,20 +89,16 @@ impl Runtime {
 
     /// Gives the VM when it runs.
     fn take_over(&self, id: &VmId, path: &Path, census: &mut Census) -> Option<Arc<Vm>> {
-        let vm = match Vm::find(id.clone(), path, &self.shared) {
+        let running = match Vm::find(id.clone(), path, &self.shared) {
             Ok(Found::Undone) => {
                 census.undone.push(path.to_path_buf());
-                return None;
+                None
             }
-            Ok(Found::Running(vm)) => {
-                census.adopted.push(id.clone());
-                self.shared.events.push(id.as_str(), What::Adopted);
-                Arc::new(vm)
-            }
+            Ok(Found::Running(vm)) => Some(Arc::new(vm)),
             Ok(Found::Ended(vm, why)) => {
-                census.ended.push((id.clone(), why));
-                self.shared.events.push(id.as_str(), What::OrphanFound);
-                Arc::new(vm)
+                lock(&self.vms).known.insert(id.clone(), Arc::new(vm));
+                census.count_ended(self, id, why);
+                None
             }
             Err(problem) => {
                 // It may have been removed since it was listed.
@@ -103,11 +106,10 @@ impl Runtime {
                     let problem = Problem::Adoption(problem);
                     census.left_alone.push(LeftAlone { path: path.to_path_buf(), problem });
                 }
-                return None;
+                None
             }
         };
-        lock(&self.vms).known.insert(id.clone(), Arc::clone(&vm));
-        Some(vm)
+        running.inspect(|vm| drop(lock(&self.vms).known.insert(id.clone(), Arc::clone(vm))))
     }
 
     /// Keeps a VM of this id from being created meanwhile; `None` when there is one.
@@ -130,6 +132,11 @@ impl Drop for Examination<'_> {
 }
 
 impl Census {
+    fn count_ended(&mut self, runtime: &Runtime, id: &VmId, why: WhyEnded) {
+        self.ended.push((id.clone(), why));
+        runtime.shared.events.push(id.as_str(), What::OrphanFound);
+    }
+
     fn count_leftover(&mut self, path: PathBuf) {
         match directory::clear(&path) {
             Ok(()) => self.undone.push(path),

@@ -82,7 +82,7 @@ struct OwnedBy(Option<Identity>);
 impl fmt::Display for OwnedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(owner) if owner.is_there() => {
+            Some(owner) if owner.is_running() => {
                 write!(f, ", of process {}: close that one, or use another directory", owner.pid)
             }
             Some(owner) => write!(

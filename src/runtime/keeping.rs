@@ -49,14 +49,18 @@ impl Runtime {
 
     /// The keeper has ended: another one is started when VMs need it, unless it ended before it came to work.
     pub(super) fn replace_keeper(&self) {
-        let words = lock(&self.keeper).as_ref().and_then(|keeper| keeper.last_words(&self.directory));
-        match words {
-            Some(words) => {
-                self.let_go(lock(&self.keeper).take().as_ref());
-                self.shared.events.push("", What::KeeperLost(words));
-            }
+        let Some(former) = self.take_keeper() else { return };
+        let another = Held::find_program(&self.directory, &self.shared.boot);
+        match former.last_words(&self.directory).filter(|_| another.is_none()) {
+            Some(words) => self.shared.events.push("", What::KeeperLost(words)),
             None => self.provide_for_all(),
         }
+    }
+
+    fn take_keeper(&self) -> Option<Held> {
+        let keeper = lock(&self.keeper).take();
+        self.let_go(keeper.as_ref());
+        keeper
     }
 
     /// When the runtime closes: a program goes on for the VMs that do.

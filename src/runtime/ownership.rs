@@ -33,7 +33,7 @@ impl Ownership {
                 Err(TryLockError::WouldBlock) => {}
             }
             let owner = owner::read_owner(&file, boot);
-            if owner.is_some_and(|owner| owner.is_there()) || deadline.has_passed() {
+            if owner.is_some_and(|owner| owner.is_running()) || deadline.has_passed() {
                 return Err(Error::Busy { path: directory.into(), owner });
             }
             std::thread::sleep(LOOK_AGAIN);

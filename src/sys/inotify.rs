@@ -1,4 +1,4 @@
-//! Directories in which something happens, told by the kernel. Only for what may take its time: closing one waits
+//! Directories and files to which something happens, told by the kernel. Only for what may take its time: closing one waits
 //! for a grace period of the kernel, some milliseconds.
 
 use super::file::c_path;
@@ -12,12 +12,12 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Inotify(OwnedFd);
 
-/// What is to be told of a directory.
+/// What is to be told of a directory, or of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A name has come.
+    /// A name has come into the directory.
     Arrival,
-    /// A file was written to.
+    /// The file, or one in the directory, was written to.
     Writing,
 }
 
@@ -37,17 +37,16 @@ impl Inotify {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Watches `directory`; the watch goes when the directory does.
+    /// Watches the directory or file at `path`; the watch goes when it does.
     ///
     /// # Errors
     /// When it is not there, or the user's limit of watches is reached.
-    pub fn watch(&self, directory: &Path, happening: Happening) -> io::Result<Watch> {
-        let path = c_path(directory)?;
-        let mask = libc::IN_ONLYDIR
-            | match happening {
-                Happening::Arrival => libc::IN_MOVED_TO | libc::IN_CREATE,
-                Happening::Writing => libc::IN_MODIFY,
-            };
+    pub fn watch(&self, path: &Path, happening: Happening) -> io::Result<Watch> {
+        let path = c_path(path)?;
+        let mask = match happening {
+            Happening::Arrival => libc::IN_MOVED_TO | libc::IN_CREATE,
+            Happening::Writing => libc::IN_MODIFY,
+        };
         // SAFETY: `path` is NUL-terminated and outlives the call.
         checked(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) }).map(Watch)
     }

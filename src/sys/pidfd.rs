@@ -121,11 +121,18 @@ impl Pidfd {
         }
     }
 
+    /// Whether the process has ended, reaped or not. Never waits, and never reaps.
+    ///
+    /// # Errors
+    /// Whatever `ppoll(2)` reports.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        let now = super::deadline::Deadline::after(std::time::Duration::ZERO);
+        super::poll::wait([super::poll::Interest::Readable(self.as_fd())], now).map(|[ended]| ended)
+    }
+
     /// The process is not (or no longer) a child to wait for: the descriptor alone says whether it has ended.
     fn look_at_a_stranger(&self) -> io::Result<Option<ExitStatus>> {
-        let now = super::deadline::Deadline::after(std::time::Duration::ZERO);
-        let [ended] = super::poll::wait([super::poll::Interest::Readable(self.as_fd())], now)?;
-        Ok(ended.then(|| self.status_of_a_stranger()))
+        Ok(self.has_ended()?.then(|| self.status_of_a_stranger()))
     }
 
     /// A process whose parent has not reaped it yet tells its status in /proc, and then the kernel's record does.

@@ -83,12 +83,18 @@ impl Vm {
         Ok(Found::Ended(vm, why))
     }
 
-    /// Asks a VMM that was adopted what its guest does. Without an answer that remains in doubt.
-    pub(crate) fn ask_after_adoption(&self, deadline: Deadline) {
+    /// Asks a VMM that was adopted what its guest does; without an answer that remains in doubt. A VMM that was dying
+    /// already, as after a kill that its former owner did not live to see, is gone then. Says whether it runs.
+    pub(crate) fn settle_adoption(&self, deadline: Deadline) -> bool {
         const OPERATION: &str = "adopt";
-        if let Ok(turn) = self.take_turn(OPERATION, deadline) {
-            let _in_doubt_otherwise = self.ask_state(OPERATION, &turn);
+        let Ok(turn) = self.take_turn(OPERATION, deadline) else { return true };
+        let _in_doubt_otherwise = self.ask_state(OPERATION, &turn);
+        if self.exit_status().is_none() {
+            return true;
         }
+        lock(&self.core).origin = Origin::Orphan;
+        self.tidy();
+        false
     }
 
     fn adopt(id: VmId, files: &VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
@@ -107,7 +113,7 @@ impl Vm {
         *lock(&vm.vmm) = Some(held);
         vm.attend(&process);
         // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
-        let _noted = vm.note(|record| (record.owner, record.boot) = (shared.owner, shared.boot.clone()));
+        let _noted = vm.note(|record| record.belong_to(shared));
         vm
     }
 

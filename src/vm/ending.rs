@@ -248,7 +248,7 @@ impl Vm {
     }
 
     /// Lets go of a VMM that has ended, and removes the sockets that it leaves behind. Needs the turn.
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         if self.observed().process.is_none()
             && let Some(vmm) = lock(&self.vmm).take()
         {

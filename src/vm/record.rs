@@ -36,7 +36,11 @@ impl Vm {
     /// Notes that a VMM is about to be started.
     pub(super) fn announce_vmm(&self, binary: &Binary) -> Result<(), Error> {
         let vmm = self.vmm_to_be(binary);
-        self.note(|record| record.announce(vmm))
+        self.note(|record| {
+            // The VM may have been found, with a journal of another owner and another boot.
+            record.belong_to(&self.shared);
+            record.announce(vmm);
+        })
     }
 
     /// Makes the VM's directory, with a journal in it that announces the first VMM.
@@ -92,6 +96,12 @@ impl Record {
             exit: None,
             rest: Rest::Stopped,
         }
+    }
+
+    /// From here on it is this owner's.
+    pub(super) fn belong_to(&mut self, shared: &Shared) {
+        self.owner = shared.owner;
+        self.boot.clone_from(&shared.boot);
     }
 
     fn announce(&mut self, vmm: VmmRecord) {
