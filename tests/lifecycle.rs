@@ -281,3 +281,33 @@ fn a_vm_directory_is_for_its_owner_alone() {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 }
+
+fn with_vsock(host: &Host, id: &str) -> (std::sync::Arc<mvm::Vm>, std::path::PathBuf) {
+    let socket = host.scratch.path().join("v.sock");
+    let mut spec = host.spec(Guest::Halt);
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": socket });
+    let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    (vm, socket)
+}
+
+#[test]
+fn a_vm_whose_vmm_ended_by_itself_starts_again_with_its_sockets() {
+    let host = Host::new();
+    let (vm, _) = with_vsock(&host, "vsock-again");
+    let pid = vm.info().unwrap()["pid"].to_string();
+    std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    vm.wait(AMPLE).unwrap();
+    vm.start().unwrap();
+    assert_eq!(vm.state(), State::Running);
+}
+
+#[test]
+fn a_socket_that_somebody_else_has_bound_anew_stays() {
+    let host = Host::new();
+    let (vm, socket) = with_vsock(&host, "vsock-taken");
+    std::fs::remove_file(&socket).unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    vm.kill().unwrap();
+    assert!(socket.exists());
+}

@@ -52,17 +52,168 @@ fn a_paused_vm_is_found_paused() {
     assert_eq!(host.runtime.vm("held").unwrap().state(), State::Paused);
 }
 
+/// The owner that a VM's journal names is another process, which is gone.
+fn pretend_another_owner(host: &Host, id: &str) {
+    rewrite_journal(host, id, |journal| journal["owner"]["started"] = json!(1));
+}
+
+/// As the library writes it: with a checksum that is right.
+fn rewrite_journal(host: &Host, id: &str, change: impl FnOnce(&mut Value)) {
+    let path = host.vm_directory(id).join("journal.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut journal = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+    change(&mut journal);
+    let body = format!("\n{journal}\n");
+    let sum = body
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    std::fs::write(path, format!("mvm-journal 1 {sum:016x}{body}")).unwrap();
+}
+
+fn killed_with_its_owner(host: &Host, id: &str) -> std::sync::Arc<mvm::Vm> {
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["on_owner_exit"] = json!("kill");
+    let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    vm
+}
+
 #[test]
 fn a_vm_that_is_to_end_with_its_owner_has_ended() {
     let mut host = Host::with_keeper();
-    let mut spec = host.spec(Guest::Halt);
-    spec["mvm"]["on_owner_exit"] = json!("kill");
-    host.runtime.create("brief", &spec.to_string()).unwrap().start().unwrap();
+    drop(killed_with_its_owner(&host, "brief"));
+    pretend_another_owner(&host, "brief");
     host.change_owner();
     assert_eq!(common::processes_below(&host.vm_directory("brief")), Vec::<i32>::new());
     let ended = &host.runtime.report()["ended"][0];
     assert!(ended["id"] == "brief" && ended["why"].as_str().unwrap().contains("with its owner"), "{ended}");
     assert_eq!(events_of(&host), [("brief".into(), What::OrphanFound)]);
+}
+
+#[test]
+fn a_vm_that_is_to_end_with_its_owner_goes_on_while_that_lives() {
+    let mut host = Host::with_keeper();
+    drop(killed_with_its_owner(&host, "lasting"));
+    host.change_owner();
+    assert_eq!(host.runtime.vm("lasting").unwrap().state(), State::Running);
+}
+
+#[test]
+fn a_vm_that_was_started_again_is_its_new_owners_and_of_this_boot() {
+    let mut host = Host::new();
+    host.boot("again", Guest::Halt).kill().unwrap();
+    rewrite_journal(&host, "again", |journal| {
+        journal["boot"] = json!("another boot");
+        journal["owner"]["started"] = json!(1);
+    });
+    host.change_owner();
+    host.runtime.vm("again").unwrap().start().unwrap();
+    let vmm = common::processes_below(&host.vm_directory("again"));
+    host.change_owner();
+    assert_eq!(host.runtime.report()["adopted"], json!(["again"]));
+    assert_eq!(common::processes_below(&host.vm_directory("again")), vmm);
+}
+
+#[test]
+fn a_number_that_was_given_out_again_is_not_signalled() {
+    let mut host = Host::new();
+    host.boot("former", Guest::Halt).kill().unwrap();
+    let mut innocent = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    rewrite_journal(&host, "former", |journal| {
+        journal["vmm"] = json!({ "process": { "pid": innocent.id(), "started": 1 }, "progress": "ready",
+                                 "version": "1.16.1", "sockets": ["api.sock"] });
+    });
+    host.change_owner();
+    assert_eq!(host.runtime.report()["ended"][0]["why"], "while no owner lived");
+    host.runtime.reap(None).unwrap();
+    assert!(innocent.try_wait().unwrap().is_none());
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+}
+
+#[test]
+fn a_copy_of_a_state_directory_takes_nothing_from_the_original() {
+    let host = Host::with_keeper();
+    let (kept, brief) = (host.boot("kept", Guest::Halt), killed_with_its_owner(&host, "brief"));
+    let copy = host.scratch.path().join("copy");
+    let original = host.scratch.path().join("state");
+    assert!(std::process::Command::new("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    let other = mvm::Runtime::open(&copy, None).unwrap();
+    assert_eq!(other.report()["left_alone"].as_array().unwrap().len(), 2);
+    other.reap(None).unwrap();
+    assert_eq!((kept.state(), brief.state()), (State::Running, State::Running));
+    kept.pause().unwrap();
+}
+
+#[test]
+fn a_vm_of_a_runtime_that_is_gone_can_do_nothing() {
+    let mut host = Host::new();
+    let vm = host.boot("former", Guest::Halt);
+    vm.kill().unwrap();
+    host.change_owner();
+    assert!(told(&vm.start().unwrap_err()).contains("interrupted"));
+    host.runtime.vm("former").unwrap().start().unwrap();
+    assert_eq!(common::processes_below(&host.vm_directory("former")).len(), 1);
+}
+
+#[test]
+fn a_console_that_was_replaced_by_a_fifo_holds_nobody_up() {
+    let mut host = Host::new();
+    let vm = host.boot("hostile", Guest::Halt);
+    for name in ["console.log", "stderr.log"] {
+        let file = host.vm_directory("hostile").join(name);
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    }
+    kill_vmm(&vm);
+    assert!(told(&vm.pause().unwrap_err()).contains("hostile"));
+    let refused = told(&vm.start().unwrap_err());
+    assert!(refused.contains("cannot open") && refused.contains("console.log"), "{refused}");
+    drop(vm);
+    host.change_owner();
+    let id = host.runtime.report().to_string();
+    assert!(id.contains("hostile"), "{id}");
+    drop(std::fs::remove_dir_all(host.vm_directory("hostile")));
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let host = Host::new();
+    let leftover = host.scratch.path().join("state/vms/.b.gone");
+    std::fs::create_dir(&leftover).unwrap();
+    host.runtime.reap(Some(r#"{"dry_run":true}"#)).unwrap();
+    assert!(leftover.exists());
+    host.runtime.reap(None).unwrap();
+    assert!(!leftover.exists());
+}
+
+#[test]
+fn a_leftover_that_is_a_link_is_removed_and_not_followed() {
+    let mut host = Host::new();
+    let innocent = host.scratch.path().join("innocent");
+    std::fs::create_dir(&innocent).unwrap();
+    std::fs::write(innocent.join("console.log"), "mine").unwrap();
+    let link = host.scratch.path().join("state/vms/.b.gone");
+    std::os::unix::fs::symlink(&innocent, &link).unwrap();
+    host.change_owner();
+    assert!(link.symlink_metadata().is_err() && innocent.join("console.log").exists());
+}
+
+#[test]
+fn what_is_started_meanwhile_is_not_reaped() {
+    let mut host = Host::new();
+    (0..20).for_each(|n| host.create(&format!("orphan-{n:02}"), Guest::Halt).kill().unwrap());
+    host.create("started", Guest::Halt).kill().unwrap();
+    host.change_owner();
+    let vm = host.runtime.vm("started").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| host.runtime.reap(None).unwrap());
+        match vm.start() {
+            Ok(()) => assert_eq!(vm.state(), State::Running),
+            Err(error) => assert!(told(&error).contains("it was destroyed"), "{}", told(&error)),
+        }
+    });
+    assert!(host.runtime.list().iter().all(|vm| vm.state() == State::Running));
 }
 
 #[test]

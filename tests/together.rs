@@ -5,8 +5,9 @@ mod common;
 
 use common::guest::Guest;
 use common::{Host, eventually};
+use mvm::runtime::What;
 use mvm::{Outcome, State};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A thread's own dice: the same throws in every run.
@@ -110,4 +111,42 @@ fn of_two_that_end_and_restart_a_vm_none_is_told_a_lie() {
     });
     assert!(graceful.load(Ordering::Relaxed) > 0);
     assert_eq!(vm.state(), State::Running);
+}
+
+/// Somebody who looks while a VM comes to be notices its end first, and it is told all the same.
+#[test]
+fn the_end_of_a_vm_that_was_just_made_is_told() {
+    const ROUNDS: usize = 60;
+    let host = Host::simulated();
+    let vms = host.scratch.path().join("state/vms");
+    let over = AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                drop(host.runtime.list_json());
+            }
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let pids = common::processes_below(&vms).iter().map(ToString::to_string).collect::<Vec<_>>();
+                drop(std::process::Command::new("kill").arg("-9").args(pids).output().unwrap());
+            }
+        });
+        let spec = host.spec(Guest::Halt).to_string();
+        let mut made = 0;
+        for _ in 0..ROUNDS {
+            let Ok(vm) = host.runtime.create("brief", &spec) else { continue };
+            made += 1;
+            vm.wait(common::AMPLE).unwrap();
+            assert_ne!(vm.state(), mvm::State::Created);
+            let is_exit = |what: &What| matches!(what, What::Exited(_));
+            let mut told = std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap());
+            assert!(told.any(|event| is_exit(&event.what)), "its end is not told");
+            host.runtime.destroy(&vm).unwrap();
+            while host.runtime.next_event(Duration::ZERO).unwrap().is_some() {}
+        }
+        over.store(true, Ordering::Relaxed);
+        made
+    });
+    assert!(made > 0, "all were killed before they came to be");
 }

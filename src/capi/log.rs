@@ -6,10 +6,10 @@ use super::guard::guard;
 use super::handle;
 use super::status::mvm_status;
 use crate::observe::logging::{self, Descriptor, Destination, Line, Queue};
-use crate::sys::file;
+use crate::sys::{file, output};
 use log::{Level, LevelFilter};
 use std::ffi::c_char;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::time::UNIX_EPOCH;
 
 /// How much a line of the log matters.
@@ -70,7 +70,10 @@ pub extern "C" fn mvm_log_to_queue(level: i32, capacity: usize) -> mvm_status {
 pub extern "C" fn mvm_log_to_fd(level: i32, fd: i32) -> mvm_status {
     guard(|| {
         handle::own_process()?;
-        lead(level, || Ok(Destination::Descriptor(Descriptor::new(file::duplicate_number(fd)?))))
+        lead(level, || {
+            let given = file::duplicate_number(fd)?;
+            Ok(Destination::Descriptor(Descriptor::new(output::without_waiting(given.as_fd())?)))
+        })
     })
 }
 

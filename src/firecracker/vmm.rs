@@ -5,13 +5,14 @@ use super::client::{self, NoResponse};
 use super::error::{During, Error, Request};
 use super::http::{Method, RequestPath, Response};
 use crate::observe::console;
-use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
+use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
+use crate::sys::file;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
-use crate::sys::socket::UnixConnection;
+use crate::sys::socket::{self, UnixConnection};
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -123,7 +124,7 @@ impl Vmm {
     pub fn spawn(launch: &Launch<'_>) -> Result<Self, Error> {
         let began = Instant::now();
         let files = launch.files;
-        remove_stale(&files.socket())?;
+        socket::remove_dead(&files.socket());
         let (console, errors) = open_outputs(files)?;
         let command = Command {
             program: launch.binary.path(),
@@ -304,21 +305,26 @@ impl Vmm {
         Error::Timeout { during, after, output: self.files.last_words() }
     }
 
-    /// SIGKILL, its end awaited for a bounded time, and its sockets removed: for undoing, where an error can be
-    /// told no more.
-    pub(crate) fn end_at_once(self) {
+    /// SIGKILL, its end awaited for a bounded time, and its sockets removed.
+    ///
+    /// # Errors
+    /// When it outlives that: stuck in the kernel.
+    pub(crate) fn end_at_once(&self) -> Result<(), process::Error> {
         const ENOUGH: Duration = Duration::from_secs(5);
-        let _sent = self.process.send(Signal::Kill);
+        self.process.send(Signal::Kill)?;
         let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: None };
-        let _ended: Result<Waited, _> = self.process.wait(limits);
-        self.remove_leftovers();
+        match self.process.wait(limits)? {
+            Waited::Exited(_) => {
+                self.remove_leftovers();
+                Ok(())
+            }
+            _ => Err(process::Error::Stuck { pid: self.process.pid(), after: ENOUGH }),
+        }
     }
 
     /// Removes what it leaves behind.
-    pub(crate) fn remove_leftovers(self) {
-        for socket in &self.leaves {
-            let _gone_or_never_there = remove_stale(socket);
-        }
+    pub(crate) fn remove_leftovers(&self) {
+        self.leaves.iter().for_each(|path| socket::remove_dead(path));
     }
 
     /// The sockets that it has bound.
@@ -334,28 +340,31 @@ fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     own.into_iter().chain(metrics).chain(more).map(OsString::from).collect()
 }
 
-/// Firecracker binds its socket itself, and stumbles over one that is there.
-fn remove_stale(socket: &Path) -> Result<(), Error> {
-    match std::fs::remove_file(socket) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Output { path: socket.to_path_buf(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The guest's console goes on where it was; what the VMM says of itself begins anew.
 fn open_outputs(files: &VmmFiles) -> Result<(File, File), Error> {
     let open = |path: PathBuf, options: &mut OpenOptions| {
-        options.create(true).mode(0o600).open(&path).map_err(|source| Error::Output { path, source })
+        let opened = file::open_plain(options.write(true).create(true).mode(0o600), &path);
+        opened.map_err(|source| Error::Output { path, source })
     };
-    open(files.log(), OpenOptions::new().write(true).truncate(true))?;
+    let anew = |path: PathBuf| {
+        let file = open(path.clone(), &mut OpenOptions::new())?;
+        file.set_len(0).map_err(|source| Error::Output { path, source }).map(|()| file)
+    };
+    anew(files.log())?;
     let console = open(files.console(), OpenOptions::new().append(true))?;
-    // The VMM inherits the lock and holds it until it is gone: whoever finds it free knows that there is none. That
-    // somebody else holds it now would be a child that the host has forked, and no reason not to start.
-    let _locked = console.try_lock();
-    let errors = open(files.errors(), OpenOptions::new().write(true).truncate(true))?;
-    Ok((console, errors))
+    lock_console(&console);
+    Ok((console, anew(files.errors())?))
+}
+
+/// The VMM inherits the lock and holds it until it is gone: whoever finds it free knows that there is none. A child
+/// for another VM that was cloned while this console was open holds it too, until it executes, which is soon. One
+/// that the host has forked may hold it for ever, and is no reason not to start.
+fn lock_console(console: &File) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let until = Deadline::after(PATIENCE);
+    while matches!(console.try_lock(), Err(TryLockError::WouldBlock)) && !until.has_passed() {
+        std::thread::sleep(SHORTEST_STEP);
+    }
 }
 
 /// Not bound, bound and not listening, or busy with others.

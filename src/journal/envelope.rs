@@ -5,9 +5,8 @@
 use crate::sys::file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -110,20 +109,10 @@ pub(crate) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Error>
     file::replace(path, text.as_bytes()).map_err(failed)
 }
 
-/// Reads a file, and only a file: a FIFO would be waited for, and a device might never end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    is_plain(&file)?;
     let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes)?;
+    file::open_plain(OpenOptions::new().read(true), path)?.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn is_plain(file: &File) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
 }
 
 /// FNV-1a: each step is a bijection of the state, so no single altered byte goes unnoticed.

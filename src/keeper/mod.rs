@@ -35,7 +35,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use watching::Watching;
+use watching::{Watching, Written};
 
 /// A state directory that is kept.
 struct Keeper {
@@ -161,8 +161,12 @@ impl Keeper {
     /// Bounds what has been written to, and watches what has come.
     fn look(&mut self) -> io::Result<()> {
         match self.watching.written()? {
-            Some(written) => written.iter().for_each(|directory| self.bound_outputs(directory)),
-            None => self.bound_all(),
+            Written::Known(written) => written.iter().for_each(|directory| self.bound_outputs(directory)),
+            Written::KnownAndNew(written) => {
+                written.iter().for_each(|directory| self.bound_outputs(directory));
+                self.bound_new();
+            }
+            Written::All => self.bound_all(),
         }
         Ok(())
     }
@@ -172,6 +176,14 @@ impl Keeper {
         for directory in self.vms() {
             self.watching.watch(&directory);
             self.bound_outputs(&directory);
+        }
+    }
+
+    fn bound_new(&mut self) {
+        for directory in self.vms() {
+            if self.watching.watch(&directory) {
+                self.bound_outputs(&directory);
+            }
         }
     }
 

@@ -2,20 +2,32 @@
 
 use crate::journal::{VMS, owner};
 use crate::sys::deadline::Deadline;
-use crate::sys::inotify::{Happening, Inotify, Watch};
+use crate::sys::inotify::{Happened, Happening, Inotify, Watch};
 use crate::sys::poll::Interest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The directories that are watched.
+/// What is watched.
 pub(super) struct Watching {
     inotify: Option<Inotify>,
     vms: BTreeMap<Watch, PathBuf>,
-    /// Some directory is not watched, so all have to be looked at.
+    /// The same directories.
+    known: BTreeSet<PathBuf>,
+    /// Something is not watched, so all has to be looked at.
     has_gaps: bool,
+}
+
+/// What is to be looked at.
+pub(super) enum Written {
+    /// These VMs' directories.
+    Known(Vec<PathBuf>),
+    /// These, and those that are new.
+    KnownAndNew(Vec<PathBuf>),
+    /// All of them.
+    All,
 }
 
 /// Between two looks at everything, where something is not watched.
@@ -24,7 +36,8 @@ const PACE: Duration = Duration::from_millis(250);
 impl Watching {
     /// Watches nothing yet.
     pub(super) fn new() -> Self {
-        Self { inotify: Inotify::new().ok(), vms: BTreeMap::new(), has_gaps: false }
+        let (vms, known) = (BTreeMap::new(), BTreeSet::new());
+        Self { inotify: Inotify::new().ok(), vms, known, has_gaps: false }
     }
 
     /// Watches for VMs that come into the state directory `directory`, and for its owner to change. A directory that
@@ -37,16 +50,21 @@ impl Watching {
         self.has_gaps |= !watched;
     }
 
-    /// Watches the directory of a VM, if that was not done before.
-    pub(super) fn watch(&mut self, vm: &Path) {
-        self.vms.retain(|_, known| known.exists());
-        let watch = self.inotify.as_ref().map(|inotify| inotify.watch(vm, Happening::Writing));
-        match watch {
-            Some(Ok(watch)) => drop(self.vms.insert(watch, vm.to_path_buf())),
+    /// Watches the directory of a VM; says whether it is new.
+    pub(super) fn watch(&mut self, vm: &Path) -> bool {
+        if self.known.contains(vm) {
+            return false;
+        }
+        match self.inotify.as_ref().map(|inotify| inotify.watch(vm, Happening::Writing)) {
+            Some(Ok(watch)) => {
+                self.known.insert(vm.to_path_buf());
+                self.vms.insert(watch, vm.to_path_buf());
+            }
             // Gone again since it was listed.
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
             _ => self.has_gaps = true,
         }
+        true
     }
 
     /// Readable when something was written.
@@ -59,10 +77,23 @@ impl Watching {
         if self.has_gaps { Deadline::after(PACE) } else { Deadline::NEVER }
     }
 
-    /// The VMs' directories that were written to; nothing when there is more to see than that.
-    pub(super) fn written(&self) -> io::Result<Option<Vec<PathBuf>>> {
-        let happenings = self.inotify.as_ref().map_or(Ok(Vec::new()), Inotify::happenings)?;
-        let known = |watch: Option<Watch>| watch.and_then(|watch| self.vms.get(&watch)).cloned();
-        Ok(happenings.into_iter().map(known).collect())
+    /// What was written to since the last look.
+    pub(super) fn written(&mut self) -> io::Result<Written> {
+        let (mut written, mut is_new) = (Vec::new(), false);
+        for happened in self.inotify.as_ref().map_or(Ok(Vec::new()), Inotify::happenings)? {
+            match happened {
+                Happened::MoreThanWasKept => return Ok(Written::All),
+                Happened::At(watch) => match self.vms.get(&watch) {
+                    Some(path) => written.push(path.clone()),
+                    None => is_new = true,
+                },
+                Happened::Gone(watch) => {
+                    if let Some(path) = self.vms.remove(&watch) {
+                        self.known.remove(&path);
+                    }
+                }
+            }
+        }
+        Ok(if is_new { Written::KnownAndNew(written) } else { Written::Known(written) })
     }
 }

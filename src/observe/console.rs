@@ -4,9 +4,9 @@
 //! writes the file, and when it begins anew, is the business of the rooms above.
 
 use crate::sys::file;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// What was read.
@@ -27,7 +27,7 @@ pub(crate) fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<Pi
     if i64::try_from(offset).is_err() {
         return Ok(Piece { start: offset, length: 0 }); // No file reaches so far.
     }
-    let file = open_plain(path)?;
+    let file = file::open_plain(OpenOptions::new().read(true), path)?;
     loop {
         let start = offset.max(file::first_data(&file)?);
         let length = match file.read_at(buffer, start) {
@@ -41,30 +41,17 @@ pub(crate) fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<Pi
     }
 }
 
-/// Opens a file, and only a file: a FIFO would be waited for.
-fn open_plain(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "it is not a file, so what went there cannot be read again",
-    ))
-}
-
 /// Keeps the last of the file, at most `limit` bytes and at least three quarters of that.
 ///
 /// # Errors
 /// Whatever the file system reports; that there is no such file is none.
 pub(crate) fn bound(path: &Path, limit: u64) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let file = match options.write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+    let file = match file::open_plain(OpenOptions::new().write(true), path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
     let about = file.metadata()?;
-    if !about.is_file() || about.len() <= limit || about.len() - file::first_data(&file)? <= limit {
+    if about.len() <= limit || about.len() - file::first_data(&file)? <= limit {
         return Ok(());
     }
     file::punch_head(&file, about.len() - limit / 4 * 3)
@@ -73,7 +60,7 @@ pub(crate) fn bound(path: &Path, limit: u64) -> io::Result<()> {
 /// The last `most` bytes of the file as text; empty when it is not there or cannot be read.
 pub(crate) fn tail(path: &Path, most: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = file::open_plain(OpenOptions::new().read(true), path)?;
         let start = file.metadata()?.len().saturating_sub(most).max(file::first_data(&file)?);
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();

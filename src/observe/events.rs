@@ -85,6 +85,8 @@ pub struct Events {
 #[derive(Debug)]
 struct Queue {
     events: VecDeque<Event>,
+    /// What is not in the log yet.
+    unlogged: VecDeque<(String, What)>,
     capacity: usize,
     next: u64,
     dropped: u64,
@@ -101,17 +103,22 @@ impl Events {
     pub(crate) fn new(capacity: usize) -> io::Result<Self> {
         let (waiting, watched) = (EventFd::new()?, Epoll::new()?);
         watched.watch(waiting.as_fd(), WAITING, Heard::Always)?;
-        let queue = Queue { events: VecDeque::new(), capacity: capacity.max(1), next: 1, dropped: 0 };
+        let queue = Queue {
+            events: VecDeque::new(),
+            unlogged: VecDeque::new(),
+            capacity: capacity.max(1),
+            next: 1,
+            dropped: 0,
+        };
         Ok(Self { queue: Mutex::new(queue), waiting, watched })
     }
 
     /// Adds what has happened.
     pub(crate) fn push(&self, vm: &str, what: What) {
-        match what {
-            What::Damaged(_) | What::KeeperLost(_) => log::warn!("{what}"),
-            _ => log::info!("VM {vm}: {what}"),
-        }
         let mut queue = lock(&self.queue);
+        if log::max_level() >= log::Level::Warn && queue.unlogged.len() < queue.capacity {
+            queue.unlogged.push_back((vm.to_owned(), what.clone()));
+        }
         if queue.events.len() == queue.capacity {
             queue.events.pop_front();
             queue.dropped += 1;
@@ -119,6 +126,26 @@ impl Events {
         let sequence = queue.next;
         queue.next += 1;
         queue.events.push_back(Event { sequence, time: SystemTime::now(), vm: vm.to_owned(), what });
+        self.waiting.raise();
+    }
+
+    /// Logs what was added since the last time. Apart from the adding, because a logger may wait, or ask for the state
+    /// of a VM: whoever calls this holds no lock.
+    pub(crate) fn log(&self) {
+        if log::max_level() < log::Level::Warn {
+            return;
+        }
+        let unlogged = std::mem::take(&mut lock(&self.queue).unlogged);
+        for (vm, what) in unlogged {
+            match what {
+                What::Damaged(_) | What::KeeperLost(_) => log::warn!("{what}"),
+                _ => log::info!("VM {vm}: {what}"),
+            }
+        }
+    }
+
+    /// Makes the descriptor readable, so that somebody asks for the next event.
+    pub(crate) fn nudge(&self) {
         self.waiting.raise();
     }
 

@@ -95,6 +95,9 @@ pub(crate) struct Descriptor {
     dropped: u64,
 }
 
+/// A line has to go in one piece, with all that stands before it.
+const LONGEST: usize = 3500;
+
 struct Sink(Mutex<Destination>);
 
 static SINK: Sink = Sink(Mutex::new(Destination::Nowhere));
@@ -162,6 +165,7 @@ impl Descriptor {
         let since = line.time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let lost = if self.dropped > 0 { format!(" ({} lines lost)", self.dropped) } else { String::new() };
         let Line { level, target, text, .. } = line;
+        let text = &text[..text.floor_char_boundary(LONGEST)];
         let text =
             format!("{}.{:06} {level} {target}:{lost} {text}\n", since.as_secs(), since.subsec_micros());
         match output::write_at_once(self.fd.as_fd(), text.as_bytes()) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -214,7 +214,7 @@ impl MetricsFiles {
     }
 
     fn load(&self) -> io::Result<Totals> {
-        let file = open_regular(OpenOptions::new().read(true), &self.directory.join(TOTALS))?;
+        let file = file::open_plain(OpenOptions::new().read(true), &self.directory.join(TOTALS))?;
         let mut bytes = Vec::new();
         file.take(LONGEST_TOTALS).read_to_end(&mut bytes)?;
         let stored: Stored<Totals> = serde_json::from_slice(&bytes)?;
@@ -242,7 +242,7 @@ impl MetricsFiles {
     /// The file of a run, if it has one.
     fn open(&self, run: u64) -> Result<Option<File>, Error> {
         let path = self.path_of(run);
-        match open_regular(OpenOptions::new().read(true).write(true), &path) {
+        match file::open_plain(OpenOptions::new().read(true).write(true), &path) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Read { path, source }),
@@ -263,7 +263,7 @@ impl MetricsFiles {
     fn hold(&self) -> Result<Held, Error> {
         let path = self.directory.join(LOCK);
         let opened =
-            open_regular(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
+            file::open_plain(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
         let file = match opened {
             Ok(file) => file,
             Err(source) => return Err(Error::Lock { path, source }),
@@ -312,15 +312,6 @@ fn give_back(file: &File, end: u64) {
     if file.metadata().is_ok_and(|metadata| metadata.nlink() == 1) {
         let _given_back = file::punch_head(file, end);
     }
-}
-
-/// Opens a file that may have been replaced by anything: no link is followed, and no FIFO waited for.
-fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
 }
 
 /// The number of the run whose file is called so.

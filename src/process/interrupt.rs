@@ -42,6 +42,11 @@ impl Interrupts {
         lock(&self.0).flags.iter().for_each(|flag| flag.raise());
     }
 
+    /// Whether no call is to begin any more.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.0).closed
+    }
+
     /// The same for the calls in flight and for all that are yet to come.
     pub fn close(&self) {
         lock(&self.0).closed = true;

@@ -93,7 +93,11 @@ impl Process {
             opened => opened.map_err(failed)?,
         };
         // Looked at after the number is held: so it cannot be given to another one in between.
-        Ok(identity.is_there().then(|| Self::held_by(pidfd)))
+        match Identity::of(identity.pid) {
+            Ok(present) => Ok((present == identity).then(|| Self::held_by(pidfd))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     fn held_by(pidfd: Pidfd) -> Self {

@@ -6,7 +6,7 @@
 use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::journal::VMS;
-use crate::observe::events::What;
+use crate::observe::events::{Events, What};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
@@ -81,9 +81,6 @@ impl Runtime {
                 census.count_ended(self, vm.id(), WhyEnded::WithoutOwner);
             }
         }
-        census.left_alone.iter().for_each(|left| {
-            self.shared.events.push("", What::Damaged(left.to_string()));
-        });
         Ok(census)
     }
 
@@ -132,6 +129,11 @@ impl Drop for Examination<'_> {
 }
 
 impl Census {
+    /// Tells of what was left alone.
+    pub(super) fn tell_damages(&self, events: &Events) {
+        self.left_alone.iter().for_each(|left| events.push("", What::Damaged(left.to_string())));
+    }
+
     fn count_ended(&mut self, runtime: &Runtime, id: &VmId, why: WhyEnded) {
         self.ended.push((id.clone(), why));
         runtime.shared.events.push(id.as_str(), What::OrphanFound);

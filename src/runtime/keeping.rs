@@ -55,6 +55,7 @@ impl Runtime {
             Some(words) => self.shared.events.push("", What::KeeperLost(words)),
             None => self.provide_for_all(),
         }
+        self.shared.events.log();
     }
 
     fn take_keeper(&self) -> Option<Held> {

@@ -49,6 +49,7 @@ pub struct Runtime {
     found: Census,
     /// What bounds consoles, and ends VMs with their owner.
     keeper: Mutex<Option<Held>>,
+    keeper_ended: AtomicBool,
     /// The calls that wait for events.
     waiting: Interrupts,
     /// No VM is to be made any more. Changed under the lock of `vms`.
@@ -84,11 +85,14 @@ impl Runtime {
             vms: Mutex::default(),
             found: Census::default(),
             keeper: Mutex::default(),
+            keeper_ended: AtomicBool::new(false),
             waiting: Interrupts::default(),
             closed: AtomicBool::new(false),
             _ownership: ownership,
         };
         runtime.found = runtime.take_census()?;
+        runtime.found.tell_damages(&runtime.shared.events);
+        runtime.shared.events.log();
         runtime.provide_for_all();
         Ok(runtime)
     }
@@ -107,6 +111,10 @@ impl Runtime {
         let (deadline, listening) = (Deadline::after(timeout), self.waiting.listen());
         loop {
             self.notice_ends().map_err(failed)?;
+            // Here, and not where its end was noticed: a query starts no process.
+            if self.keeper_ended.swap(false, Ordering::Relaxed) {
+                self.replace_keeper();
+            }
             if let Some(event) = self.shared.events.next() {
                 return Ok(Some(event));
             }
@@ -142,7 +150,8 @@ impl Runtime {
                 let _noticed_by_looking = vm.state();
             }
             if ended.contains(&keeping::KEEPER) {
-                self.replace_keeper();
+                self.keeper_ended.store(true, Ordering::Relaxed);
+                self.shared.events.nudge();
             }
         }
     }
@@ -164,9 +173,9 @@ impl Runtime {
         let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
         let directory = self.directory.join(VMS).join(id.as_str());
         let vm = Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared)));
-        self.provide(vm.need())?;
         self.reserve(&vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
+        self.provide(vm.need())?;
         vm.create(&given)?;
         std::mem::forget(reservation);
         Ok(vm)
@@ -284,6 +293,8 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        // Whoever still holds one of its VMs may look at it, and do nothing to it.
+        self.close();
         self.dismiss_keeper();
     }
 }

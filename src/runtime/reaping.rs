@@ -1,6 +1,5 @@
 //! Removing what is left of VMs whose owner is gone and that nobody has started again.
 
-use super::census::Census;
 use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::settings::{self, KnownKeys};
@@ -29,32 +28,47 @@ impl Runtime {
     pub fn reap(&self, options: Option<&str>) -> Result<Value, Error> {
         let options = settings::parse(options.unwrap_or("{}")).map_err(Error::ReapOptions)?;
         let options = settings::read::<Options>(options, "options", KNOWN).map_err(Error::ReapOptions)?;
+        if options.dry_run {
+            let would = self.orphans().iter().map(remains_json).collect::<Vec<_>>();
+            return Ok(report(&options, &would, &[], (json!([]), self.found.left_alone_json())));
+        }
         // What could not be dealt with when the runtime was opened may be dealt with now.
         let census = self.take_census()?;
-        let orphans = self.list().into_iter().filter(|vm| vm.is_orphan()).collect::<Vec<_>>();
-        if options.dry_run {
-            let would = orphans.iter().map(remains_json).collect::<Vec<_>>();
-            return Ok(report(&options, &would, &[], &census));
-        }
         let (mut removed, mut failed) = (Vec::new(), Vec::new());
-        for vm in &orphans {
+        for vm in &self.orphans() {
             let remains = remains_json(vm);
-            match self.destroy(vm) {
-                Ok(()) => removed.push(remains),
+            match vm.destroy_orphan() {
+                Ok(true) => {
+                    self.forget(vm);
+                    removed.push(remains);
+                }
+                // Somebody was quicker, and has started it.
+                Ok(false) => {}
                 Err(error) => failed.push(json!({ "id": vm.id().as_str(), "problem": with_causes(&error) })),
             }
         }
-        Ok(report(&options, &removed, &failed, &census))
+        Ok(report(&options, &removed, &failed, (census.undone_json(), census.left_alone_json())))
     }
 }
 
-fn report(options: &Options, removed: &[Value], failed: &[Value], census: &Census) -> Value {
+impl Runtime {
+    fn orphans(&self) -> Vec<Arc<Vm>> {
+        self.list().into_iter().filter(|vm| vm.is_orphan()).collect()
+    }
+}
+
+fn report(
+    options: &Options,
+    removed: &[Value],
+    failed: &[Value],
+    (undone, left_alone): (Value, Value),
+) -> Value {
     json!({
         "dry_run": options.dry_run,
         "removed": removed,
         "failed": failed,
-        "undone": census.undone_json(),
-        "left_alone": census.left_alone_json(),
+        "undone": undone,
+        "left_alone": left_alone,
     })
 }
 

@@ -44,6 +44,19 @@ pub fn duplicate_number(fd: i32) -> io::Result<OwnedFd> {
     duplicate_above_stdio(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// Opens a plain file, and nothing else: a link is not followed, a FIFO not waited for, a device not touched. Who may
+/// write into a directory may be a VMM that its guest has taken over.
+///
+/// # Errors
+/// Whatever opening reports, and `InvalidInput` for what is no plain file.
+pub fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"))
+}
+
 /// Replaces the file at `path` by one that holds `bytes`, at once: written aside and renamed. Nothing is synced to
 /// the disk, so after a power loss the file may be the old one, the new one, or empty.
 ///

@@ -21,7 +21,18 @@ pub enum Happening {
     Writing,
 }
 
-/// One watched directory.
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Happened {
+    /// What was to be told.
+    At(Watch),
+    /// What was watched is gone, and the watch with it.
+    Gone(Watch),
+    /// More than the kernel has kept.
+    MoreThanWasKept,
+}
+
+/// One watched directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Watch(i32);
 
@@ -51,20 +62,20 @@ impl Inotify {
         checked(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) }).map(Watch)
     }
 
-    /// Takes what has happened so far: in which directories. `None` stands for more than the kernel has kept.
+    /// Takes what has happened so far, each thing once.
     ///
     /// # Errors
     /// Whatever `read(2)` reports, except that nothing has happened.
-    pub fn happenings(&self) -> io::Result<Vec<Option<Watch>>> {
-        let mut watches = Vec::new();
+    pub fn happenings(&self) -> io::Result<Vec<Happened>> {
+        let mut happened = Vec::new();
         let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
         loop {
             // SAFETY: `buffer` is writable for its whole length.
             let read = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
             let length = match checked_len(read) {
-                Ok(0) => return Ok(watches),
+                Ok(0) => return Ok(happened),
                 Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(watches),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(happened),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
@@ -73,13 +84,15 @@ impl Inotify {
                 // SAFETY: the kernel has written whole events into the first `length` bytes, and `at` is the
                 // beginning of one; it need not be aligned.
                 let event = unsafe { buffer.as_ptr().add(at).cast::<libc::inotify_event>().read_unaligned() };
-                if event.mask & libc::IN_IGNORED == 0 {
-                    watches.push((event.wd >= 0).then_some(Watch(event.wd)));
-                }
+                happened.push(match event.mask {
+                    mask if mask & libc::IN_Q_OVERFLOW != 0 => Happened::MoreThanWasKept,
+                    mask if mask & libc::IN_IGNORED != 0 => Happened::Gone(Watch(event.wd)),
+                    _ => Happened::At(Watch(event.wd)),
+                });
                 at += size_of::<libc::inotify_event>() + usize::try_from(event.len).unwrap_or(length);
             }
-            watches.sort_unstable();
-            watches.dedup();
+            happened.sort_unstable();
+            happened.dedup();
         }
     }
 }
@@ -102,11 +115,11 @@ mod tests {
         let arrivals = inotify.watch(&root, Happening::Arrival).unwrap();
         assert!(inotify.happenings().unwrap().is_empty());
         std::fs::create_dir(root.join("a")).unwrap();
-        assert_eq!(inotify.happenings().unwrap(), [Some(arrivals)]);
+        assert_eq!(inotify.happenings().unwrap(), [Happened::At(arrivals)]);
         let writings = inotify.watch(&root.join("a"), Happening::Writing).unwrap();
         std::fs::write(root.join("a/file"), "text").unwrap();
-        assert_eq!(inotify.happenings().unwrap(), [Some(writings)]);
+        assert_eq!(inotify.happenings().unwrap(), [Happened::At(writings)]);
         std::fs::remove_dir_all(&root).unwrap();
-        assert!(inotify.happenings().unwrap().is_empty());
+        assert_eq!(inotify.happenings().unwrap(), [Happened::Gone(arrivals), Happened::Gone(writings)]);
     }
 }

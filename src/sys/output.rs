@@ -3,10 +3,29 @@
 use super::deadline::Deadline;
 use super::poll::{self, Interest};
 use super::{checked, checked_len};
+use std::fs::OpenOptions;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
+
+/// A descriptor of the same file that does not wait, of which nobody else has one: pipes and terminals are opened anew,
+/// so that the giver's own goes on waiting as it did. What cannot be opened anew is duplicated.
+///
+/// # Errors
+/// When no descriptor is left, or `fd` is not open.
+pub fn without_waiting(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let kind = std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).map(|about| about.file_type());
+    if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        if let Ok(anew) = options.open(format!("/proc/self/fd/{}", fd.as_raw_fd())) {
+            return super::file::above_stdio(anew.into());
+        }
+    }
+    super::file::duplicate_above_stdio(fd)
+}
 
 /// What a pipe that is ready takes without waiting.
 const AT_ONCE: usize = libc::PIPE_BUF;
@@ -23,7 +42,7 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     match checked_len(sent) {
         Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {}
-        sent => return sent.map(drop),
+        sent => return whole(sent?, bytes),
     }
     let [ready] = poll::wait([Interest::Writable(fd)], Deadline::after(Duration::ZERO))?;
     if !ready {
@@ -31,8 +50,12 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     }
     without_sigpipe(|| {
         // SAFETY: as above.
-        checked_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) }).map(drop)
+        whole(checked_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })?, bytes)
     })
+}
+
+fn whole(written: usize, bytes: &[u8]) -> io::Result<()> {
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// A signal that `write` raises goes to the thread that writes: it is held back there, and taken away again unless
@@ -81,6 +104,18 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_pipe_is_opened_anew_and_the_givers_end_waits_as_before() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let anew = without_waiting(writer.as_fd()).unwrap();
+        let is_waiting = |fd: BorrowedFd<'_>| {
+            // SAFETY: no pointer is passed.
+            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) & libc::O_NONBLOCK == 0 }
+        };
+        assert!(is_waiting(writer.as_fd()) && !is_waiting(anew.as_fd()));
+        while write_at_once(anew.as_fd(), &[7; 4096]).is_ok() {}
+    }
 
     #[test]
     fn a_full_pipe_is_not_waited_for() {

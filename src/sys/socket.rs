@@ -6,7 +6,7 @@ use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The longest path that fits into a socket address, without its NUL.
@@ -69,6 +69,16 @@ impl UnixConnection {
         // SAFETY: `buffer` is writable for its whole length.
         let taken = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
         checked_len(taken)
+    }
+}
+
+/// Removes the socket at `path` when nobody listens at it any more: whoever binds one leaves it behind, and somebody
+/// else may have bound the path anew. What is no socket is not touched.
+pub fn remove_dead(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixConnection::connect(path).is_err_and(refused) {
+        let _gone = std::fs::remove_file(path);
     }
 }
 

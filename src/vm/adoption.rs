@@ -54,7 +54,7 @@ pub enum AdoptionError {
 }
 
 impl Vm {
-    /// Takes over the VM `id` in `directory`. After an error everything is as it was.
+    /// Takes over the VM `id` in `directory`. After an error it is left to the next look.
     pub(crate) fn find(id: VmId, directory: &Path, shared: &Arc<Shared>) -> Result<Found, AdoptionError> {
         let files = VmmFiles::new(directory.to_path_buf());
         let record = journal::read::<Record>(&journal::journal_file(directory))?;
@@ -70,8 +70,8 @@ impl Vm {
         let why = match (&record.vmm, record.on_owner_exit) {
             (None, _) => WhyEnded::BeforeItsOwner,
             (Some(_), _) if ready.is_none() => WhyEnded::Unstarted,
-            (Some(_), OnOwnerExit::Kill) => WhyEnded::OnOwnerExit,
-            (Some(_), OnOwnerExit::Keep) => match remains::find_vmm(&record, &files, &shared.boot)? {
+            (Some(_), OnOwnerExit::Kill) if !lives(&record, shared) => WhyEnded::OnOwnerExit,
+            (Some(_), _) => match remains::find_vmm(&record, &files, &shared.boot)? {
                 Some(process) if matches!(process.exit_status(), Ok(None)) => {
                     return Ok(Found::Running(Self::adopt(id, &files, record, process, shared)));
                 }
@@ -145,9 +145,9 @@ impl Vm {
         let (spec, problem) = match read.map_err(super::SpecError::from) {
             Ok(SpecRecord { spec, base }) => match Spec::parse(&spec, &base) {
                 Ok(spec) => (spec, None),
-                Err(problem) => (Spec::default(), Some(problem)),
+                Err(problem) => (Spec::of_record(&record), Some(problem)),
             },
-            Err(problem) => (Spec::default(), Some(problem)),
+            Err(problem) => (Spec::of_record(&record), Some(problem)),
         };
         let binary = record.firecracker.clone();
         let vm = Self::new(id, files.directory().to_path_buf(), spec, binary, Arc::clone(shared));
@@ -155,4 +155,9 @@ impl Vm {
         *lock(&vm.core) = core;
         Self { spec_problem: problem.map(Arc::new), ..vm }
     }
+}
+
+/// Whether the process that owns the VM by its journal lives on: then it has only closed its runtime.
+fn lives(record: &Record, shared: &Shared) -> bool {
+    record.boot == shared.boot && record.owner.is_running()
 }

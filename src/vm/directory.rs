@@ -82,6 +82,10 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
 /// Removes what stands at `path`. The files that are known go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
 pub(crate) fn clear(path: &Path) -> io::Result<()> {
+    // A link is removed itself: what it leads to is not ours.
+    if path.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
+        return fs::remove_file(path);
+    }
     let files = VmmFiles::new(path.to_path_buf());
     let metrics = MetricsFiles::new(path.to_path_buf()).first();
     for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()).chain(metrics) {

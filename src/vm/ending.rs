@@ -124,9 +124,25 @@ impl Vm {
             return Ok(());
         }
         // Somebody may have started it again meanwhile.
-        if let Some(vmm) = lock(&self.vmm).take() {
-            vmm.end_at_once();
+        if let Some(vmm) = lock(&self.vmm).as_ref() {
+            vmm.end_at_once().map_err(self.process_error("destroy"))?;
         }
+        self.remove()
+    }
+
+    /// The same for a VM that was found without a VMM, unless somebody has started it since; says whether it is gone.
+    pub(crate) fn destroy_orphan(&self) -> Result<bool, Error> {
+        const OPERATION: &str = "reap";
+        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        if !self.is_orphan() {
+            return Ok(false);
+        }
+        self.remove().map(|()| true)
+    }
+
+    /// Removes all that belongs to a VM without a VMM. Needs the turn.
+    fn remove(&self) -> Result<(), Error> {
+        drop(lock(&self.vmm).take());
         directory::remove(self.files.directory()).map_err(|source| {
             let path = self.files.directory().to_path_buf();
             Error::Directory { action: "remove the directory", path, source }

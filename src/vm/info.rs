@@ -1,6 +1,6 @@
 //! What a VM says of itself, as JSON.
 
-use super::{Core, Error, Origin, State, Vm};
+use super::{Error, Observed, Origin, State, Vm};
 use crate::firecracker::Version;
 use crate::firecracker::http::RequestPath;
 use crate::journal::OnOwnerExit;
@@ -10,7 +10,7 @@ use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Vm {
@@ -94,7 +94,7 @@ impl Vm {
         self.spec.console.clone().unwrap_or_else(|| self.files.console())
     }
 
-    pub(super) fn present(&self, operation: &'static str) -> Result<MutexGuard<'_, Core>, Error> {
+    pub(super) fn present(&self, operation: &'static str) -> Result<Observed<'_>, Error> {
         let core = self.observed();
         self.check_presence(core.presence, operation)?;
         Ok(core)

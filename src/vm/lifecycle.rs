@@ -2,6 +2,7 @@
 
 use super::turn::Turn;
 use super::{Error, Origin, Presence, State, Vm};
+use crate::causes::with_causes;
 use crate::firecracker::http::{Method, RequestPath, Response};
 use crate::firecracker::{self, Binary, Launch, Vmm};
 use crate::journal::{Progress, SpecRecord, Stage};
@@ -10,6 +11,7 @@ use crate::process::{self, ExitStatus, Identity, Limits};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +38,13 @@ impl Vm {
         let directory = self.make_directory(spec, &binary)?;
         self.launch(OPERATION, &binary, &turn)?;
         directory.keep();
-        lock(&self.core).presence = Presence::Present;
+        let mut core = self.observed();
+        core.presence = Presence::Present;
         self.tell(What::Created);
+        // An end that somebody has seen meanwhile was not told, for there was no VM yet.
+        if let Some(exit) = core.exit.filter(|_| core.process.is_none()) {
+            self.tell(What::Exited(exit));
+        }
         Ok(())
     }
 
@@ -53,6 +60,8 @@ impl Vm {
             State::Paused => Err(self.wrong_state("start", before.state, Some("resume it"))),
             State::Created => self.boot(&turn),
             State::Stopped | State::Failed => {
+                // A VMM that ended by itself has left its sockets.
+                self.tidy();
                 let binary = self.suitable_binary("start", &turn)?;
                 self.announce_vmm(&binary)?;
                 self.launch("start", &binary, &turn)?;
@@ -242,7 +251,9 @@ impl Vm {
     }
 
     fn note_ready(&self) -> Result<(), Error> {
-        let bound = lock(&self.vmm).as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
+        let below = |path: &PathBuf| path.strip_prefix(self.files.directory()).unwrap_or(path).to_path_buf();
+        let bound =
+            lock(&self.vmm).as_ref().map(|vmm| vmm.bound().iter().map(below).collect()).unwrap_or_default();
         self.note(|record| {
             record.stage = Stage::Present;
             if let Some(vmm) = &mut record.vmm {
@@ -282,8 +293,11 @@ impl Vm {
 
     /// Takes back the VMM of a start that failed; the VM is as it was before.
     fn undo_launch(&self, before: Settled) {
-        if let Some(vmm) = lock(&self.vmm).take() {
-            vmm.end_at_once();
+        if let Some(vmm) = lock(&self.vmm).take()
+            && let Err(error) = vmm.end_at_once()
+        {
+            // The error that brought us here is the one to tell.
+            log::warn!("VM {}: {}", self.id, with_causes(&error));
         }
         {
             let mut core = lock(&self.core);

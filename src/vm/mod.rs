@@ -46,9 +46,10 @@ use crate::sys::sync::lock;
 use ending::Ending;
 use lifecycle::Timings;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use turn::{Turn, Turns};
 
@@ -261,8 +262,8 @@ impl Vm {
     }
 
     /// What is known, brought up to date with the process: an exit is noticed here.
-    fn observed(&self) -> std::sync::MutexGuard<'_, Core> {
-        let mut core = lock(&self.core);
+    fn observed(&self) -> Observed<'_> {
+        let mut core = Observed { core: Some(lock(&self.core)), events: &self.shared.events };
         let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
         if let Some(exit) = exit {
             core.has_ended(exit);
@@ -333,6 +334,33 @@ impl Vm {
 
     fn process_error(&self, operation: &'static str) -> impl Fn(crate::process::Error) -> Error + '_ {
         move |source| Error::Process { id: self.id.clone(), operation, source }
+    }
+}
+
+/// What is known of a VM, held for a moment. What it tells is logged when it is let go.
+struct Observed<'a> {
+    core: Option<MutexGuard<'a, Core>>,
+    events: &'a Events,
+}
+
+impl Deref for Observed<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        self.core.as_deref().unwrap_or_else(|| unreachable!("it is there until the end"))
+    }
+}
+
+impl DerefMut for Observed<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        self.core.as_deref_mut().unwrap_or_else(|| unreachable!("it is there until the end"))
+    }
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        drop(self.core.take());
+        self.events.log();
     }
 }
 

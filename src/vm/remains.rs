@@ -8,12 +8,12 @@ use crate::firecracker::VmmFiles;
 use crate::journal::{Record, VmmRecord};
 use crate::process::{self, ExitStatus, Identity, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
+use crate::sys::file;
 use crate::sys::pidfd::Signal;
 use crate::sys::procfs;
-use crate::sys::socket::UnixConnection;
-use std::fs::{self, File, TryLockError};
+use crate::sys::socket;
+use std::fs::{OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -29,6 +29,17 @@ pub enum RemainsError {
         console.display()
     )]
     Unseen {
+        /// The console.
+        console: PathBuf,
+    },
+    /// The journal names a process that prints elsewhere.
+    #[error(
+        "its journal names process {pid}, which lives and does not print to {}: this is a copy of the VM's directory",
+        console.display()
+    )]
+    Elsewhere {
+        /// The process.
+        pid: i32,
         /// The console.
         console: PathBuf,
     },
@@ -52,12 +63,13 @@ pub(crate) fn find_vmm(
     boot: &str,
 ) -> Result<Option<Process>, RemainsError> {
     let Some(vmm) = record.vmm.as_ref().filter(|_| record.boot == boot) else { return Ok(None) };
-    if let Some(identity) = vmm.process
-        && let Some(process) = Process::find(identity)?
-    {
-        return Ok(Some(process));
-    }
-    find_by_console(&files.console())
+    let console = files.console();
+    let Some(process) = vmm.process.map(Process::find).transpose()?.flatten() else {
+        return find_by_console(&console);
+    };
+    // One that has ended prints nowhere any more, and can still tell how it ended.
+    let is_its_own = process.exit_status()?.is_some() || procfs::prints_to(process.pid(), &console);
+    if is_its_own { Ok(Some(process)) } else { Err(RemainsError::Elsewhere { pid: process.pid(), console }) }
 }
 
 /// Ends the VMM that `record` speaks of, and removes the sockets that it leaves behind.
@@ -73,7 +85,7 @@ pub(crate) fn end_vmm(
 
 /// Removes the sockets of a VMM that is gone.
 pub(crate) fn remove_sockets(vmm: &VmmRecord, files: &VmmFiles) {
-    vmm.sockets.iter().for_each(|socket| remove_dead_socket(&files.directory().join(socket)));
+    vmm.sockets.iter().for_each(|path| socket::remove_dead(&files.directory().join(path)));
 }
 
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.
@@ -116,7 +128,7 @@ fn find_by_console(console: &Path) -> Result<Option<Process>, RemainsError> {
 
 /// Whether a VMM, or what is about to become one, is alive.
 fn is_held(console: &Path) -> io::Result<bool> {
-    let file = match File::open(console) {
+    let file = match file::open_plain(OpenOptions::new().read(true), console) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         opened => opened?,
     };
@@ -124,14 +136,5 @@ fn is_held(console: &Path) -> io::Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Only a socket, and only one that nobody listens at: the journal may be older than whoever has bound it anew.
-fn remove_dead_socket(path: &Path) {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && UnixConnection::connect(path).is_err_and(refused) {
-        let _gone = fs::remove_file(path);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::firecracker::Feature;
 use crate::firecracker::http::{RequestError, RequestPath};
-use crate::journal::{self, OnOwnerExit};
+use crate::journal::{self, OnOwnerExit, Record};
 use crate::settings::{self, KnownKeys};
 use crate::sys::socket;
 use serde::Deserialize;
@@ -247,6 +247,13 @@ impl Spec {
             add_unknown_section(&name, value, &mut requests)?;
         }
         Ok(Self { requests, has_unknown, features, console, options })
+    }
+
+    /// What the journal tells of a spec that cannot be read.
+    pub(super) fn of_record(record: &Record) -> Self {
+        let console = Console { limit_bytes: record.console_limit.unwrap_or(0) };
+        let options = Options { on_owner_exit: record.on_owner_exit, console, ..Options::default() };
+        Self { options, ..Self::default() }
     }
 
     /// Whether it has metrics written to a place of its own.

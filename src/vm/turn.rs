@@ -29,6 +29,10 @@ impl Turns {
     /// Waits for the turn of the operation `name`.
     pub(super) fn take(&self, name: &'static str, deadline: Deadline) -> Result<Turn<'_>, NoTurn> {
         let listening = self.listen();
+        // Even where no descriptor is left for a flag.
+        if self.interrupts.is_closed() {
+            return Err(NoTurn::Interrupted);
+        }
         let mut holder = lock(&self.holder);
         while let Some(with) = *holder {
             if listening.is_interrupted() {

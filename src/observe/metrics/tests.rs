@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
