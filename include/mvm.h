@@ -391,11 +391,19 @@ const char *mvm_status_name(int32_t status);
  * it for as long as this one is open. Everything that the library keeps on disk is below it, readable by this
  * user alone.
  *
+ * VMs of an owner that is gone are taken over: one that runs is a full VM again, for `mvm_open`; one that was to end
+ * with its owner is ended; what was half done is undone. `mvm_runtime_report` tells, and so do events.
+ *
  * `options` is a JSON object, or NULL for an empty one:
  *
- *     { "firecracker": "/usr/bin/firecracker" }     the VMM of those VMs whose spec names none
+ *     { "firecracker": "/usr/bin/firecracker",   the VMM of those VMs whose spec names none
+ *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and ends VMs
+ *                                                whose "on_owner_exit" is "kill"
+ *       "event_queue": 4096 }                    how many events wait for somebody to take them
  *
- * The VMM is always named by the caller: no search path and no environment variable is read.
+ * VMM and keeper are always named by the caller: no search path and no environment variable is read. The keeper is
+ * started when the first VM is made that needs it, and ends when neither an owner nor a VM does. Without one a thread
+ * of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
  *
  * Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
  * message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
@@ -408,7 +416,8 @@ mvm_status mvm_runtime_open(const char *state_dir,
 
 /**
  * Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
- * become bad handles, and the state directory is free once those calls have returned. No VM is ended; one whose
+ * become bad handles, and the state directory is free once those calls have returned. No VM is ended, but VMs whose
+ * "on_owner_exit" is "kill" end when the process does, unless another one has taken them over by then; one whose
  * mvm_create was just about to return goes on without a handle, and is there again when the directory is opened
  * anew. NULL is fine.
  *
@@ -676,7 +685,7 @@ mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
 
 /**
  * Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
- * poll it, do not read it, and take events until there are none.
+ * poll it, do not read it, and take events until there are none. It may wake without an event.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
  * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
@@ -742,7 +751,7 @@ mvm_status mvm_metrics_flush(struct mvm_vm *vm);
  * is the id; a device's own group has the label `device`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
- * Blocks: for the disk. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+ * Blocks: for the disk, and up to 10 s for each VM whose metrics another process is reading. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
                                char **text);

@@ -54,7 +54,7 @@ pub extern "C" fn mvm_metrics_flush(vm: *mut mvm_vm) -> mvm_status {
 /// is the id; a device's own group has the label `device`.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
-/// Blocks: for the disk. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+/// Blocks: for the disk, and up to 10 s for each VM whose metrics another process is reading. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_metrics(
     runtime: *mut mvm_runtime,

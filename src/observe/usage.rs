@@ -2,6 +2,7 @@
 //!
 //! Whose process it is, and that its number has not gone to another one, is for the caller to know.
 
+use crate::sys::procfs::{ProcessStat, TICK};
 use std::fs;
 use std::io;
 
@@ -21,17 +22,6 @@ pub(crate) struct Usage {
     pub(crate) cgroup: Option<String>,
 }
 
-/// What `/proc/<pid>/stat` says.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    cpu_user_us: u64,
-    cpu_system_us: u64,
-    threads: u64,
-}
-
-/// The kernel tells times in hundredths of a second (`USER_HZ`) on every architecture that Firecracker runs on.
-const TICK_US: u64 = 10_000;
-
 /// What the process uses now.
 ///
 /// # Errors
@@ -41,26 +31,15 @@ pub(crate) fn usage(pid: i32) -> io::Result<Usage> {
         // A program may give itself a name that is no text.
         fs::read(format!("/proc/{pid}/{name}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     };
-    let stat = parse_stat(&text("stat")?).ok_or(io::ErrorKind::InvalidData)?;
+    let stat = ProcessStat::of(pid)?;
+    let micros = |ticks: u64| ticks.saturating_mul(u64::try_from(TICK.as_micros()).unwrap_or(u64::MAX));
     Ok(Usage {
-        cpu_user_us: stat.cpu_user_us,
-        cpu_system_us: stat.cpu_system_us,
+        cpu_user_us: micros(stat.user_ticks),
+        cpu_system_us: micros(stat.system_ticks),
         rss_bytes: parse_rss(&text("status")?).unwrap_or_default(),
         threads: stat.threads,
         // A kernel without control groups has no such file.
         cgroup: text("cgroup").ok().as_deref().and_then(parse_cgroup),
-    })
-}
-
-/// The program's name, in parentheses, may hold parentheses and spaces of its own; nothing after it does.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let (_, fields) = text.rsplit_once(')')?;
-    // The first one here is the third of proc_pid_stat(5).
-    let field = |number: usize| fields.split_ascii_whitespace().nth(number - 3)?.parse::<u64>().ok();
-    Some(Stat {
-        cpu_user_us: field(14)?.saturating_mul(TICK_US),
-        cpu_system_us: field(15)?.saturating_mul(TICK_US),
-        threads: field(20)?,
     })
 }
 
@@ -79,22 +58,6 @@ fn parse_cgroup(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    const REST: &str =
-        "S 1 2 3 0 -1 4194560 9 8 7 6 250 30 5 4 20 0 3 0 12345 1000000 500 18446744073709551615";
-
-    #[test]
-    fn a_program_s_name_cannot_pretend_to_be_fields() {
-        let stat = Stat { cpu_user_us: 2_500_000, cpu_system_us: 300_000, threads: 3 };
-        for name in ["firecracker", "a b", "a) S 1 2 3 (b", "))) (", "", "9 9\n9 9"] {
-            assert_eq!(parse_stat(&format!("77 ({name}) {REST}\n")).as_ref(), Some(&stat), "{name}");
-        }
-        for text in
-            ["", "77 (a", "77 (a)", "77 (a) S 1 2", "77 (a) S 1 2 3 0 -1 4194560 9 8 7 6 x 30 5 4 20 0 3 0"]
-        {
-            assert_eq!(parse_stat(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn memory_is_told_in_kilobytes() {
@@ -127,7 +90,7 @@ mod tests {
         #[test]
         fn no_text_makes_a_parser_panic(text in any::<String>(), fields in "[ -~\n]{0,200}") {
             for text in [&text, &fields, &format!("1 ({fields}) {text}"), &format!("VmRSS:{text}\n0::{text}")] {
-                let _ = (parse_stat(text), parse_rss(text), parse_cgroup(text));
+                let _ = (parse_rss(text), parse_cgroup(text));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// A few fields of `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,9 +13,18 @@ pub struct ProcessStat {
     pub state: char,
     /// When it began, in clock ticks since the boot: with the number and the boot, its identity.
     pub started: u64,
+    /// Time that its threads have spent in user mode, in clock ticks; a guest's is in it.
+    pub user_ticks: u64,
+    /// The same in the kernel.
+    pub system_ticks: u64,
+    /// How many threads it has.
+    pub threads: u64,
     /// How it ended, as `wait(2)` would tell it, for a zombie whose status this process may see.
     pub exit_code: Option<i32>,
 }
+
+/// How long a clock tick is (`USER_HZ`), the same on every architecture that Firecracker runs on.
+pub const TICK: Duration = Duration::from_millis(10);
 
 impl ProcessStat {
     /// Asks for the process that has the number `pid` now.
@@ -37,10 +47,18 @@ impl ProcessStat {
     /// The program's name, in parentheses, may hold anything, parentheses included.
     fn parse(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(") ")?;
-        let mut fields = fields.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, started, exit_code: fields.nth(29).and_then(|code| code.parse().ok()) })
+        let fields = fields.split_ascii_whitespace().collect::<Vec<_>>();
+        // By their numbers in proc_pid_stat(5); the first one here is the third.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let count = |number: usize| field(number)?.parse().ok();
+        Some(Self {
+            state: field(3)?.chars().next()?,
+            started: count(22)?,
+            user_ticks: count(14)?,
+            system_ticks: count(15)?,
+            threads: count(20)?,
+            exit_code: field(52).and_then(|code| code.parse().ok()),
+        })
     }
 }
 
@@ -75,6 +93,13 @@ pub fn prints_to(pid: i32, file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|about| stdout_of(pid) == Some(place(&about)))
 }
 
+/// Whether the process that has the number `pid` now works in `directory`; nothing when it does not tell, as one that
+/// is just ending.
+pub fn works_in(pid: i32, directory: &Path) -> Option<bool> {
+    let there = place(&fs::metadata(format!("/proc/{pid}/cwd")).ok()?);
+    Some(fs::metadata(directory).is_ok_and(|about| place(&about) == there))
+}
+
 fn stdout_of(pid: i32) -> Option<(u64, u64)> {
     fs::metadata(format!("/proc/{pid}/fd/1")).ok().as_ref().map(place)
 }
@@ -91,9 +116,21 @@ mod tests {
     fn a_name_with_parentheses_misleads_nobody() {
         let tail = (4..=52).map(|field| (field * 10).to_string()).collect::<Vec<_>>().join(" ");
         let stat = ProcessStat::parse(&format!("7 (a) Z (b) c) S {tail}\n")).unwrap();
-        assert_eq!(stat, ProcessStat { state: 'S', started: 220, exit_code: Some(520) });
-        assert_eq!(ProcessStat::parse("7 (a) S 1 2 3"), None);
-        assert_eq!(ProcessStat::parse(""), None);
+        let (user_ticks, system_ticks, threads) = (140, 150, 200);
+        let wanted =
+            ProcessStat { state: 'S', started: 220, user_ticks, system_ticks, threads, exit_code: Some(520) };
+        assert_eq!(stat, wanted);
+        for text in ["", "7 (a", "7 (a)", "7 (a) S 1 2 3", "7 (a) S x x x x x x x x x x x x x x x x x x x x"]
+        {
+            assert_eq!(ProcessStat::parse(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(name in ".*", fields in "[ -~\n]{0,200}") {
+            let _any = ProcessStat::parse(&format!("1 ({name}) {fields}"));
+        }
     }
 
     #[test]
@@ -102,6 +139,11 @@ mod tests {
         let stdout = Path::new("/proc/self/fd/1");
         assert!(printing_to(stdout).unwrap().contains(&me) && prints_to(me, stdout));
         assert!(!prints_to(me, Path::new("/proc/self/stat")));
+        assert_eq!(works_in(me, &std::env::current_dir().unwrap()), Some(true));
+        assert_eq!(
+            (works_in(me, Path::new("/proc")), works_in(i32::MAX, Path::new("/"))),
+            (Some(false), None)
+        );
         assert!(ProcessStat::of(me).unwrap().started > 0);
         assert_eq!(ProcessStat::of(i32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(boot_id().unwrap().len(), 36);

@@ -32,16 +32,16 @@ pub enum RemainsError {
         /// The console.
         console: PathBuf,
     },
-    /// The journal names a process that prints elsewhere.
+    /// The journal names a process that works elsewhere.
     #[error(
-        "its journal names process {pid}, which lives and does not print to {}: this is a copy of the VM's directory",
-        console.display()
+        "its journal names process {pid}, which does not work in {}: this is a copy of the VM's directory",
+        directory.display()
     )]
     Elsewhere {
         /// The process.
         pid: i32,
-        /// The console.
-        console: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
     /// The console, or `/proc`.
     #[error("cannot look for what still prints to {}", console.display())]
@@ -63,13 +63,17 @@ pub(crate) fn find_vmm(
     boot: &str,
 ) -> Result<Option<Process>, RemainsError> {
     let Some(vmm) = record.vmm.as_ref().filter(|_| record.boot == boot) else { return Ok(None) };
-    let console = files.console();
     let Some(process) = vmm.process.map(Process::find).transpose()?.flatten() else {
-        return find_by_console(&console);
+        return find_by_console(&files.console());
     };
-    // One that has ended prints nowhere any more, and can still tell how it ended.
-    let is_its_own = process.exit_status()?.is_some() || procfs::prints_to(process.pid(), &console);
-    if is_its_own { Ok(Some(process)) } else { Err(RemainsError::Elsewhere { pid: process.pid(), console }) }
+    // One that is ending does not tell where it works any more.
+    match procfs::works_in(process.pid(), files.directory()) {
+        Some(false) => {
+            let (pid, directory) = (process.pid(), files.directory().to_path_buf());
+            Err(RemainsError::Elsewhere { pid, directory })
+        }
+        Some(true) | None => Ok(Some(process)),
+    }
 }
 
 /// Ends the VMM that `record` speaks of, and removes the sockets that it leaves behind.
