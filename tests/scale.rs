@@ -24,10 +24,10 @@ fn memory() -> usize {
     line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// The harness's, this test's and the library's own; those that a scope has waited for take a moment more to go.
+/// The harness's, this test's and one of the library's; those that a scope has waited for take a moment more to go.
 fn await_threads() {
-    const THREADS: usize = 3;
-    eventually("there are three threads", || count("/proc/self/task") == THREADS);
+    const MOST: usize = 3;
+    eventually("there are no more than three threads", || count("/proc/self/task") <= MOST);
 }
 
 fn create_all(host: &Host, spec: &str, ids: std::ops::Range<usize>) {
