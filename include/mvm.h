@@ -239,6 +239,14 @@ enum mvm_event_kind
   MVM_EVENT_KEEPER_LOST = 10,
   /** `count` events before this one were lost, because nobody took them. */
   MVM_EVENT_DROPPED = 11,
+  /** It has another id; `text` is the former one. */
+  MVM_EVENT_RENAMED = 12,
+  /** A snapshot of it was made; `text` is the snapshot's id. */
+  MVM_EVENT_SNAPSHOTTED = 13,
+  /** It was restored from the snapshot `text`, and is held. */
+  MVM_EVENT_RESTORED = 14,
+  /** What served its page faults is gone or has failed, and the VM was ended; `text` says why. */
+  MVM_EVENT_PAGER_LOST = 15,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -625,6 +633,17 @@ mvm_status mvm_exit_fd(struct mvm_vm *vm,
  * Blocks: up to twice `kill_ms`. Since 0.1.
  */
 mvm_status mvm_destroy(struct mvm_vm *vm);
+
+/**
+ * Calls the VM `id` from now on, whatever it is doing: its directory and what stands in it are found under the new
+ * id, and so is the VM after the owner's death. Firecracker goes on calling the VM what it was started as.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is in
+ * flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
+ * Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_rename(struct mvm_vm *vm,
+                      const char *id);
 
 /**
  * Ends every call in flight on this VM, in whatever thread, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no

@@ -311,3 +311,15 @@ fn a_socket_that_somebody_else_has_bound_anew_stays() {
     vm.kill().unwrap();
     assert!(socket.exists());
 }
+
+#[test]
+fn a_drive_that_is_not_there_is_named_by_its_path_on_the_host() {
+    let host = Host::new();
+    let spec = json!({
+        "boot-source": { "kernel_image_path": host.kernel(Guest::Halt) },
+        "drives": [{ "drive_id": "rootfs", "path_on_host": "/nowhere/rootfs.ext4", "is_root_device": true }],
+    });
+    let error = told(&host.runtime.create("no-drive", &spec.to_string()).unwrap_err());
+    assert!(error.contains("/nowhere/rootfs.ext4") && error.contains("No such file"), "{error}");
+    host.assert_nothing_left();
+}

@@ -371,3 +371,38 @@ fn a_closed_runtime_ends_the_wait_for_events() {
         assert!(waiting.join().unwrap().is_err());
     });
 }
+
+#[test]
+fn a_vm_keeps_its_new_name_when_its_owner_goes() {
+    let mut host = Host::with_keeper();
+    let vm = host.boot("pool-7", Guest::Obey);
+    host.runtime.rename(&vm, "web-1").unwrap();
+    assert_eq!(vm.id().as_str(), "web-1");
+    assert!(host.runtime.vm("pool-7").is_err() && host.runtime.vm("web-1").is_ok());
+    console_with(&vm, "hello\n");
+    drop(vm);
+    host.change_owner();
+    let vm = host.runtime.vm("web-1").unwrap();
+    assert_eq!(vm.state(), State::Running);
+    // Its former id is free, and the two do not meet.
+    let other = host.boot("pool-7", Guest::Halt);
+    vm.shutdown(AMPLE, None).unwrap();
+    assert_eq!(other.state(), State::Running);
+    host.runtime.destroy(&vm).unwrap();
+    host.runtime.destroy(&other).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_and_nothing_changes() {
+    let host = Host::new();
+    let (one, other) = (host.boot("one", Guest::Halt), host.create("other", Guest::Halt));
+    for (id, why) in [("other", "there is one"), ("a/b", "'/'"), ("", "empty")] {
+        let refused = told(&host.runtime.rename(&one, id).unwrap_err());
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!((one.id().as_str(), one.state()), ("one", State::Running));
+    host.runtime.destroy(&other).unwrap();
+    host.runtime.rename(&one, "other").unwrap();
+    assert_eq!(host.runtime.list().len(), 1);
+}

@@ -39,6 +39,14 @@ pub enum mvm_event_kind {
     MVM_EVENT_KEEPER_LOST = 10,
     /// `count` events before this one were lost, because nobody took them.
     MVM_EVENT_DROPPED = 11,
+    /// It has another id; `text` is the former one.
+    MVM_EVENT_RENAMED = 12,
+    /// A snapshot of it was made; `text` is the snapshot's id.
+    MVM_EVENT_SNAPSHOTTED = 13,
+    /// It was restored from the snapshot `text`, and is held.
+    MVM_EVENT_RESTORED = 14,
+    /// What served its page faults is gone or has failed, and the VM was ended; `text` says why.
+    MVM_EVENT_PAGER_LOST = 15,
 }
 
 /// One event. Set `size` to `sizeof(mvm_event)` before the call.
@@ -136,6 +144,10 @@ fn parts(what: &What) -> (mvm_event_kind, Option<crate::ExitStatus>, u64, &str) 
         What::OrphanFound => (kind::MVM_EVENT_ORPHAN_FOUND, None, 0, ""),
         What::Damaged(text) => (kind::MVM_EVENT_DAMAGED, None, 0, text),
         What::KeeperLost(text) => (kind::MVM_EVENT_KEEPER_LOST, None, 0, text),
+        What::Renamed(text) => (kind::MVM_EVENT_RENAMED, None, 0, text),
+        What::Snapshotted(text) => (kind::MVM_EVENT_SNAPSHOTTED, None, 0, text),
+        What::Restored(text) => (kind::MVM_EVENT_RESTORED, None, 0, text),
+        What::PagerLost(text) => (kind::MVM_EVENT_PAGER_LOST, None, 0, text),
         What::Dropped(count) => (kind::MVM_EVENT_DROPPED, None, *count, ""),
     }
 }

@@ -171,7 +171,7 @@ impl Facts {
                 NoTurn::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             }
             .at(*operation),
-            vm::Error::Vmm { operation, source, .. } => {
+            vm::Error::Vmm { operation, source, .. } | vm::Error::LinkedFile { operation, source, .. } => {
                 let facts = Self::of_firecracker(source);
                 if facts.stage.is_empty() { facts.at(*operation) } else { facts }
             }

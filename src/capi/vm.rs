@@ -218,6 +218,22 @@ pub extern "C" fn mvm_destroy(vm: *mut mvm_vm) -> mvm_status {
     })
 }
 
+/// Calls the VM `id` from now on, whatever it is doing: its directory and what stands in it are found under the new
+/// id, and so is the VM after the owner's death. Firecracker goes on calling the VM what it was started as.
+///
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is in
+/// flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
+/// Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_rename(vm: *mut mvm_vm, id: *const c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings are as the contract page says.
+        let id = unsafe { argument::text(id, "id") }?;
+        let owned = handle::get::<OwnedVm, _>(vm)?;
+        Ok(owned.runtime.rename(&owned.vm, id)?)
+    })
+}
+
 /// Ends every call in flight on this VM, in whatever thread, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no
 /// call in flight nothing happens, now or later.
 ///

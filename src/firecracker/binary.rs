@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub struct Binary {
     path: PathBuf,
     version: Version,
+    /// Of the snapshots that it makes; found out when somebody wants to know.
+    snapshot_version: Option<Version>,
     identity: Identity,
 }
 
@@ -51,6 +53,27 @@ impl Binaries {
         lock(&self.0).insert(path.to_path_buf(), binary.clone());
         Ok(binary)
     }
+
+    /// The version of the snapshots that `binary` makes and loads, asked for once.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn snapshot_version(&self, binary: &Binary, limits: Limits<'_>) -> Result<Version, Error> {
+        let path = &binary.path;
+        let known = lock(&self.0).get(path).filter(|known| known.identity == binary.identity).cloned();
+        if let Some(version) = known.and_then(|known| known.snapshot_version) {
+            return Ok(version);
+        }
+        let said = ask(path, "--snapshot-version", limits)?;
+        let version = Version::parse_snapshot(&said).ok_or_else(|| Error::NotFirecracker {
+            path: path.clone(),
+            asked: "--snapshot-version",
+            said: said.chars().take(120).collect(),
+        })?;
+        let known = Binary { snapshot_version: Some(version), ..binary.clone() };
+        lock(&self.0).insert(path.clone(), known);
+        Ok(version)
+    }
 }
 
 /// How long an executable may take to say its version: Firecracker needs 2 ms.
@@ -59,15 +82,16 @@ const LONGEST_ANSWER: usize = 4096;
 
 impl Binary {
     fn probe(path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Self, Error> {
-        let said = ask_version(path, limits)?;
+        let said = ask(path, "--version", limits)?;
         let version = Version::parse(&said).ok_or_else(|| Error::NotFirecracker {
             path: path.to_path_buf(),
+            asked: "--version",
             said: said.chars().take(120).collect(),
         })?;
         if version < OLDEST {
             return Err(Error::TooOld { path: path.to_path_buf(), version, oldest: OLDEST });
         }
-        Ok(Self { path: path.to_path_buf(), version, identity })
+        Ok(Self { path: path.to_path_buf(), version, snapshot_version: None, identity })
     }
 
     /// Where it is.
@@ -96,12 +120,12 @@ impl Identity {
     }
 }
 
-fn ask_version(path: &Path, limits: Limits<'_>) -> Result<String, Error> {
+fn ask(path: &Path, argument: &str, limits: Limits<'_>) -> Result<String, Error> {
     let broken = |source| Error::Binary { path: path.to_path_buf(), source };
     let (mut output, input) = io::pipe().map_err(broken)?;
     let command = Command {
         program: path,
-        arguments: &["--version".into()],
+        arguments: &[argument.into()],
         environment: &[],
         stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
         directory: None,

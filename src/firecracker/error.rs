@@ -22,10 +22,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The executable does not say `Firecracker vX.Y.Z` when asked for its version.
-    #[error("{} is not Firecracker: asked for --version it said {said:?}", path.display())]
+    #[error("{} is not Firecracker: asked for {asked} it said {said:?}", path.display())]
     NotFirecracker {
         /// The path.
         path: PathBuf,
+        /// The argument that it got.
+        asked: &'static str,
         /// The beginning of what it said.
         said: String,
     },

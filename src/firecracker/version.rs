@@ -24,16 +24,31 @@ pub enum Feature {
     Pmem,
     /// The `memory-hotplug` section.
     MemoryHotplug,
+    /// `network_overrides` when a snapshot is loaded.
+    NetworkOverrides,
+    /// `vsock_override` when a snapshot is loaded.
+    VsockOverride,
+    /// `clock_realtime` when a snapshot is loaded.
+    ClockRealtime,
+    /// `track_dirty_pages` when a snapshot is loaded, which was `enable_diff_snapshots` before.
+    TrackDirtyPagesOnLoad,
+    /// Devices that come and go while the guest runs.
+    DeviceHotplug,
 }
 
 /// The oldest supported release.
 pub(super) const OLDEST: Version = Version::new(1, 7, 0);
 
 /// Where each feature begins, and how it is called in messages.
-const FEATURES: [(Feature, Version, &str); 3] = [
+const FEATURES: [(Feature, Version, &str); 8] = [
     (Feature::Serial, Version::new(1, 14, 0), "the section \"serial\""),
     (Feature::Pmem, Version::new(1, 14, 0), "the section \"pmem\""),
     (Feature::MemoryHotplug, Version::new(1, 14, 0), "the section \"memory-hotplug\""),
+    (Feature::NetworkOverrides, Version::new(1, 12, 0), "\"network_overrides\""),
+    (Feature::VsockOverride, Version::new(1, 16, 0), "\"vsock_override\""),
+    (Feature::ClockRealtime, Version::new(1, 16, 0), "\"clock_realtime\""),
+    (Feature::TrackDirtyPagesOnLoad, Version::new(1, 13, 0), "\"track_dirty_pages\""),
+    (Feature::DeviceHotplug, Version::new(1, 16, 0), "hotplugging a device"),
 ];
 
 /// Releases that work, but not in everything.
@@ -48,7 +63,16 @@ impl Version {
 
     /// Reads what `--version` prints: `Firecracker v1.16.1`, perhaps with `-dev` or more behind.
     pub fn parse(output: &str) -> Option<Self> {
-        let words = output.lines().next()?.strip_prefix("Firecracker v")?;
+        Self::parse_number(output.lines().next()?.strip_prefix("Firecracker v")?)
+    }
+
+    /// Reads what `--snapshot-version` prints: `v10.0.0`.
+    pub(super) fn parse_snapshot(output: &str) -> Option<Self> {
+        Self::parse_number(output.lines().next()?.strip_prefix('v')?)
+    }
+
+    /// Reads `1.16.1`, perhaps with `-dev` or more behind.
+    pub(crate) fn parse_number(words: &str) -> Option<Self> {
         let core = words.split(|c: char| !(c.is_ascii_digit() || c == '.')).next()?;
         let mut numbers = core.split('.').map(|number| number.parse().ok());
         let version = Self::new(numbers.next()??, numbers.next()??, numbers.next()??);
@@ -64,6 +88,11 @@ impl Version {
             Some(&(_, since, what)) if self < since => Err(Error::Unsupported { what, since, version: self }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this release has `feature`.
+    pub fn has(self, feature: Feature) -> bool {
+        self.require(feature).is_ok()
     }
 
     /// What is known to be wrong with this release.

@@ -3,7 +3,7 @@
 use super::binary::Binary;
 use super::client::{self, NoResponse};
 use super::error::{During, Error, Request};
-use super::http::{Method, RequestPath, Response};
+use super::http::{self, Method, RequestPath, Response};
 use crate::observe::console;
 use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
@@ -48,7 +48,10 @@ pub struct Vmm {
     files: VmmFiles,
     connection: Option<UnixConnection>,
     started: Started,
-    /// Sockets that it has bound: Firecracker removes none of them, whatever ends it.
+    /// Requests whose answers nobody has waited for, in the order in which they were sent.
+    unanswered: Vec<UnixConnection>,
+    /// Sockets that it has bound, relative to its directory or absolute: Firecracker removes none of them, whatever
+    /// ends it.
     leaves: Vec<PathBuf>,
 }
 
@@ -136,13 +139,19 @@ impl Vmm {
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
         let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };
-        let leaves = vec![files.socket()];
-        Ok(Self { process, files: files.clone(), connection: None, started, leaves })
+        let leaves = vec![PathBuf::from(API_SOCKET)];
+        Ok(Self { started, ..Self::adopt(process, files.clone(), leaves) })
     }
 
     /// Holds a VMM that was started by somebody else, and has bound the sockets `leaves`.
     pub fn adopt(process: Arc<Process>, files: VmmFiles, leaves: Vec<PathBuf>) -> Self {
-        Self { process, files, connection: None, started: Started::default(), leaves }
+        let (connection, unanswered) = (None, Vec::new());
+        Self { process, files, connection, started: Started::default(), unanswered, leaves }
+    }
+
+    /// Its files are elsewhere from now on: its directory was renamed, and it works in it still.
+    pub fn moved(&mut self, files: VmmFiles) {
+        self.files = files;
     }
 
     /// Waits until its API answers.
@@ -185,8 +194,12 @@ impl Vmm {
         let began = Instant::now();
         let request = Request { method, path: path.clone() };
         let exchanged = self
-            .connection()
-            .map_err(|error| self.lost_connection(During::Request(request.clone()), error, limits))
+            .settle(&request, limits)
+            .and_then(|()| {
+                let connection = self.connection();
+                connection
+                    .map_err(|error| self.lost_connection(During::Request(request.clone()), error, limits))
+            })
             .and_then(|connection| {
                 let answer = client::exchange(&connection, &self.process, (method, path, body), limits);
                 let complete = answer.map_err(|why| self.no_response(&request, why, began.elapsed()))?;
@@ -219,6 +232,41 @@ impl Vmm {
         }
         let request = Request { method, path: path.clone() };
         Err(Error::Refused { request, status: response.status, fault: response.fault() })
+    }
+
+    /// Sends a request and does not wait for what becomes of it: the VMM is busy, and turns to it when it is done.
+    /// The next request waits until it has.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn send_ahead(&mut self, method: Method, path: &RequestPath, body: Option<&[u8]>) -> io::Result<()> {
+        let (connection, request) = (self.connect()?, http::encode(method, path, body));
+        if connection.send(&request)? < request.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.unanswered.push(connection);
+        Ok(())
+    }
+
+    /// Waits until the requests that were sent ahead are answered; what was answered does not matter.
+    fn settle(&mut self, request: &Request, limits: Limits<'_>) -> Result<(), Error> {
+        let began = Instant::now();
+        let during = || During::Request(request.clone());
+        while let Some(connection) = self.unanswered.first() {
+            let interests = [
+                Interest::Readable(connection.as_fd()),
+                Interest::Readable(self.process.pidfd()),
+                limits.interest(),
+            ];
+            let ready = poll::wait(interests, limits.deadline);
+            match ready.map_err(|error| self.no_connection(during(), error))? {
+                [_, true, _] => return Err(self.ended(during())?),
+                [true, ..] => drop(self.unanswered.remove(0)),
+                [_, _, true] => return Err(Error::Interrupted { during: during() }),
+                [false, false, false] => return Err(self.timeout(during(), began.elapsed())),
+            }
+        }
+        Ok(())
     }
 
     /// Takes the connection out; a request that fails does not put it back.
@@ -324,7 +372,8 @@ impl Vmm {
 
     /// Removes what it leaves behind.
     pub(crate) fn remove_leftovers(&self) {
-        self.leaves.iter().for_each(|path| socket::remove_dead(path));
+        let directory = self.files.directory();
+        self.leaves.iter().for_each(|path| socket::remove_dead(&directory.join(path)));
     }
 
     /// The sockets that it has bound.

@@ -41,6 +41,31 @@ pub(crate) struct Record {
     pub(crate) exit: Option<ExitStatus>,
     /// What that made of the VM.
     pub(crate) rest: Rest,
+    /// What it was called, while it is being renamed.
+    #[serde(default)]
+    pub(crate) renamed_from: Option<String>,
+    /// What its memory was restored from.
+    #[serde(default)]
+    pub(crate) restored: Option<RestoredRecord>,
+    /// The snapshot that its present VMM has made or loaded last: what has changed since is what a diff holds.
+    #[serde(default)]
+    pub(crate) last_snapshot: Option<String>,
+    /// Its guest is held only for as long as a snapshot is being made.
+    #[serde(default)]
+    pub(crate) held_for_snapshot: bool,
+    /// The pool that it waits in.
+    #[serde(default)]
+    pub(crate) pool: Option<String>,
+}
+
+/// Where a restored VM comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RestoredRecord {
+    /// The snapshot.
+    pub(crate) snapshot: String,
+    /// What tells this restored VM from every other one of the snapshot.
+    pub(crate) generation_id: String,
 }
 
 /// What a VM without a VMM is.
@@ -86,6 +111,18 @@ pub(crate) struct VmmRecord {
     pub(crate) version: String,
     /// The sockets that it has bound or may bind, relative to the VM's directory or absolute.
     pub(crate) sockets: Vec<PathBuf>,
+    /// What serves its page faults.
+    #[serde(default)]
+    pub(crate) pager: Option<PagerRecord>,
+}
+
+/// What serves the page faults of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PagerRecord {
+    /// The process, which is the owner's own when threads of it serve; nothing as long as it is only about to be
+    /// started.
+    pub(crate) process: Option<Identity>,
 }
 
 /// How far a VMM has come.
@@ -179,9 +216,15 @@ mod tests {
                 progress: Progress::Ready,
                 version: "1.16.1".into(),
                 sockets: vec!["api.sock".into()],
+                pager: Some(PagerRecord { process: None }),
             }),
             exit: Some(ExitStatus::Signal(9)),
             rest: Rest::Failed,
+            renamed_from: Some("web-0".into()),
+            restored: Some(RestoredRecord { snapshot: "base".into(), generation_id: "1-2".into() }),
+            last_snapshot: Some("base".into()),
+            held_for_snapshot: true,
+            pool: None,
         }
     }
 

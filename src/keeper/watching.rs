@@ -58,7 +58,10 @@ impl Watching {
         match self.inotify.as_ref().map(|inotify| inotify.watch(vm, Happening::Writing)) {
             Some(Ok(watch)) => {
                 self.known.insert(vm.to_path_buf());
-                self.vms.insert(watch, vm.to_path_buf());
+                // The same directory under another name.
+                if let Some(former) = self.vms.insert(watch, vm.to_path_buf()) {
+                    self.known.remove(&former);
+                }
             }
             // Gone again since it was listed.
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}

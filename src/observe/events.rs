@@ -44,6 +44,8 @@ pub enum What {
     Exited(ExitStatus),
     /// It was destroyed.
     Destroyed,
+    /// It has another id, and this was the former one.
+    Renamed(String),
     /// It was running when the runtime was opened, and is this runtime's now.
     Adopted,
     /// It was found without a VMM when the runtime was opened.
@@ -52,6 +54,12 @@ pub enum What {
     Damaged(String),
     /// The helper that bounds consoles and ends VMs with their owner is gone.
     KeeperLost(String),
+    /// This snapshot of it was made.
+    Snapshotted(String),
+    /// It was restored from this snapshot, and its guest is held until it is told to go on.
+    Restored(String),
+    /// What served its page faults is gone or has failed, and the VM was ended.
+    PagerLost(String),
     /// So many events before this one were lost, because nobody took them.
     Dropped(u64),
 }
@@ -65,8 +73,12 @@ impl fmt::Display for What {
             Self::Resumed => f.write_str("resumed"),
             Self::Exited(exit) => write!(f, "its VMM has ended ({exit})"),
             Self::Destroyed => f.write_str("destroyed"),
+            Self::Renamed(former) => write!(f, "renamed from {former}"),
             Self::Adopted => f.write_str("taken over while it ran"),
             Self::OrphanFound => f.write_str("found without a VMM"),
+            Self::Snapshotted(snapshot) => write!(f, "snapshot {snapshot} was made"),
+            Self::Restored(snapshot) => write!(f, "restored from snapshot {snapshot}"),
+            Self::PagerLost(text) => write!(f, "its pager is lost: {text}"),
             Self::Damaged(text) | Self::KeeperLost(text) => f.write_str(text),
             Self::Dropped(count) => write!(f, "{count} events were lost"),
         }
@@ -139,6 +151,7 @@ impl Events {
         for (vm, what) in unlogged {
             match what {
                 What::Damaged(_) | What::KeeperLost(_) => log::warn!("{what}"),
+                What::PagerLost(_) => log::warn!("VM {vm}: {what}"),
                 _ => log::info!("VM {vm}: {what}"),
             }
         }

@@ -75,10 +75,10 @@ impl Runtime {
         let all = Deadline::after(ALL_ANSWERS);
         for vm in adopted {
             if vm.settle_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))) {
-                census.adopted.push(vm.id().clone());
+                census.adopted.push(vm.id());
                 self.shared.events.push(vm.id().as_str(), What::Adopted);
             } else {
-                census.count_ended(self, vm.id(), WhyEnded::WithoutOwner);
+                census.count_ended(self, &vm.id(), WhyEnded::WithoutOwner);
             }
         }
         Ok(census)
@@ -110,14 +110,14 @@ impl Runtime {
     }
 
     /// Keeps a VM of this id from being created meanwhile; `None` when there is one.
-    fn examine(&self, id: &VmId) -> Option<Examination<'_>> {
+    pub(super) fn examine(&self, id: &VmId) -> Option<Examination<'_>> {
         let mut vms = lock(&self.vms);
         let free = !vms.known.contains_key(id) && vms.examined.insert(id.clone());
         free.then(|| Examination { runtime: self, id: id.clone() })
     }
 }
 
-struct Examination<'a> {
+pub(super) struct Examination<'a> {
     runtime: &'a Runtime,
     id: VmId,
 }
@@ -140,7 +140,7 @@ impl Census {
     }
 
     fn count_leftover(&mut self, path: PathBuf) {
-        match directory::clear(&path) {
+        match directory::clear(&path, &[]) {
             Ok(()) => self.undone.push(path),
             Err(error) => self.left_alone.push(LeftAlone { path, problem: Problem::Removal(error) }),
         }

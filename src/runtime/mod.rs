@@ -235,6 +235,25 @@ impl Runtime {
         Ok(())
     }
 
+    /// Calls `vm` `id` from now on, whatever it is doing; Firecracker goes on calling it what it was started as.
+    ///
+    /// # Errors
+    /// When `id` is no id, there is such a VM, or the VM was destroyed.
+    pub fn rename(&self, vm: &Arc<Vm>, id: &str) -> Result<(), Error> {
+        let id = VmId::parse(id)?;
+        if vm.id() == id {
+            return Ok(());
+        }
+        let _examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        vm.rename(&id)?;
+        let mut vms = lock(&self.vms);
+        vms.known.retain(|_, known| !Arc::ptr_eq(known, vm));
+        if vm.is_present() {
+            vms.known.insert(id, Arc::clone(vm));
+        }
+        Ok(())
+    }
+
     /// All VMs, by id, with their states, as JSON. Processes are not asked one by one: those that have ended say so.
     pub fn list_json(&self) -> String {
         const ONE: usize = 48;
@@ -242,7 +261,7 @@ impl Runtime {
         let _noticed = self.notice_ends();
         let vms = lock(&self.vms);
         let mut json = String::with_capacity(vms.known.len() * ONE);
-        for (id, state) in vms.known.values().filter_map(|vm| Some((vm.id(), vm.last_known_state()?))) {
+        for (id, state) in vms.known.iter().filter_map(|(id, vm)| Some((id, vm.last_known_state()?))) {
             json.push(if json.is_empty() { '[' } else { ',' });
             // Neither an id nor a state has a character that JSON would write otherwise.
             for part in ["{\"id\":\"", id.as_str(), "\",\"state\":\"", state.name(), "\"}"] {
@@ -256,9 +275,10 @@ impl Runtime {
     /// read has no numbers of its VMM's.
     pub fn metrics_text(&self) -> String {
         let vms = self.list();
-        let known = vms.iter().map(|vm| (vm, vm.totals().ok().flatten(), vm.usage())).collect::<Vec<_>>();
-        let samples = known.iter().map(|(vm, totals, usage)| Sample {
-            id: vm.id().as_str(),
+        let known = vms.iter().map(|vm| (vm, vm.id(), vm.totals().ok().flatten(), vm.usage()));
+        let known = known.collect::<Vec<_>>();
+        let samples = known.iter().map(|(vm, id, totals, usage)| Sample {
+            id: id.as_str(),
             state: vm.state().name(),
             totals: totals.as_ref(),
             usage: usage.as_ref(),
@@ -271,11 +291,11 @@ impl Runtime {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        if vms.examined.contains(vm.id()) {
-            return Err(Error::AlreadyExists { id: vm.id().clone() });
+        if vms.examined.contains(&vm.id()) {
+            return Err(Error::AlreadyExists { id: vm.id() });
         }
-        match vms.known.entry(vm.id().clone()) {
-            Entry::Occupied(_) => Err(Error::AlreadyExists { id: vm.id().clone() }),
+        match vms.known.entry(vm.id()) {
+            Entry::Occupied(_) => Err(Error::AlreadyExists { id: vm.id() }),
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(vm));
                 Ok(())
@@ -284,10 +304,8 @@ impl Runtime {
     }
 
     fn forget(&self, vm: &Arc<Vm>) {
-        let mut vms = lock(&self.vms);
-        if vms.known.get(vm.id()).is_some_and(|known| Arc::ptr_eq(known, vm)) {
-            vms.known.remove(vm.id());
-        }
+        // Not by its id, which another thread may be changing.
+        lock(&self.vms).known.retain(|_, known| !Arc::ptr_eq(known, vm));
     }
 }
 

@@ -57,13 +57,13 @@ impl Vm {
     /// Takes over the VM `id` in `directory`. After an error it is left to the next look.
     pub(crate) fn find(id: VmId, directory: &Path, shared: &Arc<Shared>) -> Result<Found, AdoptionError> {
         let files = VmmFiles::new(directory.to_path_buf());
-        let record = journal::read::<Record>(&journal::journal_file(directory))?;
-        if record.id != id.as_str() {
+        let mut record = journal::read::<Record>(&journal::journal_file(directory))?;
+        if !record.settle_name(&id) {
             return Err(AdoptionError::OfAnother(record.id));
         }
         if record.stage == Stage::Creating {
             remains::end_vmm(&record, &files, &shared.boot)?;
-            directory::remove(directory).map_err(AdoptionError::Remove)?;
+            directory::remove(directory, &[]).map_err(AdoptionError::Remove)?;
             return Ok(Found::Undone);
         }
         let ready = record.vmm.as_ref().filter(|vmm| vmm.progress == Progress::Ready);
@@ -100,8 +100,8 @@ impl Vm {
     fn adopt(id: VmId, files: &VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
         let process = Arc::new(process);
         let vmm = record.vmm.clone();
-        let sockets = vmm.iter().flat_map(|vmm| &vmm.sockets).map(|socket| files.directory().join(socket));
-        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets.collect());
+        let sockets = vmm.iter().flat_map(|vmm| vmm.sockets.clone()).collect();
+        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets);
         let version = vmm.as_ref().and_then(|vmm| Version::parse(&format!("Firecracker v{}", vmm.version)));
         let core = Core {
             version,

@@ -4,6 +4,7 @@
 //! VM's id always says what it owns, and what stands aside is this library's own half-done work.
 
 use super::VmId;
+use super::spec::{LINKING, Link};
 use crate::firecracker::VmmFiles;
 use crate::journal::{self, journal_file, spec_file};
 use crate::observe::metrics::MetricsFiles;
@@ -11,7 +12,7 @@ use crate::sys::file;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// What the name of an entry beside the VMs' directories says of it.
@@ -51,37 +52,51 @@ pub(super) enum NotMade {
     Content(journal::Error),
 }
 
-/// Makes `directory` with what `fill` puts into it.
+/// Makes `directory` with links to `linked` and with what `fill` puts into it.
 pub(super) fn make(
     directory: &Path,
-    fill: impl FnOnce(&Path) -> Result<(), journal::Error>,
+    linked: &[Link],
+    fill: impl FnOnce(&Path) -> Result<(), NotMade>,
 ) -> Result<(), NotMade> {
     let aside = beside(directory, MAKING);
-    let made = make_aside(&aside, fill).and_then(|()| match file::rename_to_new(&aside, directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
-        renamed => renamed.map_err(NotMade::Directory),
-    });
-    made.inspect_err(|_| drop(clear(&aside)))
+    let made =
+        make_aside(&aside, linked).and_then(|()| fill(&aside)).and_then(|()| {
+            match file::rename_to_new(&aside, directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
+                renamed => renamed.map_err(NotMade::Directory),
+            }
+        });
+    made.inspect_err(|_| drop(clear(&aside, linked)))
 }
 
-fn make_aside(aside: &Path, fill: impl FnOnce(&Path) -> Result<(), journal::Error>) -> Result<(), NotMade> {
-    clear(aside).and_then(|()| DirBuilder::new().mode(0o700).create(aside)).map_err(NotMade::Directory)?;
-    fill(aside).map_err(NotMade::Content)
+fn make_aside(aside: &Path, linked: &[Link]) -> Result<(), NotMade> {
+    let mut new = DirBuilder::new();
+    new.mode(0o700);
+    clear(aside, linked).and_then(|()| new.create(aside)).map_err(NotMade::Directory)?;
+    for link in linked {
+        let place = aside.join(&link.name);
+        let made = match place.parent().filter(|parent| !parent.exists()) {
+            Some(parent) => new.create(parent),
+            None => Ok(()),
+        };
+        made.and_then(|()| symlink(&link.target, &place)).map_err(NotMade::Directory)?;
+    }
+    Ok(())
 }
 
 /// Removes `directory` and all that is in it; that it is not there is no error.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+pub(super) fn remove(directory: &Path, linked: &[Link]) -> io::Result<()> {
     let aside = beside(directory, REMOVAL);
-    clear(&aside)?;
+    clear(&aside, linked)?;
     match fs::rename(directory, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed.and_then(|()| clear(&aside)),
+        renamed => renamed.and_then(|()| clear(&aside, linked)),
     }
 }
 
 /// Removes what stands at `path`. The files that are known go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
-pub(crate) fn clear(path: &Path) -> io::Result<()> {
+pub(crate) fn clear(path: &Path, linked: &[Link]) -> io::Result<()> {
     // A link is removed itself: what it leads to is not ours.
     if path.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
         return fs::remove_file(path);
@@ -90,6 +105,12 @@ pub(crate) fn clear(path: &Path) -> io::Result<()> {
     let metrics = MetricsFiles::new(path.to_path_buf()).first();
     for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()).chain(metrics) {
         let _gone_or_told_below = fs::remove_file(file);
+    }
+    for link in linked {
+        let _gone_or_told_below = fs::remove_file(path.join(&link.name));
+    }
+    for directory in LINKING {
+        let _gone_or_told_below = fs::remove_dir(path.join(directory));
     }
     let removed = match fs::remove_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),

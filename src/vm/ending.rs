@@ -90,9 +90,9 @@ impl Vm {
         match process.wait(limits).map_err(self.process_error(OPERATION))? {
             Waited::Exited(exit) => Ok(exit),
             Waited::TimeIsUp => {
-                Err(Error::StillRunning { id: self.id.clone(), after: timeout, state: self.state() })
+                Err(Error::StillRunning { id: self.id(), after: timeout, state: self.state() })
             }
-            Waited::Interrupted => Err(Error::WaitInterrupted { id: self.id.clone() }),
+            Waited::Interrupted => Err(Error::WaitInterrupted { id: self.id() }),
         }
     }
 
@@ -107,8 +107,7 @@ impl Vm {
             self.check_presence(core.presence, OPERATION)?;
             (core.process.clone(), core.state)
         };
-        let process =
-            process.ok_or_else(|| Error::NoVmm { id: self.id.clone(), operation: OPERATION, state })?;
+        let process = process.ok_or_else(|| Error::NoVmm { id: self.id(), operation: OPERATION, state })?;
         process.duplicate_pidfd().map_err(self.process_error(OPERATION))
     }
 
@@ -143,8 +142,9 @@ impl Vm {
     /// Removes all that belongs to a VM without a VMM. Needs the turn.
     fn remove(&self) -> Result<(), Error> {
         drop(lock(&self.vmm).take());
-        directory::remove(self.files.directory()).map_err(|source| {
-            let path = self.files.directory().to_path_buf();
+        let (files, linked) = (self.files(), self.spec.links().cloned().collect::<Vec<_>>());
+        directory::remove(files.directory(), &linked).map_err(|source| {
+            let path = files.directory().to_path_buf();
             Error::Directory { action: "remove the directory", path, source }
         })?;
         let mut core = self.observed();
@@ -177,7 +177,7 @@ impl Vm {
             match result.as_ref() {
                 Some(Ok(report)) => return Ok(Ok(Arc::clone(report))),
                 _ if listening.is_interrupted() => {
-                    let id = self.id.clone();
+                    let id = self.id();
                     return Err(Error::Turn { id, operation: OPERATION, source: NoTurn::Interrupted });
                 }
                 Some(Err(Failed)) => return Ok(Err(Failed)),
@@ -209,7 +209,7 @@ impl Vm {
             Ok(turn) => Some(turn),
             // Whatever holds the turn ends with the VMM, so the window's end kills without it.
             Err(NoTurn::Busy { .. }) => None,
-            Err(source) => return Err(Error::Turn { id: self.id.clone(), operation: OPERATION, source }),
+            Err(source) => return Err(Error::Turn { id: self.id(), operation: OPERATION, source }),
         };
         let report = match self.process_to_end() {
             Ok((process, first)) => {
@@ -275,7 +275,7 @@ impl Vm {
 
     pub(super) fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {
         match presence {
-            Presence::Destroyed => Err(Error::Destroyed { id: self.id.clone(), operation }),
+            Presence::Destroyed => Err(Error::Destroyed { id: self.id(), operation }),
             Presence::BeingCreated | Presence::Present => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! What can go wrong with a VM.
 
 use super::id::VmId;
+use super::spec::Link;
 use super::{SpecError, State};
 use crate::firecracker;
 use crate::journal;
@@ -91,6 +92,18 @@ pub enum Error {
         /// What the VMM did.
         source: firecracker::Error,
     },
+    /// The VMM failed at it, with a file that it knows by another name.
+    #[error("cannot {operation} VM {id} with {}, which the VMM knows as {}", link.target.display(), link.name.display())]
+    LinkedFile {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// The file, and what the VMM calls it.
+        link: Box<Link>,
+        /// What the VMM did.
+        source: firecracker::Error,
+    },
     /// The VMM's process failed at it.
     #[error("cannot {operation} VM {id}")]
     Process {
@@ -129,12 +142,14 @@ pub enum Error {
     },
     /// A directory of this name is there already.
     #[error(
-        "cannot create VM {id}: {} is there already, and could not be adopted; the report of the runtime says why",
+        "cannot {operation} VM {id}: {} is there already, and could not be adopted; the report of the runtime says why",
         path.display()
     )]
     DirectoryExists {
         /// Which VM.
         id: VmId,
+        /// What was wanted.
+        operation: &'static str,
         /// The directory.
         path: PathBuf,
     },

@@ -22,7 +22,7 @@ impl Vm {
         let core = self.present("describe")?;
         let timings = &core.timings;
         Ok(json!({
-            "id": self.id.as_str(),
+            "id": self.id().as_str(),
             "state": core.state.name(),
             "state_in_doubt": core.in_doubt,
             "on_owner_exit": on_owner_exit_name(self.spec.options.on_owner_exit),
@@ -32,10 +32,10 @@ impl Vm {
             "firecracker": self.binary.to_string_lossy(),
             "firecracker_version": core.version.map(|version| version.to_string()),
             "known_problem": core.version.and_then(Version::known_problem),
-            "directory": self.files.directory().to_string_lossy(),
-            "api_socket": self.files.socket().to_string_lossy(),
+            "directory": self.files().directory().to_string_lossy(),
+            "api_socket": self.files().socket().to_string_lossy(),
             "console": self.console().to_string_lossy(),
-            "log": self.files.log().to_string_lossy(),
+            "log": self.files().log().to_string_lossy(),
             "last_start": {
                 "spawn_us": micros(timings.spawn),
                 "socket_us": micros(timings.socket),
@@ -81,7 +81,8 @@ impl Vm {
 
     /// What a VM without a VMM still owns: its directory and the files in it.
     pub(crate) fn remains(&self) -> Vec<String> {
-        let directory = self.files.directory();
+        let own = self.files();
+        let directory = own.directory();
         let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
         let all = std::iter::once(directory.to_path_buf()).chain(files);
         let mut all = all.map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
@@ -91,7 +92,7 @@ impl Vm {
 
     /// Where the guest's console goes.
     fn console(&self) -> PathBuf {
-        self.spec.console.clone().unwrap_or_else(|| self.files.console())
+        self.spec.console.clone().unwrap_or_else(|| self.files().console())
     }
 
     pub(super) fn present(&self, operation: &'static str) -> Result<Observed<'_>, Error> {

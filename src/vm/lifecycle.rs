@@ -11,7 +11,6 @@ use crate::process::{self, ExitStatus, Identity, Limits};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde::Deserialize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -196,14 +195,14 @@ impl Vm {
     ) -> Result<Response, Error> {
         match lock(&self.vmm).as_mut() {
             Some(vmm) => vmm.demand(method, path, body, limits).map_err(self.vmm_error(operation)),
-            None => Err(Error::NoVmm { id: self.id.clone(), operation, state: self.state() }),
+            None => Err(Error::NoVmm { id: self.id(), operation, state: self.state() }),
         }
     }
 
     /// The VMM's executable, which must have what the spec asks for.
     fn suitable_binary(&self, operation: &'static str, turn: &Turn<'_>) -> Result<Binary, Error> {
         if let Some(problem) = &self.spec_problem {
-            return Err(Error::Spec { id: self.id.clone(), operation, source: Arc::clone(problem) });
+            return Err(Error::Spec { id: self.id(), operation, source: Arc::clone(problem) });
         }
         let found = self.shared.binaries.find(&self.binary, turn.limits());
         let suitable = found.and_then(|binary| {
@@ -217,8 +216,9 @@ impl Vm {
     fn launch(&self, operation: &'static str, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
         let before = self.settled();
         let metrics = self.begin_metrics().inspect_err(|_| self.strike_out_vmm())?;
-        let (id, arguments) = (self.id.as_str(), self.spec.options.arguments.as_slice());
-        let launch = Launch { binary, id, files: &self.files, metrics: metrics.as_deref(), arguments };
+        let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
+        let (id, files) = (place.id.as_str(), &place.files);
+        let launch = Launch { binary, id, files, metrics: metrics.as_deref(), arguments };
         let spawned = Vmm::spawn(&launch).inspect_err(|_| self.strike_out_vmm());
         let vmm = spawned.map_err(self.vmm_error(operation))?;
         // From here on a kill in another thread finds it.
@@ -251,9 +251,7 @@ impl Vm {
     }
 
     fn note_ready(&self) -> Result<(), Error> {
-        let below = |path: &PathBuf| path.strip_prefix(self.files.directory()).unwrap_or(path).to_path_buf();
-        let bound =
-            lock(&self.vmm).as_ref().map(|vmm| vmm.bound().iter().map(below).collect()).unwrap_or_default();
+        let bound = lock(&self.vmm).as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
         self.note(|record| {
             record.stage = Stage::Present;
             if let Some(vmm) = &mut record.vmm {
@@ -274,7 +272,12 @@ impl Vm {
         let mut requests = Vec::with_capacity(self.spec.requests.len());
         for put in &self.spec.requests {
             let asked = Instant::now();
-            vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(&failed)?;
+            vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(
+                |source| match &put.link {
+                    Some(link) => self.linked_error(operation, link, source),
+                    None => failed(source),
+                },
+            )?;
             requests.push((put.path.clone(), asked.elapsed()));
             put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
         }
@@ -297,7 +300,7 @@ impl Vm {
             && let Err(error) = vmm.end_at_once()
         {
             // The error that brought us here is the one to tell.
-            log::warn!("VM {}: {}", self.id, with_causes(&error));
+            log::warn!("VM {}: {}", self.id(), with_causes(&error));
         }
         {
             let mut core = lock(&self.core);

@@ -16,7 +16,7 @@ impl Vm {
     pub fn metrics(&self) -> Result<Value, Error> {
         let totals = self.totals()?;
         Ok(json!({
-            "id": self.id.as_str(),
+            "id": self.id().as_str(),
             "state": self.known_state()?.name(),
             "host": self.usage().as_ref().map(usage_json),
             "flushes": totals.as_ref().map(|totals| totals.flushes),
@@ -69,11 +69,11 @@ impl Vm {
     }
 
     fn metrics_files(&self) -> MetricsFiles {
-        MetricsFiles::new(self.files.directory().to_path_buf())
+        MetricsFiles::new(self.files().directory().to_path_buf())
     }
 
     fn metrics_error(&self) -> impl Fn(crate::observe::metrics::Error) -> Error + '_ {
-        |source| Error::Metrics { id: self.id.clone(), source }
+        |source| Error::Metrics { id: self.id(), source }
     }
 }
 

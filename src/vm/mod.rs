@@ -26,6 +26,7 @@ mod lifecycle;
 mod metrics;
 mod record;
 pub(crate) mod remains;
+mod rename;
 mod spec;
 mod turn;
 
@@ -34,7 +35,7 @@ pub(crate) use adoption::{Found, WhyEnded};
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
 pub use remains::RemainsError;
-pub use spec::{Spec, SpecError};
+pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::journal::{OnOwnerExit, Record};
@@ -100,8 +101,7 @@ impl fmt::Display for State {
 /// A microVM. Threads may share it: operations take turns, queries wait for nobody. Dropping it ends nothing.
 #[derive(Debug)]
 pub struct Vm {
-    id: VmId,
-    files: VmmFiles,
+    place: Mutex<Arc<Place>>,
     spec: Spec,
     /// Why the spec of a VM that was found cannot be read.
     spec_problem: Option<Arc<SpecError>>,
@@ -116,6 +116,13 @@ pub struct Vm {
     record: Mutex<Record>,
     /// Held for moments, never across a request or a wait.
     core: Mutex<Core>,
+}
+
+/// What a VM is called, and the files under that name: both change when it is renamed.
+#[derive(Debug)]
+struct Place {
+    id: VmId,
+    files: VmmFiles,
 }
 
 /// What the VMs of one runtime share.
@@ -194,8 +201,7 @@ impl Vm {
         static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
         let record = Record::of_new(&id, &spec.options, &binary, &shared);
         Self {
-            id,
-            files: VmmFiles::new(directory),
+            place: Mutex::new(Arc::new(Place { id, files: VmmFiles::new(directory) })),
             spec,
             spec_problem: None,
             binary,
@@ -208,9 +214,17 @@ impl Vm {
         }
     }
 
-    /// Its id.
-    pub fn id(&self) -> &VmId {
-        &self.id
+    /// Its id, which [`crate::Runtime::rename`] changes.
+    pub fn id(&self) -> VmId {
+        self.place().id.clone()
+    }
+
+    fn files(&self) -> VmmFiles {
+        self.place().files.clone()
+    }
+
+    fn place(&self) -> Arc<Place> {
+        Arc::clone(&lock(&self.place))
     }
 
     /// What it is doing, as far as is known without asking the VMM. Takes microseconds, whatever else goes on.
@@ -303,7 +317,7 @@ impl Vm {
     }
 
     fn tell(&self, what: What) {
-        self.shared.events.push(self.id.as_str(), what);
+        self.shared.events.push(self.id().as_str(), what);
     }
 
     /// The turn for `operation`, which is not to last longer than `allowance`. A state in doubt is settled first.
@@ -321,19 +335,23 @@ impl Vm {
 
     fn take_turn(&self, operation: &'static str, deadline: Deadline) -> Result<Turn<'_>, Error> {
         let turn = self.turns.take(operation, deadline);
-        turn.map_err(|source| Error::Turn { id: self.id.clone(), operation, source })
+        turn.map_err(|source| Error::Turn { id: self.id(), operation, source })
     }
 
     fn wrong_state(&self, operation: &'static str, state: State, advice: Option<&'static str>) -> Error {
-        Error::State { id: self.id.clone(), operation, state, advice }
+        Error::State { id: self.id(), operation, state, advice }
     }
 
     fn vmm_error(&self, operation: &'static str) -> impl Fn(crate::firecracker::Error) -> Error + '_ {
-        move |source| Error::Vmm { id: self.id.clone(), operation, source }
+        move |source| Error::Vmm { id: self.id(), operation, source }
+    }
+
+    fn linked_error(&self, operation: &'static str, link: &Link, source: crate::firecracker::Error) -> Error {
+        Error::LinkedFile { id: self.id(), operation, link: Box::new(link.clone()), source }
     }
 
     fn process_error(&self, operation: &'static str) -> impl Fn(crate::process::Error) -> Error + '_ {
-        move |source| Error::Process { id: self.id.clone(), operation, source }
+        move |source| Error::Process { id: self.id(), operation, source }
     }
 }
 

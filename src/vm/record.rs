@@ -1,7 +1,7 @@
 //! Keeping a VM's journal true: each change is on disk before what it announces happens.
 
 use super::directory::{self, NotMade};
-use super::spec::Options;
+use super::spec::{Link, Options};
 use super::{Error, Shared, State, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
@@ -15,8 +15,8 @@ impl Vm {
         let mut record = lock(&self.record);
         let mut changed = record.clone();
         change(&mut changed);
-        let failed = |source| Error::Journal { id: self.id.clone(), source };
-        journal::write(&journal::journal_file(self.files.directory()), &changed).map_err(failed)?;
+        let failed = |source| Error::Journal { id: self.id(), source };
+        journal::write(&journal::journal_file(self.files().directory()), &changed).map_err(failed)?;
         *record = changed;
         Ok(())
     }
@@ -44,26 +44,27 @@ impl Vm {
     }
 
     /// Makes the VM's directory, with a journal in it that announces the first VMM.
-    pub(super) fn make_directory(
-        &self,
-        spec: &SpecRecord,
-        binary: &Binary,
-    ) -> Result<NewDirectory<'_>, Error> {
+    pub(super) fn make_directory(&self, spec: &SpecRecord, binary: &Binary) -> Result<NewDirectory, Error> {
         let vmm = self.vmm_to_be(binary);
         let mut record = lock(&self.record);
         record.announce(vmm);
-        let path = self.files.directory();
-        let made = directory::make(path, |aside| {
-            journal::write(&journal::spec_file(aside), spec)?;
-            journal::write(&journal::journal_file(aside), &*record)
+        let files = self.files();
+        let path = files.directory();
+        let linked = self.spec.links().cloned().collect::<Vec<_>>();
+        let made = directory::make(path, &linked, |aside| {
+            let written = journal::write(&journal::spec_file(aside), spec);
+            let written = written.and_then(|()| journal::write(&journal::journal_file(aside), &*record));
+            written.map_err(NotMade::Content)
         });
         match made {
-            Ok(()) => Ok(NewDirectory(Some(path))),
-            Err(NotMade::Exists) => Err(Error::DirectoryExists { id: self.id.clone(), path: path.into() }),
+            Ok(()) => Ok(NewDirectory(Some((path.to_path_buf(), linked)))),
+            Err(NotMade::Exists) => {
+                Err(Error::DirectoryExists { id: self.id(), operation: "create", path: path.into() })
+            }
             Err(NotMade::Directory(source)) => {
                 Err(Error::Directory { action: "make the directory", path: path.into(), source })
             }
-            Err(NotMade::Content(source)) => Err(Error::Journal { id: self.id.clone(), source }),
+            Err(NotMade::Content(source)) => Err(Error::Journal { id: self.id(), source }),
         }
     }
 
@@ -76,6 +77,7 @@ impl Vm {
             progress: Progress::Starting,
             version: binary.version().to_string(),
             sockets: std::iter::once(PathBuf::from(crate::firecracker::API_SOCKET)).chain(bound).collect(),
+            pager: None,
         }
     }
 }
@@ -95,7 +97,26 @@ impl Record {
             vmm: None,
             exit: None,
             rest: Rest::Stopped,
+            renamed_from: None,
+            restored: None,
+            last_snapshot: None,
+            held_for_snapshot: false,
+            pool: None,
         }
+    }
+
+    /// Says what the VM is about to be called; either name is right until the renaming is over.
+    pub(super) fn rename(&mut self, id: &VmId) {
+        self.renamed_from = Some(std::mem::replace(&mut self.id, id.to_string()));
+    }
+
+    /// Calls the VM what its directory is called; says whether the record allows that.
+    pub(super) fn settle_name(&mut self, id: &VmId) -> bool {
+        let former = self.renamed_from.take();
+        if former.as_deref() == Some(id.as_str()) {
+            self.id = id.to_string();
+        }
+        self.id == id.as_str()
     }
 
     /// From here on it is this owner's.
@@ -111,19 +132,19 @@ impl Record {
 }
 
 /// A directory that goes away again unless it is kept.
-pub(super) struct NewDirectory<'a>(Option<&'a Path>);
+pub(super) struct NewDirectory(Option<(PathBuf, Vec<Link>)>);
 
-impl NewDirectory<'_> {
+impl NewDirectory {
     pub(super) fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for NewDirectory<'_> {
+impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if let Some(path) = self.0 {
+        if let Some((path, linked)) = &self.0 {
             // The error that brought us here is the one to tell.
-            let _removed = directory::remove(path);
+            let _removed = directory::remove(path, linked);
         }
     }
 }

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
+/// The directories of links, in a VM's directory.
+pub(super) const LINKING: [&str; 2] = ["drives", "pmem"];
+
 /// What a VM is to be.
 #[derive(Debug, Default)]
 pub struct Spec {
@@ -36,6 +39,18 @@ pub(super) struct Put {
     pub(super) body: Vec<u8>,
     /// The socket that the VMM binds for it, and leaves behind.
     pub(super) socket: Option<PathBuf>,
+    /// The file that it names to the VMM by a link.
+    pub(super) link: Option<Link>,
+}
+
+/// A file of the host's that the VMM knows by a name in the VM's directory, which is its working directory. So a
+/// snapshot names no path of the host: whoever restores it puts under the same name what it is to find there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Relative to the VM's directory: `drives/rootfs`.
+    pub name: PathBuf,
+    /// On the host.
+    pub target: PathBuf,
 }
 
 /// The section `"mvm"`.
@@ -178,14 +193,14 @@ const SECTIONS: [Section; 15] = [
     Section::one("machine-config", "/machine-config", &[]),
     Section::one("cpu-config", "/cpu-config", &[]),
     Section::one("boot-source", "/boot-source", &["kernel_image_path", "initrd_path"]),
-    Section::list("drives", "drive_id", &["path_on_host", "socket"]),
+    Section::list("drives", "drive_id", &["socket"]).linking("path_on_host"),
     Section::list("network-interfaces", "iface_id", &[]),
     Section::one("vsock", "/vsock", &["uds_path"]),
     Section::one("balloon", "/balloon", &[]),
     Section::one("mmds-config", "/mmds/config", &[]),
     Section::one("mmds", "/mmds", &[]),
     Section::one("entropy", "/entropy", &[]),
-    Section::list("pmem", "id", &["path_on_host"]).since(Feature::Pmem),
+    Section::list("pmem", "id", &[]).linking("path_on_host").since(Feature::Pmem),
     Section::one("serial", "/serial", &["serial_out_path"]).since(Feature::Serial),
     Section::one("memory-hotplug", "/hotplug/memory", &[]).since(Feature::MemoryHotplug),
 ];
@@ -195,6 +210,8 @@ struct Section {
     shape: Shape,
     /// Its keys that are host paths.
     paths: &'static [&'static str],
+    /// Its key that names a file to the VMM by a link.
+    linked: Option<&'static str>,
     feature: Option<Feature>,
 }
 
@@ -208,11 +225,15 @@ enum Shape {
 
 impl Section {
     const fn one(name: &'static str, path: &'static str, paths: &'static [&'static str]) -> Self {
-        Self { name, shape: Shape::One(path), paths, feature: None }
+        Self { name, shape: Shape::One(path), paths, linked: None, feature: None }
     }
 
     const fn list(name: &'static str, id: &'static str, paths: &'static [&'static str]) -> Self {
-        Self { name, shape: Shape::List(id), paths, feature: None }
+        Self { name, shape: Shape::List(id), paths, linked: None, feature: None }
+    }
+
+    const fn linking(self, key: &'static str) -> Self {
+        Self { linked: Some(key), ..self }
     }
 
     const fn since(self, feature: Feature) -> Self {
@@ -254,6 +275,11 @@ impl Spec {
         let console = Console { limit_bytes: record.console_limit.unwrap_or(0) };
         let options = Options { on_owner_exit: record.on_owner_exit, console, ..Options::default() };
         Self { options, ..Self::default() }
+    }
+
+    /// The files that it names to the VMM by links.
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.requests.iter().filter_map(|put| put.link.as_ref())
     }
 
     /// Whether it has metrics written to a place of its own.
@@ -309,7 +335,7 @@ impl Section {
         match self.shape {
             Shape::One(path) => {
                 let value = if self.name == "cpu-config" { inline_cpu_config(value, base)? } else { value };
-                requests.push(self.put(fixed(self.name, path)?, value, self.name, base)?);
+                requests.push(self.put(fixed(self.name, path)?, value, (self.name, None), base)?);
             }
             Shape::List(key) => {
                 let Value::Array(elements) = value else { return Err(wanted(self.name, "a list")) };
@@ -318,7 +344,7 @@ impl Section {
                     let place = format!("{}[{index}]", self.name);
                     let id = device_id(&element, key, &place, &mut seen)?;
                     let path = fixed(self.name, &format!("/{}/{id}", self.name))?;
-                    requests.push(self.put(path, element, &place, base)?);
+                    requests.push(self.put(path, element, (&place, Some(&id)), base)?);
                 }
             }
         }
@@ -326,8 +352,14 @@ impl Section {
     }
 
     /// One PUT, with its host paths made absolute.
-    fn put(&self, path: RequestPath, mut value: Value, place: &str, base: &Path) -> Result<Put, SpecError> {
-        let mut bound = None;
+    fn put(
+        &self,
+        path: RequestPath,
+        mut value: Value,
+        (place, id): (&str, Option<&str>),
+        base: &Path,
+    ) -> Result<Put, SpecError> {
+        let (mut bound, mut link) = (None, None);
         let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
         for key in self.paths {
             if let Some(Value::String(path)) = object.get_mut(*key)
@@ -339,7 +371,15 @@ impl Section {
                 }
             }
         }
-        Ok(Put { path, body: value.to_string().into_bytes(), socket: bound })
+        if let Some(id) = id
+            && let Some(Value::String(path)) = self.linked.and_then(|key| object.get_mut(key))
+            && !path.is_empty()
+        {
+            let name = format!("{}/{id}", self.name);
+            link = Some(Link { target: base.join(&*path), name: PathBuf::from(&name) });
+            *path = name;
+        }
+        Ok(Put { path, body: value.to_string().into_bytes(), socket: bound, link })
     }
 }
 
@@ -425,12 +465,12 @@ fn add_unknown_section(name: &str, value: Value, requests: &mut Vec<Put>) -> Res
                 let id = ["id", "drive_id", "iface_id"].iter().find_map(|key| element.get(key)?.as_str());
                 let path = id.map_or_else(|| format!("/{name}"), |id| format!("/{name}/{id}"));
                 let body = element.to_string().into_bytes();
-                requests.push(Put { path: fixed(name, &path)?, body, socket: None });
+                requests.push(Put { path: fixed(name, &path)?, body, socket: None, link: None });
             }
         }
         value => {
             let path = fixed(name, &format!("/{name}"))?;
-            requests.push(Put { path, body: value.to_string().into_bytes(), socket: None });
+            requests.push(Put { path, body: value.to_string().into_bytes(), socket: None, link: None });
         }
     }
     Ok(())

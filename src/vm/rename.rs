@@ -1,0 +1,52 @@
+//! Giving a VM another id, whatever it is doing: its directory gets another name, and the VMM works in it still.
+//!
+//! The journal names both ids before the directory is renamed, so a VM whose owner dies in between is found under
+//! whichever name its directory has then.
+
+use super::{Error, Place, Vm, VmId};
+use crate::causes::with_causes;
+use crate::firecracker::VmmFiles;
+use crate::observe::events::What;
+use crate::sys::file;
+use crate::sys::sync::lock;
+use std::io;
+use std::sync::Arc;
+
+impl Vm {
+    /// Calls it `id` from now on. The caller sees to it that no other VM of its runtime does.
+    pub(crate) fn rename(&self, id: &VmId) -> Result<(), Error> {
+        let _turn = self.begin("rename", self.spec.options.deadlines.request())?;
+        self.rename_in_turn(id)
+    }
+
+    /// The same for whoever has the turn.
+    pub(super) fn rename_in_turn(&self, id: &VmId) -> Result<(), Error> {
+        let before = self.place();
+        let files = VmmFiles::new(before.files.directory().with_file_name(id.as_str()));
+        self.note(|record| record.rename(id))?;
+        if let Err(source) = file::rename_to_new(before.files.directory(), files.directory()) {
+            let undone = self.note(|record| record.rename(&before.id));
+            undone.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
+            return Err(self.not_renamed(id, &files, source));
+        }
+        if let Some(vmm) = lock(&self.vmm).as_mut() {
+            vmm.moved(files.clone());
+        }
+        *lock(&self.place) = Arc::new(Place { id: id.clone(), files });
+        // On a full disk the journal goes on naming both, and either is right.
+        let _settled = self.note(|record| record.renamed_from = None);
+        self.tell(What::Renamed(before.id.to_string()));
+        self.shared.events.log();
+        Ok(())
+    }
+
+    fn not_renamed(&self, id: &VmId, files: &VmmFiles, source: io::Error) -> Error {
+        let path = files.directory().to_path_buf();
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::DirectoryExists { id: id.clone(), operation: "rename to", path }
+            }
+            _ => Error::Directory { action: "rename the directory of a VM to", path, source },
+        }
+    }
+}
