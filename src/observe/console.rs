@@ -3,7 +3,7 @@
 //! A file is bounded by giving its head back to the file system; the offsets of what remains stay as they are. Who
 //! writes the file, and when it begins anew, is the business of the rooms above.
 
-use crate::sys::file;
+use crate::sys::{file, sparse};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -29,13 +29,13 @@ pub(crate) fn read(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<Pi
     }
     let file = file::open_plain(OpenOptions::new().read(true), path)?;
     loop {
-        let start = offset.max(file::first_data(&file)?);
+        let start = offset.max(sparse::first_data(&file)?);
         let length = match file.read_at(buffer, start) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
         };
         // What was given back meanwhile has been read as zeroes.
-        if length == 0 || file::first_data(&file)? <= start {
+        if length == 0 || sparse::first_data(&file)? <= start {
             return Ok(Piece { start, length });
         }
     }
@@ -51,17 +51,17 @@ pub(crate) fn bound(path: &Path, limit: u64) -> io::Result<()> {
         opened => opened?,
     };
     let about = file.metadata()?;
-    if about.len() <= limit || about.len() - file::first_data(&file)? <= limit {
+    if about.len() <= limit || about.len() - sparse::first_data(&file)? <= limit {
         return Ok(());
     }
-    file::punch_head(&file, about.len() - limit / 4 * 3)
+    sparse::punch_head(&file, about.len() - limit / 4 * 3)
 }
 
 /// The last `most` bytes of the file as text; empty when it is not there or cannot be read.
 pub(crate) fn tail(path: &Path, most: u64) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = file::open_plain(OpenOptions::new().read(true), path)?;
-        let start = file.metadata()?.len().saturating_sub(most).max(file::first_data(&file)?);
+        let start = file.metadata()?.len().saturating_sub(most).max(sparse::first_data(&file)?);
         file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes)?;

@@ -7,7 +7,7 @@ mod totals;
 pub(crate) use totals::{Totals, is_counter};
 
 use crate::sys::deadline::Deadline;
-use crate::sys::file;
+use crate::sys::{file, sparse};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -226,7 +226,7 @@ impl MetricsFiles {
     fn anew(&self, damaged: u64) -> Totals {
         let run = self.runs().into_iter().max().unwrap_or_default();
         let first = match self.open(run) {
-            Ok(Some(file)) => file::first_data(&file).unwrap_or_default(),
+            Ok(Some(file)) => sparse::first_data(&file).unwrap_or_default(),
             _ => 0,
         };
         Totals::anew(run, first, damaged)
@@ -310,7 +310,7 @@ fn read(file: &File, totals: &mut Totals) -> io::Result<Reading> {
 /// name besides this one is not ours to cut.
 fn give_back(file: &File, end: u64) {
     if file.metadata().is_ok_and(|metadata| metadata.nlink() == 1) {
-        let _given_back = file::punch_head(file, end);
+        let _given_back = sparse::punch_head(file, end);
     }
 }
 

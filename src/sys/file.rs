@@ -1,5 +1,5 @@
 //! What std does not offer on files and their descriptors: keeping clear of 0, 1 and 2, replacing a file at once,
-//! holes, and a rename that replaces nothing.
+//! and a rename that replaces nothing.
 
 use super::checked;
 use std::ffi::CString;
@@ -101,41 +101,6 @@ fn change_places(new: &Path, old: &Path) -> io::Result<()> {
 /// What [`replace`] adds to the name of the file that it writes aside.
 pub const ASIDE: &str = ".new";
 
-/// Gives the blocks before `end` back to the file system; offsets stay as they are. A block that `end` divides is
-/// kept.
-///
-/// # Errors
-/// `EOPNOTSUPP` on a file system without holes.
-pub fn punch_head(file: &File, end: u64) -> io::Result<()> {
-    let length = libc::off_t::try_from(end - end % BLOCK).unwrap_or(libc::off_t::MAX);
-    if length == 0 {
-        return Ok(());
-    }
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: no pointer is passed.
-    checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, length) }).map(drop)
-}
-
-/// The size of a block on every file system in use, or a multiple of it.
-const BLOCK: u64 = 4096;
-
-/// The offset of the first byte that was not punched out; the file's length when there is none. It moves the
-/// file's own position.
-///
-/// # Errors
-/// Whatever `lseek(2)` reports.
-pub fn first_data(file: &File) -> io::Result<u64> {
-    // SAFETY: no pointer is passed.
-    let offset = unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_DATA) };
-    match u64::try_from(offset) {
-        Ok(offset) => Ok(offset),
-        Err(_) => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(file.metadata()?.len()),
-            error => Err(error),
-        },
-    }
-}
-
 /// Renames `from` to `to`, which must not be there.
 ///
 /// # Errors
@@ -154,24 +119,4 @@ fn rename(from: &Path, to: &Path, how: libc::c_uint) -> io::Result<()> {
 /// The path as C takes it.
 pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Seek, SeekFrom};
-
-    #[test]
-    fn what_is_punched_out_is_gone_and_offsets_stay() {
-        let path = std::env::temp_dir().join(format!("mvm-punch-{}", std::process::id()));
-        replace(&path, &[7; 20_000]).unwrap();
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        punch_head(&file, 9000).unwrap();
-        assert_eq!(first_data(&file).unwrap(), 8192);
-        file.seek(SeekFrom::Start(8192)).unwrap();
-        assert_eq!((file.metadata().unwrap().len(), std::io::Read::bytes(&file).count()), (20_000, 11_808));
-        punch_head(&file, 20_480).unwrap();
-        assert_eq!(first_data(&file).unwrap(), 20_000);
-        std::fs::remove_file(&path).unwrap();
-    }
 }

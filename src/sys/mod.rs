@@ -7,6 +7,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod inotify;
+pub mod mapping;
 pub mod mask;
 pub mod output;
 pub mod pidfd;
@@ -14,8 +15,10 @@ pub mod poll;
 pub mod procfs;
 pub mod signal;
 pub mod socket;
+pub mod sparse;
 pub mod spawn;
 pub mod sync;
+pub mod userfault;
 
 use std::io;
 

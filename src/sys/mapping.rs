@@ -1,0 +1,171 @@
+//! Anonymous memory at fixed addresses, as a VMM has it for its guest: read, written and given back by offset. Other
+//! threads, the kernel and the server of its page faults may change it at any time, so nobody gets a slice of it.
+
+use super::checked;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Private memory that begins as zeros.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+/// In which units memory is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageSize {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB, of those that were set aside in `/proc/sys/vm/nr_hugepages`.
+    Huge,
+}
+
+impl PageSize {
+    /// In bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Small => 4096,
+            Self::Huge => 2 << 20,
+        }
+    }
+}
+
+impl Mapping {
+    /// Maps `size` bytes, a multiple of the pages' size.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is not as much, of huge pages above all.
+    pub fn new(size: usize, pages: PageSize) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let flags = flags
+            | match pages {
+                PageSize::Small => libc::MAP_NORESERVE,
+                PageSize::Huge => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+            };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
+        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
+            Some(start) => Ok(Self { start, size }),
+            None => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Where it begins in this process.
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr().addr() as u64
+    }
+
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The byte at `offset`; past the end it is 0.
+    pub fn byte(&self, offset: usize) -> u8 {
+        self.at(offset).map_or(0, |byte| byte.load(Ordering::Relaxed))
+    }
+
+    /// Changes the byte at `offset`; past the end nothing happens.
+    pub fn write_byte(&self, offset: usize, value: u8) {
+        if let Some(byte) = self.at(offset) {
+            byte.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills `buffer` from `offset` on, as far as there is memory.
+    pub fn read(&self, offset: usize, buffer: &mut [u8]) {
+        for (step, piece) in buffer.chunks_mut(WORD).enumerate() {
+            let offset = offset.saturating_add(step * WORD);
+            match self.word_at(offset).filter(|_| piece.len() == WORD) {
+                Some(word) => piece.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()),
+                None => piece.iter_mut().enumerate().for_each(|(at, byte)| *byte = self.byte(offset + at)),
+            }
+        }
+    }
+
+    /// Writes `bytes` from `offset` on, as far as there is memory.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        for (step, piece) in bytes.chunks(WORD).enumerate() {
+            let offset = offset.saturating_add(step * WORD);
+            match (self.word_at(offset), <[u8; WORD]>::try_from(piece)) {
+                (Some(word), Ok(value)) => word.store(u64::from_ne_bytes(value), Ordering::Relaxed),
+                _ => piece.iter().enumerate().for_each(|(at, byte)| self.write_byte(offset + at, *byte)),
+            }
+        }
+    }
+
+    /// Gives whole pages back (`MADV_DONTNEED`): they read as zeros, or are asked for anew where faults are served.
+    /// Then it waits until whoever serves them has taken note.
+    ///
+    /// # Errors
+    /// `EINVAL` when the offsets are not those of pages in it.
+    pub fn discard(&self, offsets: &Range<usize>) -> io::Result<()> {
+        if offsets.start > offsets.end || offsets.end > self.size {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the offsets lie in the mapping, to whose content no reference is ever given out.
+        let start = unsafe { self.start.add(offsets.start) };
+        // SAFETY: as above; atomics read zeros, or new content, from now on.
+        let advised = unsafe { libc::madvise(start.as_ptr().cast(), offsets.len(), libc::MADV_DONTNEED) };
+        checked(advised).map(drop)
+    }
+
+    fn at(&self, offset: usize) -> Option<&AtomicU8> {
+        if offset >= self.size {
+            return None;
+        }
+        // SAFETY: the offset lies in the mapping, which lives as long as `self`, and all accesses are atomic.
+        Some(unsafe { AtomicU8::from_ptr(self.start.add(offset).as_ptr()) })
+    }
+
+    fn word_at(&self, offset: usize) -> Option<&AtomicU64> {
+        if !offset.is_multiple_of(WORD) || offset.checked_add(WORD)? > self.size {
+            return None;
+        }
+        // SAFETY: the word lies in the mapping, which lives as long as `self`; a mapping begins at a page, so that
+        // the word is aligned. Mixed with accesses of bytes it may be torn, and nothing worse.
+        Some(unsafe { AtomicU64::from_ptr(self.start.add(offset).as_ptr().cast()) })
+    }
+}
+
+const WORD: usize = size_of::<u64>();
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`, and every borrow of it has ended.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
+
+// SAFETY: the memory is owned like that of a box, and reached by atomics and the kernel alone.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_until_it_is_discarded() {
+        let memory = Mapping::new(3 * 4096, PageSize::Small).unwrap();
+        let text = (0..=255).cycle().take(5001).collect::<Vec<u8>>();
+        for offset in [0, 1, 8, 4093] {
+            memory.write(offset, &text);
+            let mut read = vec![0; text.len()];
+            memory.read(offset, &mut read);
+            assert_eq!(read, text, "at {offset}");
+        }
+        memory.discard(&(4096..8192)).unwrap();
+        assert_eq!((memory.byte(4095), memory.byte(4096), memory.byte(8192)), (text[2], 0, text[4099]));
+        memory.write(3 * 4096 - 3, b"past the end");
+        assert_eq!((memory.byte(3 * 4096 - 1), memory.byte(3 * 4096)), (b's', 0));
+        for offsets in [0..3 * 4096 + 1, 17..4096] {
+            assert!(memory.discard(&offsets).is_err(), "{offsets:?}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Page faults of a process that are served by another one (userfaultfd): the server's half, and the half of whoever
+//! has the memory. Which page holds what is for others to know.
+
+use super::mapping::Mapping;
+use super::{checked, checked_len};
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A userfaultfd on which nothing waits: what cannot be done now is `WouldBlock`.
+#[derive(Debug)]
+pub struct Userfault(OwnedFd);
+
+/// What has happened to the memory.
+#[derive(Debug)]
+pub enum Event {
+    /// A thread waits for the page at `address`.
+    Fault {
+        /// Where; it need not be the beginning of the page.
+        address: u64,
+        /// Whether it is the page that is missing, and nothing subtler.
+        kind: FaultKind,
+    },
+    /// The owner of the memory gives these addresses back; they read as zeros from now on.
+    Remove(Range<u64>),
+    /// These addresses are no memory any more.
+    Unmap(Range<u64>),
+    /// The memory has moved.
+    Remap {
+        /// From these addresses.
+        from: Range<u64>,
+        /// To here.
+        to: u64,
+    },
+    /// The process has forked, and this serves the child's memory.
+    Fork(Userfault),
+    /// One that this library does not know.
+    Unknown(u8),
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// A page that is not there.
+    Missing,
+    /// The leave to write, or a mapping of what is there: nobody asked for these to be told.
+    Other,
+}
+
+/// Why pages were not put in place.
+#[derive(Debug)]
+pub enum CopyError {
+    /// The memory is changing, or what comes next is there already: go on after this many bytes, when the events
+    /// that are waiting have been read.
+    Again {
+        /// How many bytes are in place.
+        copied: usize,
+    },
+    /// There is a page already.
+    Exists,
+    /// The process, or its memory, is gone.
+    Gone,
+    /// Anything else.
+    Failed(io::Error),
+}
+
+/// How many events are taken at once.
+pub const BATCH: usize = 16;
+
+impl Userfault {
+    /// Serves the faults that `fd` tells of, which may have come from another process.
+    ///
+    /// # Errors
+    /// Whatever `fcntl(2)` reports.
+    pub fn serving(fd: OwnedFd) -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let flags = checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+        // SAFETY: no pointer is passed.
+        checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        Ok(Self(fd))
+    }
+
+    /// Makes one for memory of this process, as a VMM does: it tells of removals, and is close-on-exec.
+    ///
+    /// # Errors
+    /// `EPERM` without the privilege to have faults of the kernel itself served by a process.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
+        let fd = checked(libc::c_int::try_from(fd).unwrap_or(-1))?;
+        // SAFETY: the call above has just made `fd`, and nobody else owns it.
+        let made = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        made.control(UFFDIO_API, &mut Api { api: API, features: FEATURE_EVENT_REMOVE, calls: 0 })?;
+        Ok(made)
+    }
+
+    /// Has the missing pages of `mapping` served.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports.
+    pub fn register(&self, mapping: &Mapping) -> io::Result<()> {
+        let range = Span::of(&(mapping.address()..mapping.address() + mapping.size() as u64));
+        self.control(UFFDIO_REGISTER, &mut Registration { range, mode: REGISTER_MISSING, calls: 0 })
+    }
+
+    /// Adds the events that are waiting to `events`, at most [`BATCH`] of them and `most`. Never waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there are none.
+    pub fn read(&self, most: usize, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut messages = [MaybeUninit::<Message>::uninit(); BATCH];
+        let room = most.min(BATCH) * size_of::<Message>();
+        let length = loop {
+            // SAFETY: `messages` is writable for `room` bytes.
+            let read = unsafe { libc::read(self.0.as_raw_fd(), messages.as_mut_ptr().cast(), room) };
+            match checked_len(read) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        let whole = messages.iter().take(length / size_of::<Message>());
+        // SAFETY: the kernel has written as many whole messages, for which any bytes are a value.
+        events.extend(whole.map(|message| unsafe { message.assume_init() }.event()));
+        Ok(())
+    }
+
+    /// Puts pages in place that hold `source`, from the address `destination` on, and wakes those who wait for them.
+    /// Address and length are multiples of the page's size. Says how many bytes that were: all.
+    ///
+    /// # Errors
+    /// See [`CopyError`].
+    pub fn copy(&self, destination: u64, source: &[u8]) -> Result<usize, CopyError> {
+        let (source, length) = (source.as_ptr().addr() as u64, source.len());
+        let mut order = Copy { destination, source, length: length as u64, mode: 0, copied: 0 };
+        // The kernel fills pages that are missing from memory that was registered, and touches no other: a
+        // `Mapping` of this process, which promises nothing about its content, or memory of another one.
+        self.control(UFFDIO_COPY, &mut order).map(|()| length).map_err(|error| outcome(error, order.copied))
+    }
+
+    /// Puts pages of zeros in place. Huge pages cannot be had this way.
+    ///
+    /// # Errors
+    /// See [`CopyError`].
+    pub fn zero(&self, addresses: &Range<u64>) -> Result<(), CopyError> {
+        let mut order = Zero { range: Span::of(addresses), mode: 0, zeroed: 0 };
+        self.control(UFFDIO_ZEROPAGE, &mut order).map_err(|error| outcome(error, order.zeroed))
+    }
+
+    /// Wakes those who wait for pages that are there already.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports.
+    pub fn wake(&self, addresses: &Range<u64>) -> io::Result<()> {
+        self.control(UFFDIO_WAKE, &mut Span::of(addresses))
+    }
+
+    fn control<T>(&self, request: u32, order: &mut T) -> io::Result<()> {
+        // SAFETY: every request is passed with its own structure, which is writable, as long as the number says, and
+        // outlives the call. What it points to is readable for the length that stands beside the pointer.
+        checked(unsafe { libc::ioctl(self.0.as_raw_fd(), request as libc::Ioctl, std::ptr::from_mut(order)) })
+            .map(drop)
+    }
+}
+
+impl AsFd for Userfault {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The kernel says a negative error, or how many bytes it came to. Some versions say nothing when they did not begin.
+fn outcome(error: io::Error, done: i64) -> CopyError {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => CopyError::Again { copied: usize::try_from(done).unwrap_or_default() },
+        Some(libc::EEXIST) => CopyError::Exists,
+        // ENOSPC is what ESRCH was before Linux 4.13.
+        Some(libc::ENOENT | libc::ESRCH | libc::ENOSPC) => CopyError::Gone,
+        _ => CopyError::Failed(error),
+    }
+}
+
+/// `struct uffd_msg`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Message {
+    event: u8,
+    reserved: [u8; 7],
+    words: [u64; 3],
+}
+
+impl Message {
+    fn event(self) -> Event {
+        let [first, second, third] = self.words;
+        match self.event {
+            EVENT_PAGEFAULT => {
+                let kind = if first & !FLAG_WRITE == 0 { FaultKind::Missing } else { FaultKind::Other };
+                Event::Fault { address: second, kind }
+            }
+            EVENT_FORK => {
+                #[expect(clippy::cast_possible_truncation, reason = "a descriptor in the word's first half")]
+                let fd = (first as u32).cast_signed();
+                // SAFETY: reading the message has just made this descriptor, and nobody else owns it.
+                Event::Fork(Userfault(unsafe { OwnedFd::from_raw_fd(fd) }))
+            }
+            EVENT_REMAP => Event::Remap { from: first..first.saturating_add(third), to: second },
+            EVENT_REMOVE => Event::Remove(first..second),
+            EVENT_UNMAP => Event::Unmap(first..second),
+            unknown => Event::Unknown(unknown),
+        }
+    }
+}
+
+/// `struct uffdio_api`.
+#[repr(C)]
+struct Api {
+    api: u64,
+    features: u64,
+    calls: u64,
+}
+
+/// `struct uffdio_range`.
+#[repr(C)]
+struct Span {
+    start: u64,
+    length: u64,
+}
+
+impl Span {
+    fn of(addresses: &Range<u64>) -> Self {
+        Self { start: addresses.start, length: addresses.end.saturating_sub(addresses.start) }
+    }
+}
+
+/// `struct uffdio_register`.
+#[repr(C)]
+struct Registration {
+    range: Span,
+    mode: u64,
+    calls: u64,
+}
+
+/// `struct uffdio_copy`.
+#[repr(C)]
+struct Copy {
+    destination: u64,
+    source: u64,
+    length: u64,
+    mode: u64,
+    copied: i64,
+}
+
+/// `struct uffdio_zeropage`.
+#[repr(C)]
+struct Zero {
+    range: Span,
+    mode: u64,
+    zeroed: i64,
+}
+
+const API: u64 = 0xAA;
+const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
+const REGISTER_MISSING: u64 = 1;
+const FLAG_WRITE: u64 = 1;
+const EVENT_PAGEFAULT: u8 = 0x12;
+const EVENT_FORK: u8 = 0x13;
+const EVENT_REMAP: u8 = 0x14;
+const EVENT_REMOVE: u8 = 0x15;
+const EVENT_UNMAP: u8 = 0x16;
+const UFFDIO_API: u32 = 0xC018_AA3F;
+const UFFDIO_REGISTER: u32 = 0xC020_AA00;
+const UFFDIO_WAKE: u32 = 0x8010_AA02;
+const UFFDIO_COPY: u32 = 0xC028_AA03;
+const UFFDIO_ZEROPAGE: u32 = 0xC020_AA04;
+const _: () = assert!(size_of::<Message>() == 32 && size_of::<Api>() == 0x18 && size_of::<Span>() == 0x10);
+const _: () = assert!(size_of::<Registration>() == 0x20 && size_of::<Copy>() == 0x28);
+const _: () = assert!(size_of::<Zero>() == 0x20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::deadline::Deadline;
+    use crate::sys::mapping::PageSize;
+    use crate::sys::poll::{self, Interest};
+    use std::io::Write;
+    use std::time::Duration;
+
+    /// The next event; the test fails when none comes.
+    fn next(faults: &Userfault) -> Event {
+        let soon = Deadline::after(Duration::from_secs(10));
+        assert_eq!(poll::wait([Interest::Readable(faults.as_fd())], soon).unwrap(), [true]);
+        let mut events = Vec::new();
+        faults.read(1, &mut events).unwrap();
+        events.pop().unwrap()
+    }
+
+    #[test]
+    fn a_page_that_is_touched_is_asked_for_and_one_that_is_removed_is_told() {
+        let Ok(faults) = Userfault::new() else {
+            let _told = writeln!(io::stderr(), "skipped: this user may not have page faults served");
+            return;
+        };
+        let memory = Mapping::new(4 * 4096, PageSize::Small).unwrap();
+        faults.register(&memory).unwrap();
+        std::thread::scope(|scope| {
+            let touching = scope.spawn(|| memory.byte(2 * 4096 + 17));
+            let Event::Fault { address, kind: FaultKind::Missing } = next(&faults) else {
+                panic!("no fault")
+            };
+            assert_eq!(address & !4095, memory.address() + 2 * 4096);
+            assert_eq!(faults.copy(address & !4095, &[7; 4096]).unwrap(), 4096);
+            assert_eq!(touching.join().unwrap(), 7);
+        });
+        let first = memory.address()..memory.address() + 4096;
+        faults.zero(&first).unwrap();
+        assert!(matches!(faults.zero(&first), Err(CopyError::Exists)));
+        assert!(matches!(
+            faults.copy(memory.address() + 4096, &[3; 8192]),
+            Err(CopyError::Again { copied: 4096 })
+        ));
+        std::thread::scope(|scope| {
+            let discarding = scope.spawn(|| memory.discard(&(4096..8192)));
+            let soon = Deadline::after(Duration::from_secs(10));
+            assert_eq!(poll::wait([Interest::Readable(faults.as_fd())], soon).unwrap(), [true]);
+            // As long as the event is unread nothing is put in place.
+            assert!(matches!(
+                faults.copy(memory.address() + 3 * 4096, &[3; 4096]),
+                Err(CopyError::Again { copied: 0 })
+            ));
+            let Event::Remove(addresses) = next(&faults) else { panic!("no removal") };
+            assert_eq!(addresses, memory.address() + 4096..memory.address() + 8192);
+            discarding.join().unwrap().unwrap();
+        });
+        assert!(matches!(faults.copy(0x1000, &[0; 4096]), Err(CopyError::Gone)));
+    }
+}
