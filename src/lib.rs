@@ -23,6 +23,7 @@
 pub mod capi;
 mod causes;
 pub mod firecracker;
+mod id;
 pub mod journal;
 #[doc(hidden)]
 pub mod keeper;

@@ -6,6 +6,7 @@
 //! Nothing is synced: after a power loss the record's boot id says that all processes are gone, and that is all
 //! there is to know.
 
+pub(crate) mod aside;
 mod envelope;
 pub(crate) mod owner;
 

@@ -1,12 +1,11 @@
 //! The directory of a VM: it comes whole, with a journal in it, and goes whole.
 //!
-//! It is made aside and renamed to its place; to be removed it is renamed out of it first. So what stands under a
-//! VM's id always says what it owns, and what stands aside is this library's own half-done work.
+//! What stands under a VM's id always says what it owns; where it is made and removed, [`aside`] says.
 
 use super::VmId;
 use super::spec::{LINKING, Link};
 use crate::firecracker::VmmFiles;
-use crate::journal::{self, journal_file, spec_file};
+use crate::journal::{self, aside, journal_file, spec_file};
 use crate::observe::metrics::MetricsFiles;
 use crate::sys::file;
 use std::ffi::OsStr;
@@ -26,18 +25,13 @@ pub(crate) enum Entry {
     Foreign,
 }
 
-const MAKING: &str = ".new";
-const REMOVAL: &str = ".gone";
-
 impl Entry {
     pub(crate) fn of(name: &OsStr) -> Self {
-        let Some(name) = name.to_str() else { return Self::Foreign };
-        if let Ok(id) = VmId::parse(name) {
+        if let Some(id) = name.to_str().and_then(|name| VmId::parse(name).ok()) {
             return Self::Vm(id);
         }
-        let aside = name.strip_prefix('.');
-        let id = aside.and_then(|name| name.strip_suffix(MAKING).or_else(|| name.strip_suffix(REMOVAL)));
-        id.and_then(|id| VmId::parse(id).ok()).map_or(Self::Foreign, Self::Leftover)
+        let id = aside::stands_beside(name).and_then(|id| VmId::parse(id).ok());
+        id.map_or(Self::Foreign, Self::Leftover)
     }
 }
 
@@ -58,7 +52,7 @@ pub(super) fn make(
     linked: &[Link],
     fill: impl FnOnce(&Path) -> Result<(), NotMade>,
 ) -> Result<(), NotMade> {
-    let aside = beside(directory, MAKING);
+    let aside = aside::making_of(directory);
     let made =
         make_aside(&aside, linked).and_then(|()| fill(&aside)).and_then(|()| {
             match file::rename_to_new(&aside, directory) {
@@ -86,7 +80,7 @@ fn make_aside(aside: &Path, linked: &[Link]) -> Result<(), NotMade> {
 
 /// Removes `directory` and all that is in it; that it is not there is no error.
 pub(super) fn remove(directory: &Path, linked: &[Link]) -> io::Result<()> {
-    let aside = beside(directory, REMOVAL);
+    let aside = aside::removal_of(directory);
     clear(&aside, linked)?;
     match fs::rename(directory, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -117,11 +111,6 @@ pub(crate) fn clear(path: &Path, linked: &[Link]) -> io::Result<()> {
         removed => removed,
     };
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-fn beside(directory: &Path, suffix: &str) -> PathBuf {
-    let id = directory.file_name().unwrap_or_default().to_string_lossy();
-    directory.with_file_name(format!(".{id}{suffix}"))
 }
 
 #[cfg(test)]
