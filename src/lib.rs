@@ -23,6 +23,8 @@
 pub mod capi;
 mod causes;
 pub mod firecracker;
+#[allow(dead_code)]
+pub mod host;
 mod id;
 pub mod journal;
 #[doc(hidden)]

@@ -87,7 +87,7 @@ fn create_anew(path: &Path) -> io::Result<File> {
 }
 
 fn change_places(new: &Path, old: &Path) -> io::Result<()> {
-    match rename(new, old, libc::RENAME_EXCHANGE) {
+    match exchange(new, old) {
         // It is done, and what is left of the old one harms nobody.
         Ok(()) => {
             let _removed = std::fs::remove_file(new);
@@ -107,6 +107,14 @@ pub const ASIDE: &str = ".new";
 /// `AlreadyExists` when it is.
 pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     rename(from, to, libc::RENAME_NOREPLACE)
+}
+
+/// Lets what stands at the two paths change places, at once.
+///
+/// # Errors
+/// `NotFound` when one of them is not there, `InvalidInput` where the file system cannot do it.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    rename(one, other, libc::RENAME_EXCHANGE)
 }
 
 fn rename(from: &Path, to: &Path, how: libc::c_uint) -> io::Result<()> {

@@ -18,6 +18,7 @@ pub mod socket;
 pub mod sparse;
 pub mod spawn;
 pub mod sync;
+pub mod transfer;
 pub mod userfault;
 
 use std::io;
