@@ -33,6 +33,8 @@ pub mod observe;
 pub mod process;
 pub mod runtime;
 pub mod settings;
+#[allow(dead_code)]
+pub mod snapshot;
 #[doc(hidden)]
 #[allow(unsafe_code)]
 pub mod sys;

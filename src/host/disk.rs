@@ -217,11 +217,11 @@ impl Summation<'_> {
 
     /// What is known to be zeros is not read.
     fn add_hole(&mut self, mut hole: Range<u64>) -> Result<(), DiskError> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while !hole.is_empty() {
             look_at(self.limits, self.task)?;
-            let zeros = &ZEROS[..at_most(&hole, ZEROS.len() as u64)];
-            self.hash.update(zeros);
+            let zeros = &mut self.buffer[..at_most(&hole, PIECE as u64)];
+            zeros.fill(0);
+            self.hash.update(&*zeros);
             hole.start += zeros.len() as u64;
         }
         Ok(())

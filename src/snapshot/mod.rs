@@ -1,0 +1,23 @@
+//! Snapshots on disk: each is a directory that comes whole, survives a power loss, and tells when it was altered.
+//!
+//! How a VMM writes and reads its state and memory is for the rooms above; what is said here of a VM, they have said.
+
+mod check;
+mod error;
+mod id;
+mod manifest;
+mod merge;
+mod report;
+mod store;
+mod unfinished;
+
+pub(crate) use check::Check;
+pub use error::Error;
+pub use id::{SnapshotId, SnapshotIdError};
+pub(crate) use manifest::{Access, Drive, Kind, Manifest, StoredFile};
+pub(crate) use store::{Snapshot, Store};
+#[allow(unused_imports)]
+pub(crate) use unfinished::{Checksums, Unfinished};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What operators are told of a snapshot.
+
+use super::check::needed;
+use super::{Access, Check, Drive, Error, Kind, Manifest, Snapshot, SnapshotId, Store, StoredFile};
+use crate::causes;
+use crate::process::Limits;
+use crate::sys::mapping::PageSize;
+use serde_json::{Value, json};
+
+impl Store {
+    /// Reads all files that a restore of `id` needs, and says which they are.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, or that there is no checksum to compare with.
+    pub(crate) fn verify(&self, id: &SnapshotId, limits: Limits<'_>) -> Result<Value, Error> {
+        let snapshot = self.find(id)?;
+        snapshot.check(self, Check::Always, limits)?;
+        let chain = self.chain(&snapshot)?;
+        let files = needed(&chain);
+        let bytes = files.iter().map(|file| file.stored.bytes).sum::<u64>();
+        let files = files.iter().map(|file| {
+            json!({ "path": file.path.display().to_string(), "bytes": file.stored.bytes, "sha256": file.stored.sha256 })
+        });
+        Ok(json!({ "id": id.as_str(), "bytes": bytes, "files": files.collect::<Vec<_>>() }))
+    }
+
+    /// All that is known of the snapshot called `id`; its files are not looked at.
+    ///
+    /// # Errors
+    /// When there is none, or its manifest cannot be read.
+    pub(crate) fn info(&self, id: &SnapshotId) -> Result<Value, Error> {
+        let snapshot = self.find(id)?;
+        let mut info = snapshot.describe();
+        info["children"] = json!(self.dependents(id));
+        match self.chain(&snapshot) {
+            Ok(chain) => info["chain"] = chain.iter().map(|one| one.manifest.id.as_str()).collect(),
+            Err(error) => info["problem"] = causes::with_causes(&error).into(),
+        }
+        Ok(info)
+    }
+}
+
+impl Snapshot {
+    /// What the manifest says, for people and programs to read.
+    pub(crate) fn describe(&self) -> Value {
+        let manifest = &self.manifest;
+        json!({
+            "id": manifest.id,
+            "directory": self.directory.display().to_string(),
+            "kind": match manifest.kind { Kind::Full => "full", Kind::Diff => "diff" },
+            "parent": manifest.parent,
+            "created_unix_ms": manifest.created_unix_ms,
+            "vm": manifest.vm,
+            "firecracker": manifest.firecracker,
+            "snapshot_version": manifest.snapshot_version,
+            "host": manifest.host,
+            "machine": machine(manifest),
+            "configuration": manifest.configuration,
+            "state": file(&manifest.state),
+            "memory": file(&manifest.memory),
+            "drives": manifest.drives.iter().map(drive).collect::<Vec<_>>(),
+            "allocated_bytes": manifest.files().map(|file| file.allocated_bytes).sum::<u64>(),
+            "has_working_set": self.working_set_file().is_file(),
+        })
+    }
+}
+
+fn machine(manifest: &Manifest) -> Value {
+    json!({
+        "vcpus": manifest.vcpus(),
+        "memory_bytes": manifest.memory_bytes(),
+        "huge_pages": match manifest.huge_pages() { PageSize::Small => "None", PageSize::Huge => "2M" },
+        "cpu_template": manifest.cpu_template(),
+        "interfaces": manifest.interfaces(),
+        "vsock": manifest.vsock_path(),
+        "has_mmds": manifest.has_mmds(),
+        "has_balloon": manifest.has_balloon(),
+        "has_memory_hotplug": manifest.has_memory_hotplug(),
+    })
+}
+
+fn drive(drive: &Drive) -> Value {
+    json!({
+        "drive_id": drive.drive_id,
+        "path_on_host": drive.path_on_host.display().to_string(),
+        "is_read_only": drive.access == Access::ReadOnly,
+        "copy": drive.copy.as_ref().map(file),
+    })
+}
+
+fn file(stored: &StoredFile) -> Value {
+    let StoredFile { name, bytes, allocated_bytes, sha256, .. } = stored;
+    json!({ "name": name, "bytes": bytes, "allocated_bytes": allocated_bytes, "sha256": sha256 })
+}

@@ -1,0 +1,288 @@
+//! The directory of all snapshots, and one of them in it.
+
+use super::{Error, Kind, Manifest, SnapshotId, Unfinished};
+use crate::journal::{self, aside};
+use crate::sys::file;
+use crate::sys::sync::lock;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The snapshots of a state directory. Threads may share it; no two of them work on one snapshot at a time.
+#[derive(Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+    /// The ids that calls are at work on.
+    reserved: Mutex<BTreeSet<SnapshotId>>,
+    /// Held while a snapshot comes or goes, so that no diff comes while its parent goes.
+    changes: Mutex<()>,
+}
+
+/// A snapshot that is whole.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Snapshot {
+    pub(crate) directory: PathBuf,
+    pub(crate) manifest: Manifest,
+}
+
+/// An id that a call is at work on, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation<'a> {
+    store: &'a Store,
+    id: SnapshotId,
+}
+
+pub(super) const MANIFEST: &str = "manifest.json";
+const WORKING_SET: &str = "working-set.json";
+
+impl Store {
+    /// The store in `directory`, which is made when the first snapshot is.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, reserved: Mutex::default(), changes: Mutex::default() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Begins a snapshot.
+    ///
+    /// # Errors
+    /// When there is one of this id, or one is being made.
+    pub(crate) fn begin(&self, id: &SnapshotId) -> Result<Unfinished<'_>, Error> {
+        let reservation = self.reserve(id)?;
+        let path = self.directory_of(id);
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::Exists { id: id.clone(), path });
+        }
+        Unfinished::make(self, reservation)
+    }
+
+    /// The snapshot called `id`.
+    ///
+    /// # Errors
+    /// `NotFound`, or what is wrong with its manifest; its files are not looked at.
+    pub(crate) fn find(&self, id: &SnapshotId) -> Result<Snapshot, Error> {
+        let directory = self.directory_of(id);
+        if directory.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Err(Error::NotFound { id: id.clone(), path: directory });
+        }
+        match journal::read::<Manifest>(&directory.join(MANIFEST)) {
+            Err(source) => Err(Error::Manifest { path: directory, source }),
+            Ok(manifest) => match manifest.fault(id.as_str()) {
+                Some(fault) => Err(Error::Content { path: directory, fault }),
+                None => Ok(Snapshot { directory, manifest }),
+            },
+        }
+    }
+
+    /// All snapshots by their ids, and what calls itself one and is none.
+    pub(crate) fn list(&self) -> (Vec<Snapshot>, Vec<(PathBuf, Error)>) {
+        let (mut snapshots, mut damaged) = (Vec::new(), Vec::new());
+        let names = self.names().unwrap_or_else(|error| {
+            damaged.push((self.directory.clone(), error));
+            Vec::new()
+        });
+        for id in names.iter().filter_map(|name| SnapshotId::parse(name).ok()) {
+            match self.find(&id) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                // It went meanwhile.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => damaged.push((self.directory_of(&id), error)),
+            }
+        }
+        (snapshots, damaged)
+    }
+
+    /// Removes what calls of an owner that is gone have left half done; says what.
+    pub(crate) fn clear_leftovers(&self) -> Vec<PathBuf> {
+        let names = self.names().unwrap_or_default();
+        let left = names.iter().filter(|name| {
+            let id = aside::stands_beside(name.as_ref()).and_then(|id| SnapshotId::parse(id).ok());
+            id.is_some_and(|id| !lock(&self.reserved).contains(&id))
+        });
+        left.map(|name| self.directory.join(name)).filter(|path| clear(path).is_ok()).collect()
+    }
+
+    /// The diffs that build upon `id`.
+    pub(crate) fn dependents(&self, id: &SnapshotId) -> Vec<String> {
+        let manifests = self.list().0.into_iter().map(|snapshot| snapshot.manifest);
+        manifests.filter(|one| one.parent.as_deref() == Some(id.as_str())).map(|one| one.id).collect()
+    }
+
+    /// Deletes the snapshot called `id`, damaged or not.
+    ///
+    /// # Errors
+    /// When diffs build upon it, or somebody is using it: then nothing was done.
+    pub(crate) fn delete(&self, id: &SnapshotId, in_use_by: &[String]) -> Result<(), Error> {
+        let _reservation = self.reserve(id)?;
+        let directory = self.directory_of(id);
+        let removal = aside::removal_of(&directory);
+        if !in_use_by.is_empty() {
+            return Err(Error::InUse { id: id.clone(), by: in_use_by.to_vec() });
+        }
+        clear(&removal)?;
+        self.rename_out(id, &directory, &removal)?;
+        sync(&self.directory)?;
+        clear(&removal)
+    }
+
+    fn rename_out(&self, id: &SnapshotId, directory: &Path, removal: &Path) -> Result<(), Error> {
+        let _changing = lock(&self.changes);
+        let dependents = self.dependents(id);
+        if !dependents.is_empty() {
+            return Err(Error::Dependents { id: id.clone(), dependents });
+        }
+        fs::rename(directory, removal).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { id: id.clone(), path: directory.into() },
+            _ => Error::File { action: "remove", path: directory.into(), source },
+        })
+    }
+
+    /// Gives a directory that is ready its place among the snapshots, for good.
+    pub(super) fn rename_in(
+        &self,
+        id: &SnapshotId,
+        ready: &Path,
+        manifest: Manifest,
+    ) -> Result<Snapshot, Error> {
+        let directory = self.directory_of(id);
+        let snapshot = Snapshot { directory, manifest };
+        let path = &snapshot.directory;
+        let _changing = lock(&self.changes);
+        self.chain(&snapshot)?;
+        file::rename_to_new(ready, path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { id: id.clone(), path: path.clone() },
+            _ => Error::File { action: "rename a snapshot to", path: path.clone(), source },
+        })?;
+        // What may not survive a power loss is not there.
+        sync(&self.directory).inspect_err(|_| drop(fs::rename(path, ready)))?;
+        Ok(snapshot)
+    }
+
+    /// The snapshot and all that it builds upon, the full one first.
+    pub(super) fn chain(&self, snapshot: &Snapshot) -> Result<Vec<Snapshot>, Error> {
+        let mut seen = BTreeSet::from([snapshot.manifest.id.clone()]);
+        let mut chain = vec![snapshot.clone()];
+        let mut child = snapshot.manifest.clone();
+        while let (Kind::Diff, Some(parent)) = (child.kind, child.parent.clone()) {
+            if !seen.insert(parent.clone()) {
+                return Err(Error::Cycle { id: parent });
+            }
+            let found = self.parent(&child, &parent)?;
+            child = found.manifest.clone();
+            chain.push(found);
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    fn parent(&self, child: &Manifest, parent: &str) -> Result<Snapshot, Error> {
+        let unusable = |source| {
+            let (id, parent) = (child.id.clone(), parent.to_owned());
+            Error::Parent { id, parent, source: Box::new(source) }
+        };
+        let fault = "names no parent that could be";
+        let found = match SnapshotId::parse(parent) {
+            Ok(id) => self.find(&id).map_err(unusable)?,
+            Err(_) => return Err(unusable(Error::Content { path: self.directory.join(&child.id), fault })),
+        };
+        let (bytes, parent_bytes) = (child.memory.bytes, found.manifest.memory.bytes);
+        if bytes != parent_bytes {
+            let (id, parent) = (child.id.clone(), parent.to_owned());
+            return Err(Error::Sizes { id, bytes, parent, parent_bytes });
+        }
+        Ok(found)
+    }
+
+    pub(super) fn directory_of(&self, id: &SnapshotId) -> PathBuf {
+        self.directory.join(id.as_str())
+    }
+
+    pub(super) fn reserve(&self, id: &SnapshotId) -> Result<Reservation<'_>, Error> {
+        if !lock(&self.reserved).insert(id.clone()) {
+            return Err(Error::Busy { id: id.clone() });
+        }
+        Ok(Reservation { store: self, id: id.clone() })
+    }
+
+    /// Makes the store's own directory, for good.
+    pub(super) fn make(&self) -> Result<(), Error> {
+        match DirBuilder::new().mode(0o700).create(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(Error::File { action: "make", path: self.directory.clone(), source }),
+            Ok(()) => self.directory.parent().map_or(Ok(()), sync),
+        }
+    }
+
+    /// What stands in the store, in order.
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = |source| Error::File { action: "list", path: self.directory.clone(), source };
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
+        let mut names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        names.sort();
+        Ok(names.into_iter().flatten().collect())
+    }
+}
+
+impl Snapshot {
+    /// The files of its memory, that of the full snapshot first.
+    ///
+    /// # Errors
+    /// When a snapshot that it builds upon is missing, damaged or of another size.
+    pub(crate) fn layers(&self, store: &Store) -> Result<Vec<PathBuf>, Error> {
+        Ok(store.chain(self)?.iter().map(Self::memory_file).collect())
+    }
+
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.directory.join(&self.manifest.state.name)
+    }
+
+    pub(crate) fn memory_file(&self) -> PathBuf {
+        self.directory.join(&self.manifest.memory.name)
+    }
+
+    /// Where the pages are listed that a restored VM touches first; it may come later, and is in no check.
+    pub(crate) fn working_set_file(&self) -> PathBuf {
+        self.directory.join(WORKING_SET)
+    }
+}
+
+impl Reservation<'_> {
+    pub(super) fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        lock(&self.store.reserved).remove(&self.id);
+    }
+}
+
+/// Makes what was done to a file or directory survive a power loss.
+pub(super) fn sync(path: &Path) -> Result<(), Error> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|source| Error::File { action: "sync", path: path.into(), source })
+}
+
+/// Removes what stands at `path`, which may be nothing; a link is removed itself.
+pub(super) fn clear(path: &Path) -> Result<(), Error> {
+    let removed = match path.symlink_metadata() {
+        Ok(about) if !about.is_dir() => fs::remove_file(path),
+        _ => fs::remove_dir_all(path),
+    };
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::File { action: "remove", path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
+}

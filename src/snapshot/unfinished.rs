@@ -1,0 +1,157 @@
+//! A snapshot that is being made, aside; it comes to its place whole or is removed.
+
+use super::store::{self, MANIFEST, Reservation};
+use super::{Error, Kind, Manifest, Snapshot, Store, StoredFile};
+use crate::host::disk;
+use crate::journal::{self, aside};
+use crate::process::Limits;
+use crate::sys::{file, sparse};
+use std::fmt::Write;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A snapshot that is being made; dropped unfinished, it goes.
+#[derive(Debug)]
+pub(crate) struct Unfinished<'a> {
+    store: &'a Store,
+    directory: PathBuf,
+    reservation: Reservation<'a>,
+}
+
+/// Whether checksums of memory and disks are taken. That of the state, which is small, always is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    Taken,
+    Omitted,
+}
+
+impl<'a> Unfinished<'a> {
+    pub(super) fn make(store: &'a Store, reservation: Reservation<'a>) -> Result<Self, Error> {
+        store.make()?;
+        let directory = aside::making_of(&store.directory_of(reservation.id()));
+        store::clear(&directory)?;
+        let made = DirBuilder::new().mode(0o700).create(&directory);
+        made.map_err(|source| Error::File { action: "make", path: directory.clone(), source })?;
+        Ok(Self { store, directory, reservation })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the VMM's state belongs.
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Where the memory belongs.
+    pub(crate) fn memory_file(&self) -> PathBuf {
+        self.directory.join("memory")
+    }
+
+    /// Where the copy of a drive belongs; no two drives share one.
+    pub(crate) fn disk_file(&self, drive_id: &str) -> PathBuf {
+        let mut name = String::from("disk-");
+        for byte in drive_id.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+                name.push(char::from(byte));
+            } else {
+                // Writing to a string does not fail.
+                let _written = write!(name, "%{byte:02x}");
+            }
+        }
+        self.directory.join(name)
+    }
+
+    /// Makes it a snapshot: measures the files that `manifest` names, syncs everything, and gives it its place.
+    ///
+    /// # Errors
+    /// What could not be done; there is no snapshot then.
+    pub(crate) fn finish(
+        self,
+        mut manifest: Manifest,
+        checksums: Checksums,
+        limits: Limits<'_>,
+    ) -> Result<Snapshot, Error> {
+        if manifest.kind == Kind::Diff {
+            self.require_holes()?;
+        }
+        measure(&mut manifest.state, &self.directory, Checksums::Taken, limits)?;
+        measure(&mut manifest.memory, &self.directory, checksums, limits)?;
+        for copy in manifest.drives.iter_mut().filter_map(|drive| drive.copy.as_mut()) {
+            measure(copy, &self.directory, checksums, limits)?;
+        }
+        self.write_manifest(&manifest)?;
+        self.store.rename_in(self.reservation.id(), &self.directory, manifest)
+    }
+
+    /// Lets it take the place of the snapshot of the same id, at once.
+    pub(super) fn replace(self, manifest: Manifest) -> Result<Snapshot, Error> {
+        self.write_manifest(&manifest)?;
+        let directory = self.store.directory_of(self.reservation.id());
+        let exchanged = file::exchange(&self.directory, &directory);
+        exchanged.map_err(|source| Error::File { action: "replace", path: directory.clone(), source })?;
+        let synced = store::sync(self.store.directory());
+        synced.inspect_err(|_| drop(file::exchange(&self.directory, &directory)))?;
+        Ok(Snapshot { directory, manifest })
+    }
+
+    fn require_holes(&self) -> Result<(), Error> {
+        let path = &self.directory;
+        match disk::tells_holes(path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::HolesUntold { path: self.store.directory().into() }),
+            Err(source) => Err(Error::File { action: "look for holes in", path: path.clone(), source }),
+        }
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        let id = self.reservation.id();
+        if let Some(fault) = manifest.fault(id.as_str()) {
+            return Err(Error::Content { path: self.directory.clone(), fault });
+        }
+        let path = self.directory.join(MANIFEST);
+        journal::write(&path, manifest).map_err(|source| Error::Note { id: id.clone(), source })?;
+        store::sync(&path)?;
+        store::sync(&self.directory)
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // What stays is removed by the next call of this id, or with all leftovers.
+        let _cleared = store::clear(&self.directory);
+    }
+}
+
+/// Syncs a file, and notes what it is like.
+pub(super) fn measure(
+    stored: &mut StoredFile,
+    directory: &Path,
+    checksums: Checksums,
+    limits: Limits<'_>,
+) -> Result<(), Error> {
+    let path = directory.join(&stored.name);
+    let synced = file::open_plain(OpenOptions::new().read(true), &path)
+        .and_then(|file| file.sync_all().map(|()| file))
+        .and_then(|file| Ok((file.metadata()?, sparse::data_extents(&file)?)));
+    let (about, extents) = synced.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
+        _ => Error::File { action: "sync", path: path.clone(), source },
+    })?;
+    stored.bytes = about.len();
+    stored.allocated_bytes = extents.iter().map(|extent| extent.end - extent.start).sum();
+    stored.modified_ns = modified(&about);
+    stored.sha256 = match checksums {
+        Checksums::Taken => Some(disk::sha256(&path, limits)?),
+        Checksums::Omitted => None,
+    };
+    Ok(())
+}
+
+/// When a file was last written to, in nanoseconds since 1970.
+pub(super) fn modified(about: &std::fs::Metadata) -> i64 {
+    about.mtime().saturating_mul(1_000_000_000).saturating_add(about.mtime_nsec())
+}
