@@ -22,7 +22,10 @@ fn render(root: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let capi = root.join("src/capi");
     let contract = fs::read_to_string(capi.join("contract.h"))?;
     let mut header = Vec::new();
-    let sources = ["status", "runtime", "vm", "events", "console", "metrics", "log", "process", "library"];
+    let sources = [
+        "status", "runtime", "vm", "snapshot", "pool", "devices", "events", "console", "metrics", "log",
+        "process", "library",
+    ];
     let builder = cbindgen::Builder::new().with_config(configuration(&contract)?);
     let builder =
         sources.iter().fold(builder, |builder, file| builder.with_src(capi.join(format!("{file}.rs"))));

@@ -77,6 +77,9 @@
 /** A good `poll_ms`: the longest sleep without a look. */
 #define MVM_DEFAULT_POLL_MS 50
 
+/** What `mvm_balloon_set` gives when the balloon tells nothing. */
+#define MVM_UNKNOWN UINT64_MAX
+
 /**
  * What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
  * caller can take.
@@ -104,7 +107,7 @@ enum mvm_status
   MVM_ERR_NOT_FOUND = -7,
   /** There is a VM of this id already. */
   MVM_ERR_ALREADY_EXISTS = -8,
-  /** Another runtime owns the state directory. */
+  /** Another runtime owns the state directory; or something depends on the snapshot, or works on it. */
   MVM_ERR_BUSY = -9,
   /** It was not done within its time. */
   MVM_ERR_TIMEOUT = -10,
@@ -124,6 +127,8 @@ enum mvm_status
   MVM_ERR_NO_RESOURCES = -17,
   /** The operating system reports another error; `os_errno` is in the error. */
   MVM_ERR_IO = -18,
+  /** A snapshot is not what it was when it was taken: a file is missing, cut off or altered. Use another one. */
+  MVM_ERR_DAMAGED = -19,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -280,6 +285,9 @@ typedef enum mvm_log_level mvm_log_level;
 typedef int32_t mvm_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+/** A pool of VMs. See "Handles" on the first page. */
+typedef struct mvm_pool mvm_pool;
 
 /** A child process. See "Handles" on the first page. */
 typedef struct mvm_process mvm_process;
@@ -684,6 +692,318 @@ mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 mvm_status mvm_info(struct mvm_vm *vm, char **json);
+
+/* ======== SNAPSHOTS =================================================================================*/
+
+/**
+ * Takes the snapshot `id` of a VM that runs or is paused. The guest is held while Firecracker writes its memory and
+ * while disks are copied, and goes on then. The snapshot is a directory of its own below the state directory; it needs
+ * neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-'. `options` is a JSON object, or NULL:
+ *
+ *     { "type": "full",           or "diff": only the pages that changed since the last snapshot that was taken of
+ *                                   this VM or that it was restored from (machine-config: "track_dirty_pages"; since
+ *                                   Firecracker 1.13 it works without, and holds more)
+ *       "after": "go_on",         or "stay_paused"
+ *       "disks": "copy",          or "reference": drives the guest writes to are named, not copied
+ *       "checksums": "omitted",   or "taken": SHA-256 of all files, for mvm_snapshot_verify
+ *       "deadline_ms": 600000 }
+ *
+ * `*report`, which may be NULL when it is not wanted:
+ *
+ *     { "id": "base", "type": "full", "parent": null, "directory": "…/snapshots/base",
+ *       "memory_bytes": 134217728, "memory_allocated_bytes": 134217728,
+ *       "paused_us": 176304,      how long the guest was held; null when it was held before, or still is
+ *       "memory_us": 175820, "disks_us": 12, "elapsed_us": 181007 }
+ *
+ * Firecracker cannot be stopped while it writes. A call that is interrupted, or whose deadline passes, returns at once;
+ * what was written goes, and Firecracker lets the guest go on as soon as it is done. Until then the VM's state is in
+ * doubt (`state_in_doubt` in `mvm_info`), and the next call on it waits.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (it is not started, or there is nothing that a diff could be a diff to),
+ * `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_SPEC` (the options),
+ * `MVM_ERR_NO_RESOURCES` or `MVM_ERR_VMM_REFUSED` (a full disk), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`,
+ * `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
+ * Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
+ * `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_snapshot_create(struct mvm_vm *vm,
+                               const char *id,
+                               const char *options,
+                               char **report);
+
+/**
+ * Gives all snapshots of the runtime, by id, and what stands among them damaged, as a JSON object:
+ *
+ *     { "snapshots": [{"id": "base", "type": "full", "parent": null, "created_unix_ms": 1764000000000, "vm": "web-1",
+ *                      "memory_bytes": 134217728, "allocated_bytes": 134217728}],
+ *       "damaged": [{"path": "…/snapshots/odd", "problem": "…"}] }
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_snapshot_list(struct mvm_runtime *runtime,
+                             char **json);
+
+/**
+ * Gives all that is known of a snapshot as a JSON object: when, of what and by which Firecracker it was taken, the CPU,
+ * the machine, its drives and files with their sizes and checksums, the snapshots it builds upon (`chain`), those that
+ * build upon it (`children`), and what else would miss it (`in_use_by`).
+ *
+ * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
+                             const char *id,
+                             char **json);
+
+/**
+ * Reads every file that a restore of the snapshot needs, those of the snapshots it builds upon included, and compares
+ * it with its checksum. `options` is a JSON object, or NULL: `{"deadline_ms": 600000}`. `*report`, which may be NULL,
+ * names the files.
+ *
+ * Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
+ * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
+ * `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
+ * `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
+                               const char *id,
+                               const char *options,
+                               char **report);
+
+/**
+ * Makes of a diff a full snapshot of the same id, which builds upon no other. Its memory is put together aside and takes
+ * the place of the old one at once; snapshots that build upon it still do. `options` is a JSON object, or NULL:
+ * `{"checksums": "omitted", "deadline_ms": 600000}`. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (it is no diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call works
+ * on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
+ * `MVM_ERR_IO`; it is what it was then.
+ * Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_snapshot_merge(struct mvm_runtime *runtime,
+                              const char *id,
+                              const char *options,
+                              char **info);
+
+/**
+ * Deletes a snapshot, damaged or not. Running VMs that map its memory go on.
+ *
+ * Errors: `MVM_ERR_BUSY` (diffs build upon it, a pool is of it, or the pager serves a VM from it: they are named),
+ * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`. Blocks: for the disk. Since 0.1.
+ */
+mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
+                               const char *id);
+
+/**
+ * Makes the VM `id` of a snapshot: it goes on where the snapshot was taken. Everything that would make it fail is looked
+ * for before anything is started: the files and their lengths, the version of Firecracker, the CPU, the disks, the vsock
+ * socket. `options` is a JSON object, or NULL:
+ *
+ *     { "memory": "file",         Firecracker maps the snapshot's memory; or "pager": the library serves page faults
+ *       "after": "go_on",         or "stay_paused"
+ *       "verify": "when_changed", the state's checksum, and that of files whose time stamp has changed;
+ *                                   or "cheap": lengths only; or "always": all checksums
+ *       "track_dirty_pages": false,   as in the snapshot, when left out
+ *       "clock_realtime": false,      1.16: the guest's clock is advanced by the time that has gone by
+ *       "network_overrides": [{"iface_id": "eth0", "host_dev_name": "tap7",      1.12
+ *                              "guest_mac": "02:…"}],   told to the guest, whose device keeps the one it has
+ *       "vsock_override": {"uds_path": "/run/web-2.vsock"},                      1.16
+ *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-2"}],  instead of what the snapshot holds
+ *       "mmds": {…},              the guest's metadata, which no snapshot holds
+ *       "pager": {
+ *         "run_in": "process",    mvm-keeper, which outlives the caller; or "thread": the VM ends with the caller
+ *         "workers": 1, "fault_around_bytes": 2097152,
+ *         "ahead": "nothing",     or "working_set": what was recorded; or "everything"
+ *         "record": {"limit_bytes": 1073741824, "for_ms": 10000} },   records the working set, for later restores
+ *       "mvm": {…},               instead of that section of the snapshot's spec
+ *       "deadline_ms": 30000 }
+ *
+ * Drives that the guest writes to and of which the snapshot holds a copy are copied once more, for this VM alone (by
+ * reference where the file system can). A guest with metadata finds under `/mvm` a `generation_id` that no other restore
+ * has; Firecracker gives Linux guests a new VMGenID besides. The VM's spec is that of the snapshot's VM with the
+ * overrides: when it has ended, `mvm_start` boots that.
+ *
+ * Errors: `MVM_ERR_UNSUPPORTED` (another CPU, another format, an override this Firecracker has not),
+ * `MVM_ERR_DAMAGED` (a file is missing, cut off or altered), `MVM_ERR_NOT_FOUND` (no such snapshot, or a disk that it
+ * names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_SPEC` (the options),
+ * `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
+ * Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+ */
+mvm_status mvm_restore(struct mvm_runtime *runtime,
+                       const char *snapshot,
+                       const char *id,
+                       const char *options,
+                       struct mvm_vm **vm);
+
+/**
+ * Makes `count` VMs of one snapshot: all of them, or none. They share the snapshot's memory in the page cache, and each
+ * has its own copy of every disk it writes to, its own vsock socket (`vsock.sock` in its directory, unless the options
+ * say otherwise; 1.16) and its own `generation_id`. `options` is that of `mvm_restore`, and besides:
+ *
+ *     { "ids": ["web-1", "web-2"],   or "prefix": "web", for web-1, web-2, …; "clone" when left out
+ *       "each": [{…}, {…}] }         for each VM, what differs from the rest
+ *
+ * In strings, `{id}` becomes the VM's id and `{n}` its number from 1: `"host_dev_name": "tap{n}"`. `vms` has room for
+ * `count` handles. A few threads work for the time of the call.
+ *
+ * Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_SPEC` (a list of
+ * the wrong length, or a writable disk that the snapshot does not hold and that no option replaces).
+ * Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
+ * are NULL after an error. Since 0.1.
+ */
+mvm_status mvm_clone(struct mvm_runtime *runtime,
+                     const char *snapshot,
+                     size_t count,
+                     const char *options,
+                     struct mvm_vm **vms);
+
+/* ======== WARM POOLS ================================================================================*/
+
+/**
+ * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 64 letters, digits and '-'; members
+ * are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
+ *
+ *     { "snapshot": "base",          members are restored from it, and held; or
+ *       "spec": {…},                 members are configured by it, and not started
+ *       "restore": {…},              the options of mvm_restore, for "snapshot"
+ *       "size": 4,                   how many wait
+ *       "refill_per_second": 20,     at most so many are made
+ *       "when_empty": "make" }       a taker waits while one is made; or "fail"
+ *
+ * Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
+ * wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NOT_FOUND` (no such snapshot),
+ * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
+ * Blocks: never for long. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+ */
+mvm_status mvm_pool_open(struct mvm_runtime *runtime,
+                         const char *name,
+                         const char *options,
+                         struct mvm_pool **pool);
+
+/**
+ * Takes a VM out of the pool, which is called `id` from now on, and lets its guest go on, or starts it. `options` is a
+ * JSON object, or NULL:
+ *
+ *     { "after": "go_on",            or "stay_paused": it is left as it waited
+ *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
+ *       "mmds": {…} }                merged into the guest's metadata
+ *
+ * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NO_RESOURCES` (it is
+ * empty, and "when_empty" is "fail"), and those of `mvm_restore` and `mvm_start`; the VM is gone then.
+ * Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
+ * `mvm_release`. Since 0.1.
+ */
+mvm_status mvm_pool_take(struct mvm_pool *pool,
+                         const char *id,
+                         const char *options,
+                         struct mvm_vm **vm);
+
+/**
+ * Says what the pool holds and has done, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4, "ready": 3,
+ * "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_pool_info(struct mvm_pool *pool,
+                         char **json);
+
+/**
+ * Closes the pool, destroys the VMs that wait in it, and forgets the handle. NULL is fine. Releasing the runtime instead
+ * leaves them waiting for the next owner.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`; the pool is closed all the same.
+ * Blocks: for a member that is being made, and as `mvm_destroy` for each. Since 0.1.
+ */
+mvm_status mvm_pool_close(struct mvm_pool *pool);
+
+/* ======== DEVICES ===================================================================================*/
+
+/**
+ * Has the guest give `amount_mib` of its memory to the balloon, or take back what is more, and waits up to `timeout_ms`
+ * until it has; 0 does not wait. `*actual_mib`, which may be NULL, is what the balloon holds then: `MVM_UNKNOWN` when its
+ * statistics are off (`stats_polling_interval_s`), and then nothing is waited for.
+ *
+ * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE` (not started),
+ * `MVM_ERR_VMM_REFUSED` (no balloon, or more than there is memory), and those of `mvm_request`.
+ * Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
+ */
+mvm_status mvm_balloon_set(struct mvm_vm *vm,
+                           uint64_t amount_mib,
+                           uint64_t timeout_ms,
+                           uint64_t *actual_mib);
+
+/**
+ * Gives what the guest says of its memory, as the JSON object that Firecracker's `GET /balloon/statistics` answers.
+ *
+ * Errors: `MVM_ERR_VMM_REFUSED` (no balloon, or its statistics are off), and those of `mvm_request`.
+ * Blocks: up to `request_ms`. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+mvm_status mvm_balloon_statistics(struct mvm_vm *vm,
+                                  char **json);
+
+/**
+ * Plugs memory in or out until `size_mib` of the spec's `memory-hotplug` are plugged in, and waits up to `timeout_ms`
+ * until the guest has followed; 0 does not wait. `*plugged_mib`, which may be NULL, is how much is plugged in then.
+ *
+ * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
+ * such memory, or not so much), and those of `mvm_request`. Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
+ */
+mvm_status mvm_memory_hotplug(struct mvm_vm *vm,
+                              uint64_t size_mib,
+                              uint64_t timeout_ms,
+                              uint64_t *plugged_mib);
+
+/**
+ * Gives the drive `drive_id` another file, another rate limit, or both; NULL leaves what there is. A file that has grown
+ * is given once more, and the guest sees its new size. `rate_limiter` is JSON, as in a spec.
+ *
+ * Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
+ * `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`; the drive is what it was then.
+ * Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_drive_update(struct mvm_vm *vm,
+                            const char *drive_id,
+                            const char *path_on_host,
+                            const char *rate_limiter);
+
+/**
+ * Limits the rates of the network interface `iface_id`: what the guest receives and what it sends, each JSON as in a
+ * spec; NULL leaves what there is.
+ *
+ * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_SPEC` (no JSON),
+ * and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_network_update(struct mvm_vm *vm,
+                              const char *iface_id,
+                              const char *rx_rate_limiter,
+                              const char *tx_rate_limiter);
+
+/**
+ * Plugs a device into a VM that runs (Firecracker 1.16, started with `--enable-pci`); the guest finds it when it scans
+ * its PCI bus anew. `section` is where the device would stand in a spec: "drives", "pmem" or "network-interfaces";
+ * `definition` is the JSON that would stand there.
+ *
+ * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
+ * `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`.
+ * Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_device_attach(struct mvm_vm *vm,
+                             const char *section,
+                             const char *definition);
+
+/**
+ * Plugs out a device that the guest has let go of before (Firecracker 1.16, started with `--enable-pci`).
+ *
+ * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
+ * `MVM_ERR_INVALID_ARGUMENT` (the section), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+ */
+mvm_status mvm_device_detach(struct mvm_vm *vm,
+                             const char *section,
+                             const char *id);
 
 /* ======== EVENTS ====================================================================================*/
 

@@ -23,17 +23,17 @@
 pub mod capi;
 mod causes;
 pub mod firecracker;
-#[allow(dead_code)]
 pub mod host;
 mod id;
 pub mod journal;
 #[doc(hidden)]
 pub mod keeper;
 pub mod observe;
+#[doc(hidden)]
+pub mod pager;
 pub mod process;
 pub mod runtime;
 pub mod settings;
-#[allow(dead_code)]
 pub mod snapshot;
 #[doc(hidden)]
 #[allow(unsafe_code)]

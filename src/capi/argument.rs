@@ -4,6 +4,8 @@
 //! has to see to.
 
 use super::failure::Failure;
+use crate::settings;
+use serde_json::Value;
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStringExt;
@@ -26,6 +28,22 @@ pub(super) unsafe fn optional_text<'a>(
     // SAFETY: the caller passes NULL or a NUL-terminated string that stays as it is during the call.
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str().map(Some).map_err(|_| Failure::not_utf8(name))
+}
+
+/// A JSON document.
+pub(super) unsafe fn json(pointer: *const c_char, name: &'static str) -> Result<Value, Failure> {
+    // SAFETY: passed on from the caller.
+    Ok(settings::parse(unsafe { text(pointer, name) }?)?)
+}
+
+/// The same where NULL means that there is none.
+pub(super) unsafe fn optional_json(
+    pointer: *const c_char,
+    name: &'static str,
+) -> Result<Option<Value>, Failure> {
+    // SAFETY: passed on from the caller.
+    let text = unsafe { optional_text(pointer, name) }?;
+    Ok(text.map(settings::parse).transpose()?)
 }
 
 /// The strings of a NULL-terminated array; NULL is an empty one. They need not be UTF-8.
@@ -109,6 +127,30 @@ pub(super) unsafe fn optional_out<'a, T: Copy>(place: *mut T, empty: T) -> Out<'
         unsafe { place.write(empty) };
     }
     Out { place, length: size_of::<T>(), lent: PhantomData }
+}
+
+/// The places for so many results, each of which holds `empty` already.
+pub(super) unsafe fn out_array<'a, T: Copy>(
+    places: *mut T,
+    count: usize,
+    empty: T,
+    name: &'static str,
+) -> Result<&'a mut [T], Failure> {
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    if places.is_null() {
+        return Err(Failure::null(name));
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Failure::argument(format!("{count} is more than {name:?} can have room for")));
+    }
+    for index in 0..count {
+        // SAFETY: the caller passes writable places for `count` elements, aligned as their type asks.
+        unsafe { places.add(index).write(empty) };
+    }
+    // SAFETY: as above; all of them hold a value now, and nobody else uses them during the call.
+    Ok(unsafe { std::slice::from_raw_parts_mut(places, count) })
 }
 
 /// A struct that begins with its size, as the caller's header knew it.

@@ -6,13 +6,16 @@ use super::argument::{Sized32, fixed};
 use super::status::{mvm_error, mvm_exit_kind, mvm_status};
 use crate::causes::with_causes;
 use crate::firecracker::{self, During};
+use crate::host::DiskError;
 use crate::journal;
 use crate::keeper::KeeperError;
 use crate::observe::logging::Taken;
 use crate::observe::metrics;
+use crate::pager;
 use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
+use crate::snapshot;
 use crate::vm::{self, IdError, NoTurn};
 use std::cell::RefCell;
 use std::error::Error;
@@ -136,9 +139,15 @@ impl Facts {
 
     fn of_runtime(error: &runtime::Error) -> Self {
         match error {
-            runtime::Error::Options(_) | runtime::Error::ReapOptions(_) => {
+            runtime::Error::Options(_) | runtime::Error::CallOptions { .. } => {
                 Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options")
             }
+            runtime::Error::CloneCount { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("clone"),
+            runtime::Error::PoolOfWhat => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("pool"),
+            runtime::Error::PoolExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("pool"),
+            runtime::Error::PoolEmpty { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES).at("pool"),
+            runtime::Error::SnapshotId(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
+            runtime::Error::Snapshot(error) => Self::of_snapshot(error),
             runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
             runtime::Error::NoKeeper => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("keeper"),
             runtime::Error::Keeper(error) => match error {
@@ -175,12 +184,78 @@ impl Facts {
                 let facts = Self::of_firecracker(source);
                 if facts.stage.is_empty() { facts.at(*operation) } else { facts }
             }
+            vm::Error::Restore { source, .. } => Self::of_restore(source),
+            vm::Error::Snapshot { source, .. } => Self::of_snapshot(source),
+            vm::Error::Disk { source, .. } => Self::of_disk(source),
+            vm::Error::NoParent { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE).at("snapshot"),
+            vm::Error::Pager { source, .. } => Self::of_pager(source),
+            vm::Error::PagerLost { said, .. } => {
+                Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED).at("pager") }
+            }
+            vm::Error::NotFollowed { operation, .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at(*operation),
             vm::Error::Process { operation, source, .. } => Self::of_process(source).at(*operation),
             vm::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("wait"),
             vm::Error::WaitInterrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("wait"),
             vm::Error::Directory { source, .. } => Self::of_io(source).at("directory"),
             vm::Error::DirectoryExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("directory"),
         }
+    }
+
+    fn of_restore(error: &vm::RestoreError) -> Self {
+        use vm::RestoreError as E;
+        match error {
+            E::OtherCpu { .. } | E::OtherVersion { .. } | E::HugePages { .. } => {
+                Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            }
+            E::NoSuchDevice { .. } | E::SharedDisk { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC),
+            E::SocketTaken { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS),
+        }
+        .at("restore")
+    }
+
+    fn of_snapshot(error: &snapshot::Error) -> Self {
+        use snapshot::Error as E;
+        match error {
+            E::Exists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS),
+            E::Busy { .. } | E::Dependents { .. } | E::InUse { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
+            E::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            E::Manifest { .. }
+            | E::Content { .. }
+            | E::Cycle { .. }
+            | E::Sizes { .. }
+            | E::Missing { .. }
+            | E::NotPlain { .. }
+            | E::Length { .. }
+            | E::Altered { .. }
+            | E::Holes { .. }
+            | E::Parent { .. }
+            | E::Touched { .. } => Self::of(mvm_status::MVM_ERR_DAMAGED),
+            E::NoChecksum { .. } | E::HolesUntold { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            E::NotADiff { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
+            E::Note { source, .. } => Self::of_journal(source),
+            E::File { source, .. } => Self::of_io(source),
+            E::Disk(source) => Self::of_disk(source),
+        }
+        .at("snapshot")
+    }
+
+    fn of_disk(error: &DiskError) -> Self {
+        match error {
+            DiskError::NotPlain { .. } | DiskError::Lengths { .. } => {
+                Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            }
+            DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
+            DiskError::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            DiskError::TimeIsUp { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+        }
+        .at("disk")
+    }
+
+    fn of_pager(error: &pager::HeldError) -> Self {
+        match error {
+            pager::HeldError::No(source) => Self::of_process(source),
+        }
+        .at("pager")
     }
 
     fn of_spec(error: &vm::SpecError) -> Self {

@@ -6,7 +6,7 @@
 
 use super::failure::Failure;
 use crate::process::Job;
-use crate::runtime::Runtime;
+use crate::runtime::{Pool, Runtime};
 use crate::vm::Vm;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +20,13 @@ compile_error!("a handle is a 64-bit key in the shape of a pointer");
 pub(super) struct OwnedVm {
     pub(super) runtime: Arc<Runtime>,
     pub(super) vm: Arc<Vm>,
+}
+
+/// A pool as a handle sees it.
+#[derive(Debug)]
+pub(super) struct OwnedPool {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) pool: Arc<Pool>,
 }
 
 /// What a handle can stand for.
@@ -37,6 +44,7 @@ pub(super) trait Kind: Sized + Send + Sync + 'static {
 pub(super) enum Object {
     Runtime(Arc<Runtime>),
     Vm(Arc<OwnedVm>),
+    Pool(Arc<OwnedPool>),
     Process(Arc<Job>),
 }
 
@@ -59,6 +67,11 @@ pub(super) fn open_vm<H>(runtime: &Arc<Runtime>, vm: Arc<Vm>) -> Result<*mut H, 
     Ok(handle)
 }
 
+/// The same for several VMs: a handle for each, or none.
+pub(super) fn open_vms<H>(runtime: &Arc<Runtime>, vms: Vec<Arc<Vm>>) -> Result<Vec<*mut H>, Failure> {
+    vms.into_iter().map(|vm| open_vm(runtime, vm)).collect()
+}
+
 /// What the handle stands for.
 pub(super) fn get<K: Kind, H>(handle: *mut H) -> Result<Arc<K>, Failure> {
     let bad = || Failure::bad_handle(K::NAME, handle.addr());
@@ -77,10 +90,13 @@ pub(super) fn close<K: Kind, H>(handle: *mut H) -> Result<Option<Arc<K>>, Failur
     Ok(Some(object))
 }
 
-/// Forgets every VM handle of `runtime`, and ends the calls in flight on those VMs.
+/// Forgets every VM and pool handle of `runtime`, and ends the calls in flight on those VMs.
 pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
-    let is_its =
-        |object: &Object| matches!(object, Object::Vm(owned) if Arc::ptr_eq(&owned.runtime, runtime));
+    let is_its = |object: &Object| match object {
+        Object::Vm(owned) => Arc::ptr_eq(&owned.runtime, runtime),
+        Object::Pool(owned) => Arc::ptr_eq(&owned.runtime, runtime),
+        Object::Runtime(_) | Object::Process(_) => false,
+    };
     table_mut().retain(|_, object| !is_its(object));
     runtime.close();
 }
@@ -126,7 +142,7 @@ impl Kind for Runtime {
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
         match object {
             Object::Runtime(runtime) => Some(runtime),
-            Object::Vm(_) | Object::Process(_) => None,
+            Object::Vm(_) | Object::Pool(_) | Object::Process(_) => None,
         }
     }
 }
@@ -140,7 +156,21 @@ impl Kind for OwnedVm {
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
         match object {
             Object::Vm(vm) => Some(vm),
-            Object::Runtime(_) | Object::Process(_) => None,
+            Object::Runtime(_) | Object::Pool(_) | Object::Process(_) => None,
+        }
+    }
+}
+
+impl Kind for OwnedPool {
+    const TAG: u64 = 4;
+    const NAME: &'static str = "mvm_pool";
+    fn wrap(object: Arc<Self>) -> Object {
+        Object::Pool(object)
+    }
+    fn unwrap(object: &Object) -> Option<&Arc<Self>> {
+        match object {
+            Object::Pool(pool) => Some(pool),
+            Object::Runtime(_) | Object::Vm(_) | Object::Process(_) => None,
         }
     }
 }
@@ -154,7 +184,7 @@ impl Kind for Job {
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
         match object {
             Object::Process(process) => Some(process),
-            Object::Runtime(_) | Object::Vm(_) => None,
+            Object::Runtime(_) | Object::Vm(_) | Object::Pool(_) => None,
         }
     }
 }

@@ -19,6 +19,12 @@ pub mod runtime;
 
 pub mod vm;
 
+pub mod snapshot;
+
+pub mod pool;
+
+pub mod devices;
+
 pub mod events;
 
 pub mod console;

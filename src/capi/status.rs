@@ -28,7 +28,7 @@ pub enum mvm_status {
     MVM_ERR_NOT_FOUND = -7,
     /// There is a VM of this id already.
     MVM_ERR_ALREADY_EXISTS = -8,
-    /// Another runtime owns the state directory.
+    /// Another runtime owns the state directory; or something depends on the snapshot, or works on it.
     MVM_ERR_BUSY = -9,
     /// It was not done within its time.
     MVM_ERR_TIMEOUT = -10,
@@ -48,6 +48,8 @@ pub enum mvm_status {
     MVM_ERR_NO_RESOURCES = -17,
     /// The operating system reports another error; `os_errno` is in the error.
     MVM_ERR_IO = -18,
+    /// A snapshot is not what it was when it was taken: a file is missing, cut off or altered. Use another one.
+    MVM_ERR_DAMAGED = -19,
 }
 
 /// How a process ended.

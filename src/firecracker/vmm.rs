@@ -104,9 +104,14 @@ impl VmmFiles {
         self.directory.join("stderr.log")
     }
 
+    /// The guest's memory, put together of several files, until the VMM has mapped it.
+    pub fn memory(&self) -> PathBuf {
+        self.directory.join("memory")
+    }
+
     /// All of them, whether they are there or not.
-    pub fn all(&self) -> [PathBuf; 4] {
-        [self.socket(), self.console(), self.log(), self.errors()]
+    pub fn all(&self) -> [PathBuf; 5] {
+        [self.socket(), self.console(), self.log(), self.errors(), self.memory()]
     }
 
     /// The last of what the VMM said about itself.

@@ -1,6 +1,7 @@
 //! Which CPU this host has: a snapshot that another one has taken may not run here.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -16,6 +17,12 @@ pub(crate) struct HostCpu {
     pub(crate) model: String,
 }
 
+impl fmt::Display for HostCpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}: {}", self.architecture, self.vendor, self.model)
+    }
+}
+
 const UNKNOWN: &str = "unknown";
 
 impl HostCpu {
@@ -28,6 +35,12 @@ impl HostCpu {
         // The first processor is enough, and the kernel takes its time for each of the others.
         File::open("/proc/cpuinfo")?.take(4096).read_to_end(&mut text)?;
         Ok(Self::parse(std::env::consts::ARCH, &String::from_utf8_lossy(&text)))
+    }
+
+    /// Whether a guest that was frozen on the one goes on on the other. Another model of the same vendor is for the CPU
+    /// template to bridge.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.architecture == other.architecture && self.vendor == other.vendor
     }
 
     fn parse(architecture: &str, text: &str) -> Self {

@@ -144,10 +144,16 @@ pub(crate) struct SpecRecord {
     pub(crate) spec: String,
     /// What its relative paths are relative to.
     pub(crate) base: PathBuf,
+    /// Files that the VMM knows by names in the VM's directory and that stand there themselves.
+    #[serde(default)]
+    pub(crate) own_files: Vec<PathBuf>,
 }
 
 /// The directory of the VMs' directories, in a state directory.
 pub(crate) const VMS: &str = "vms";
+
+/// The directory of snapshots, in a state directory.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// The file of a [`Record`] in a VM's directory.
 pub(crate) fn journal_file(directory: &Path) -> PathBuf {

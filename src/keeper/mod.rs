@@ -10,6 +10,7 @@
 
 mod held;
 mod owners;
+mod pagers;
 mod watching;
 
 pub(crate) use held::Held;
@@ -29,6 +30,7 @@ use crate::sys::procfs;
 use crate::vm::directory::Entry;
 use crate::vm::remains;
 use owners::Owners;
+use pagers::Pagers;
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -43,6 +45,7 @@ struct Keeper {
     boot: String,
     watching: Watching,
     owners: Owners,
+    pagers: Pagers,
     /// The files that could not be bounded: that is said once.
     unbounded: BTreeSet<PathBuf>,
 }
@@ -51,6 +54,7 @@ struct Keeper {
 enum Woken {
     Stop,
     OwnerGone,
+    PagerGone,
     Written,
     TimeIsUp,
 }
@@ -90,6 +94,7 @@ impl Keeper {
             boot,
             watching: Watching::new(),
             owners: Owners::new()?,
+            pagers: Pagers::new()?,
             unbounded: BTreeSet::new(),
         })
     }
@@ -107,6 +112,7 @@ impl Keeper {
             match self.sleep(stop)? {
                 Woken::Stop => return Ok(()),
                 Woken::OwnerGone => {}
+                Woken::PagerGone => self.end_vms_without_pager(),
                 Woken::Written => {
                     // Not at every byte.
                     poll::wait([stop_interest(stop)], Deadline::after(PACE))?;
@@ -147,15 +153,15 @@ impl Keeper {
         let is_lonely = stop.is_none() && !self.owners.is_anybody_there();
         let lonely = if is_lonely { Deadline::after(LONELY_PACE) } else { Deadline::NEVER };
         let until = lonely.or_sooner(self.watching.look_again());
-        Ok(
-            match poll::wait([stop_interest(stop), self.owners.interest(), self.watching.interest()], until)?
-            {
-                [true, ..] => Woken::Stop,
-                [_, true, _] => Woken::OwnerGone,
-                [_, _, true] => Woken::Written,
-                [false, false, false] => Woken::TimeIsUp,
-            },
-        )
+        let interests =
+            [stop_interest(stop), self.owners.interest(), self.pagers.interest(), self.watching.interest()];
+        Ok(match poll::wait(interests, until)? {
+            [true, ..] => Woken::Stop,
+            [_, true, ..] => Woken::OwnerGone,
+            [_, _, true, _] => Woken::PagerGone,
+            [_, _, _, true] => Woken::Written,
+            [false, false, false, false] => Woken::TimeIsUp,
+        })
     }
 
     /// Bounds what has been written to, and watches what has come.
@@ -195,6 +201,13 @@ impl Keeper {
         {
             self.complain(directory, &with_causes(&error));
         }
+        match self.pagers.note(directory, &record) {
+            Ok(false) => {}
+            Ok(true) => self.end_vm_without_pager(directory),
+            Err(error) => {
+                self.complain(directory, &format!("cannot watch the pager of VM {}: {error}", record.id))
+            }
+        }
         let Some(limit) = record.console_limit else { return };
         let files = VmmFiles::new(directory.to_path_buf());
         for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)]
@@ -231,6 +244,22 @@ impl Keeper {
             if let Err(error) = remains::end_vmm(record, files, &self.boot) {
                 log::warn!("VM {}, whose owner is gone: {}", record.id, with_causes(&error));
             }
+        }
+    }
+
+    fn end_vms_without_pager(&mut self) {
+        self.pagers.gone().iter().for_each(|directory| self.end_vm_without_pager(directory));
+    }
+
+    /// Its next page fault would never be served. What it leaves behind is its owner's to remove.
+    fn end_vm_without_pager(&self, directory: &Path) {
+        let Ok(record) = read_record(directory) else { return };
+        let files = VmmFiles::new(directory.to_path_buf());
+        if let Ok(Some(process)) = remains::find_vmm(&record, &files, &self.boot)
+            && matches!(process.exit_status(), Ok(None))
+            && process.send(Signal::Kill).is_ok()
+        {
+            log::warn!("VM {} was ended: its pager is gone", record.id);
         }
     }
 

@@ -72,6 +72,7 @@ impl Runtime {
                 }
             }
         }
+        census.undone.extend(self.shared.snapshots.clear_leftovers());
         let all = Deadline::after(ALL_ANSWERS);
         for vm in adopted {
             if vm.settle_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))) {
@@ -190,6 +191,7 @@ fn why_name(why: WhyEnded) -> &'static str {
         WhyEnded::BeforeItsOwner => "before its owner",
         WhyEnded::WithoutOwner => "while no owner lived",
         WhyEnded::Unstarted => "its start was undone",
+        WhyEnded::PagerLost => "its pager was gone",
         WhyEnded::OnOwnerExit => "with its owner, as its spec says",
     }
 }

@@ -3,6 +3,7 @@
 use crate::keeper::KeeperError;
 use crate::process::Identity;
 use crate::settings;
+use crate::snapshot::{self, SnapshotIdError};
 use crate::vm::{self, IdError, VmId};
 use std::fmt;
 use std::io;
@@ -24,9 +25,47 @@ pub enum Error {
     /// The keeper.
     #[error(transparent)]
     Keeper(KeeperError),
-    /// The options of a reaping.
-    #[error("cannot reap: the options are not usable")]
-    ReapOptions(#[source] settings::Error),
+    /// The options of a call.
+    #[error("cannot {operation}: the options are not usable")]
+    CallOptions {
+        /// What was wanted.
+        operation: &'static str,
+        /// What is wrong with them.
+        source: settings::Error,
+    },
+    /// A list of clones that is too long or too short.
+    #[error("cannot clone a snapshot: {key:?} has {given} elements, and {count} VMs are wanted")]
+    CloneCount {
+        /// The key.
+        key: &'static str,
+        /// How many elements it has.
+        given: usize,
+        /// How many it should have.
+        count: usize,
+    },
+    /// A pool of nothing, or of two things.
+    #[error("cannot open a pool: set either \"snapshot\" or \"spec\" in its options")]
+    PoolOfWhat,
+    /// There is a pool of this name.
+    #[error("cannot open pool {name}: it is open")]
+    PoolExists {
+        /// Its name.
+        name: VmId,
+    },
+    /// Nobody waits there.
+    #[error(
+        "no VM is ready in pool {name}: wait, make it larger, or let one be made by \"when_empty\": \"make\""
+    )]
+    PoolEmpty {
+        /// Its name.
+        name: VmId,
+    },
+    /// The id of a snapshot.
+    #[error(transparent)]
+    SnapshotId(#[from] SnapshotIdError),
+    /// A snapshot.
+    #[error(transparent)]
+    Snapshot(Box<snapshot::Error>),
     /// The system.
     #[error("cannot {action}")]
     System {
@@ -74,6 +113,12 @@ pub enum Error {
     /// The VM.
     #[error(transparent)]
     Vm(#[from] vm::Error),
+}
+
+impl From<snapshot::Error> for Error {
+    fn from(error: snapshot::Error) -> Self {
+        Self::Snapshot(Box::new(error))
+    }
 }
 
 /// Who has a state directory, and what to do about it.

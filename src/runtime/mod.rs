@@ -3,21 +3,27 @@
 //! The runtime finds VMs by id and lets nobody else into its directory; what happens to a VM is the VM's business.
 
 mod census;
+mod clones;
 mod error;
 mod keeping;
 mod options;
 mod ownership;
+mod pool;
 mod reaping;
+mod snapshots;
 
 pub use crate::observe::events::{Event, What};
 pub use error::Error;
+pub use pool::Pool;
 
 use crate::firecracker::Binaries;
-use crate::journal::{SpecRecord, VMS};
+use crate::host::cpu::HostCpu;
+use crate::journal::{SNAPSHOTS, SpecRecord, VMS};
 use crate::keeper::Held;
 use crate::observe::events::Events;
 use crate::observe::prometheus::{self, Sample};
 use crate::process::{Identity, Interrupts};
+use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
@@ -52,6 +58,8 @@ pub struct Runtime {
     keeper_ended: AtomicBool,
     /// The calls that wait for events.
     waiting: Interrupts,
+    /// The pools that are open.
+    pools: Mutex<BTreeMap<VmId, Arc<Pool>>>,
     /// No VM is to be made any more. Changed under the lock of `vms`.
     closed: AtomicBool,
     _ownership: Ownership,
@@ -76,7 +84,7 @@ impl Runtime {
         let directory = std::path::absolute(directory).map_err(here)?;
         let options = Options::parse(options, &current_directory()?)?;
         make_directory(&directory.join(VMS))?;
-        let shared = share(&options)?;
+        let shared = share(&directory, &options)?;
         let ownership = Ownership::take(&directory, shared.owner, &shared.boot)?;
         let mut runtime = Self {
             directory,
@@ -87,6 +95,7 @@ impl Runtime {
             keeper: Mutex::default(),
             keeper_ended: AtomicBool::new(false),
             waiting: Interrupts::default(),
+            pools: Mutex::default(),
             closed: AtomicBool::new(false),
             _ownership: ownership,
         };
@@ -162,21 +171,22 @@ impl Runtime {
     /// # Errors
     /// When the id or the spec is wrong, there is such a VM, or the VMM fails.
     pub fn create(&self, id: &str, spec: &str) -> Result<Arc<Vm>, Error> {
-        let id = VmId::parse(id)?;
-        let given = SpecRecord { spec: spec.to_owned(), base: current_directory()? };
+        self.create_as(VmId::parse(id)?, spec, None)
+    }
+
+    /// Makes the VM `id`, which is to wait in `pool`.
+    fn create_as(&self, id: VmId, spec: &str, pool: Option<&str>) -> Result<Arc<Vm>, Error> {
+        let given = SpecRecord { spec: spec.to_owned(), base: current_directory()?, own_files: Vec::new() };
         let spec = Spec::parse(&given.spec, &given.base).map_err(|problem| vm::Error::Spec {
             id: id.clone(),
             operation: "create",
             source: Arc::new(problem),
         })?;
-        let binary = spec.firecracker().or(self.options.firecracker.as_deref());
-        let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
-        let directory = self.directory.join(VMS).join(id.as_str());
-        let vm = Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared)));
+        let vm = self.new_vm(id, spec)?;
         self.reserve(&vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need())?;
-        vm.create(&given)?;
+        vm.create(&given, pool)?;
         std::mem::forget(reservation);
         Ok(vm)
     }
@@ -218,6 +228,9 @@ impl Runtime {
         };
         vms.iter().for_each(|vm| vm.close());
         self.waiting.close();
+        let pools = std::mem::take(&mut *lock(&self.pools));
+        // Their members are found by whoever opens the directory next.
+        pools.values().for_each(|pool| drop(pool.stop()));
     }
 
     /// Whether it was closed.
@@ -246,12 +259,17 @@ impl Runtime {
         }
         let _examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
         vm.rename(&id)?;
+        self.file_under(&id, vm);
+        Ok(())
+    }
+
+    /// Has `vm` found under its new id.
+    fn file_under(&self, id: &VmId, vm: &Arc<Vm>) {
         let mut vms = lock(&self.vms);
         vms.known.retain(|_, known| !Arc::ptr_eq(known, vm));
         if vm.is_present() {
-            vms.known.insert(id, Arc::clone(vm));
+            vms.known.insert(id.clone(), Arc::clone(vm));
         }
-        Ok(())
     }
 
     /// All VMs, by id, with their states, as JSON. Processes are not asked one by one: those that have ended say so.
@@ -284,6 +302,13 @@ impl Runtime {
             usage: usage.as_ref(),
         });
         prometheus::text(&samples.collect::<Vec<_>>())
+    }
+
+    fn new_vm(&self, id: VmId, spec: Spec) -> Result<Arc<Vm>, Error> {
+        let binary = spec.firecracker().or(self.options.firecracker.as_deref());
+        let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
+        let directory = self.directory.join(VMS).join(id.as_str());
+        Ok(Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared))))
     }
 
     fn reserve(&self, vm: &Arc<Vm>) -> Result<(), Error> {
@@ -329,9 +354,12 @@ impl Drop for Reservation<'_> {
     }
 }
 
-fn share(options: &Options) -> Result<Shared, Error> {
+fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
     let failed = |action| move |source| Error::System { action, source };
     Ok(Shared {
+        snapshots: Store::new(directory.join(SNAPSHOTS)),
+        cpu: HostCpu::here().map_err(failed("read /proc/cpuinfo"))?,
+        keeper: options.keeper.clone(),
         binaries: Binaries::default(),
         events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,

@@ -1,5 +1,6 @@
 //! Removing what is left of VMs whose owner is gone and that nobody has started again.
 
+use super::snapshots::options_of;
 use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::settings::{self, KnownKeys};
@@ -26,18 +27,18 @@ impl Runtime {
     /// When the options are wrong, or the state directory cannot be listed. What cannot be removed is in the
     /// report.
     pub fn reap(&self, options: Option<&str>) -> Result<Value, Error> {
-        let options = settings::parse(options.unwrap_or("{}")).map_err(Error::ReapOptions)?;
-        let options = settings::read::<Options>(options, "options", KNOWN).map_err(Error::ReapOptions)?;
+        let options = settings::parse(options.unwrap_or("{}")).map_err(options_of("reap"))?;
+        let options = settings::read::<Options>(options, "options", KNOWN).map_err(options_of("reap"))?;
         if options.dry_run {
-            let would = self.orphans().iter().map(remains_json).collect::<Vec<_>>();
+            let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
             return Ok(report(&options, &would, &[], (json!([]), self.found.left_alone_json())));
         }
         // What could not be dealt with when the runtime was opened may be dealt with now.
         let census = self.take_census()?;
         let (mut removed, mut failed) = (Vec::new(), Vec::new());
-        for vm in &self.orphans() {
+        for vm in &self.unwanted() {
             let remains = remains_json(vm);
-            match vm.destroy_orphan() {
+            match vm.destroy_unwanted() {
                 Ok(true) => {
                     self.forget(vm);
                     removed.push(remains);
@@ -52,8 +53,10 @@ impl Runtime {
 }
 
 impl Runtime {
-    fn orphans(&self) -> Vec<Arc<Vm>> {
-        self.list().into_iter().filter(|vm| vm.is_orphan()).collect()
+    /// VMs without a VMM, and those that wait in a pool that nobody has open.
+    fn unwanted(&self) -> Vec<Arc<Vm>> {
+        let orphans = self.list().into_iter().filter(|vm| vm.is_orphan());
+        orphans.chain(self.stray_members()).collect()
     }
 }
 

@@ -7,12 +7,14 @@ use super::{Error, Kind, Snapshot, Store, StoredFile};
 use crate::host::disk;
 use crate::process::Limits;
 use crate::sys::{file, sparse};
+use serde::Deserialize;
 use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// How thoroughly a snapshot is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Check {
     /// All files are there, and as long as they were.
     Cheap,

@@ -36,10 +36,11 @@ pub(crate) struct Manifest {
 }
 
 /// How much of the memory a snapshot holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// All of it.
+    #[default]
     Full,
     /// What was written to since the parent was taken.
     Diff,
@@ -134,16 +135,17 @@ impl Manifest {
         self.configured("/machine-config/cpu_template")?.as_str().filter(|template| *template != "None")
     }
 
+    /// Whether its VMM was told to note which pages change.
+    pub(crate) fn tracks_dirty_pages(&self) -> bool {
+        self.configured("/machine-config/track_dirty_pages").and_then(Value::as_bool) == Some(true)
+    }
+
     /// The `iface_id` of each network interface.
     pub(crate) fn interfaces(&self) -> Vec<String> {
         let interfaces = self.configured("/network-interfaces").and_then(Value::as_array);
         let ids =
             interfaces.into_iter().flatten().filter_map(|interface| interface.get("iface_id")?.as_str());
         ids.map(str::to_owned).collect()
-    }
-
-    pub(crate) fn has_vsock(&self) -> bool {
-        self.configured("/vsock").is_some()
     }
 
     /// The path of the vsock's socket, as the VMM has it.

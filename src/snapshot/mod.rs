@@ -16,7 +16,6 @@ pub use error::Error;
 pub use id::{SnapshotId, SnapshotIdError};
 pub(crate) use manifest::{Access, Drive, Kind, Manifest, StoredFile};
 pub(crate) use store::{Snapshot, Store};
-#[allow(unused_imports)]
 pub(crate) use unfinished::{Checksums, Unfinished};
 
 #[cfg(test)]

@@ -1,13 +1,35 @@
 //! What operators are told of a snapshot.
 
 use super::check::needed;
-use super::{Access, Check, Drive, Error, Kind, Manifest, Snapshot, SnapshotId, Store, StoredFile};
+use super::{Access, Check, Drive, Error, Manifest, Snapshot, SnapshotId, Store, StoredFile};
 use crate::causes;
 use crate::process::Limits;
 use crate::sys::mapping::PageSize;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 impl Store {
+    /// All snapshots by their ids, and what stands among them damaged.
+    pub(crate) fn list_json(&self) -> Value {
+        let (snapshots, damaged) = self.list();
+        let brief = |Snapshot { manifest, .. }: &Snapshot| {
+            json!({
+                "id": manifest.id,
+                "type": manifest.kind,
+                "parent": manifest.parent,
+                "created_unix_ms": manifest.created_unix_ms,
+                "vm": manifest.vm,
+                "memory_bytes": manifest.memory_bytes(),
+                "allocated_bytes": manifest.files().map(|file| file.allocated_bytes).sum::<u64>(),
+            })
+        };
+        let problem = |(path, error): &(PathBuf, Error)| json!({ "path": path.to_string_lossy(), "problem": causes::with_causes(error) });
+        json!({
+            "snapshots": snapshots.iter().map(brief).collect::<Vec<_>>(),
+            "damaged": damaged.iter().map(problem).collect::<Vec<_>>(),
+        })
+    }
+
     /// Reads all files that a restore of `id` needs, and says which they are.
     ///
     /// # Errors
@@ -47,7 +69,7 @@ impl Snapshot {
         json!({
             "id": manifest.id,
             "directory": self.directory.display().to_string(),
-            "kind": match manifest.kind { Kind::Full => "full", Kind::Diff => "diff" },
+            "type": manifest.kind,
             "parent": manifest.parent,
             "created_unix_ms": manifest.created_unix_ms,
             "vm": manifest.vm,

@@ -6,6 +6,7 @@ use crate::host::disk;
 use crate::journal::{self, aside};
 use crate::process::Limits;
 use crate::sys::{file, sparse};
+use serde::Deserialize;
 use std::fmt::Write;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -21,9 +22,11 @@ pub(crate) struct Unfinished<'a> {
 }
 
 /// Whether checksums of memory and disks are taken. That of the state, which is small, always is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Checksums {
     Taken,
+    #[default]
     Omitted,
 }
 

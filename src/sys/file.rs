@@ -86,6 +86,14 @@ fn create_anew(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Lets the files at `new` and `old` change places; where there is no old one, the new one takes its place.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn exchange_or_rename(new: &Path, old: &Path) -> io::Result<()> {
+    rename(new, old, libc::RENAME_EXCHANGE).or_else(|_| std::fs::rename(new, old))
+}
+
 fn change_places(new: &Path, old: &Path) -> io::Result<()> {
     match exchange(new, old) {
         // It is done, and what is left of the old one harms nobody.

@@ -13,6 +13,7 @@ pub mod output;
 pub mod pidfd;
 pub mod poll;
 pub mod procfs;
+pub mod random;
 pub mod signal;
 pub mod socket;
 pub mod sparse;

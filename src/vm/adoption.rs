@@ -4,6 +4,7 @@ use super::remains::{self, RemainsError};
 use super::{Core, Origin, Presence, Shared, Spec, State, Vm, VmId, directory};
 use crate::firecracker::{Version, Vmm, VmmFiles};
 use crate::journal::{self, OnOwnerExit, Progress, Record, Rest, SpecRecord, Stage};
+use crate::pager::Held;
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
@@ -33,6 +34,8 @@ pub(crate) enum WhyEnded {
     Unstarted,
     /// It was to end with its owner.
     OnOwnerExit,
+    /// What served its page faults is gone.
+    PagerLost,
 }
 
 /// Why a directory was left as it is.
@@ -72,9 +75,16 @@ impl Vm {
             (Some(_), _) if ready.is_none() => WhyEnded::Unstarted,
             (Some(_), OnOwnerExit::Kill) if !lives(&record, shared) => WhyEnded::OnOwnerExit,
             (Some(_), _) => match remains::find_vmm(&record, &files, &shared.boot)? {
-                Some(process) if matches!(process.exit_status(), Ok(None)) => {
-                    return Ok(Found::Running(Self::adopt(id, &files, record, process, shared)));
-                }
+                Some(process) if matches!(process.exit_status(), Ok(None)) => match pager_of(&record)? {
+                    Pager::Lost => WhyEnded::PagerLost,
+                    Pager::None => {
+                        return Ok(Found::Running(Self::adopt(id, &files, record, (process, None), shared)));
+                    }
+                    Pager::Serving(pager) => {
+                        let adopted = Self::adopt(id, &files, record, (process, Some(pager)), shared);
+                        return Ok(Found::Running(adopted));
+                    }
+                },
                 _ => WhyEnded::WithoutOwner,
             },
         };
@@ -88,7 +98,8 @@ impl Vm {
     pub(crate) fn settle_adoption(&self, deadline: Deadline) -> bool {
         const OPERATION: &str = "adopt";
         let Ok(turn) = self.take_turn(OPERATION, deadline) else { return true };
-        let _in_doubt_otherwise = self.ask_state(OPERATION, &turn);
+        let _in_doubt_otherwise =
+            self.ask_state(OPERATION, &turn).and_then(|()| self.end_hold(OPERATION, &turn));
         if self.exit_status().is_none() {
             return true;
         }
@@ -97,7 +108,13 @@ impl Vm {
         false
     }
 
-    fn adopt(id: VmId, files: &VmmFiles, record: Record, process: Process, shared: &Arc<Shared>) -> Self {
+    fn adopt(
+        id: VmId,
+        files: &VmmFiles,
+        record: Record,
+        (process, pager): (Process, Option<Process>),
+        shared: &Arc<Shared>,
+    ) -> Self {
         let process = Arc::new(process);
         let vmm = record.vmm.clone();
         let sockets = vmm.iter().flat_map(|vmm| vmm.sockets.clone()).collect();
@@ -112,6 +129,7 @@ impl Vm {
         let vm = Self::restored(id, files, record, core, shared);
         *lock(&vm.vmm) = Some(held);
         vm.attend(&process);
+        pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager))));
         // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
         let _noted = vm.note(|record| record.belong_to(shared));
         vm
@@ -143,7 +161,7 @@ impl Vm {
     fn restored(id: VmId, files: &VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
         let read = journal::read::<SpecRecord>(&journal::spec_file(files.directory()));
         let (spec, problem) = match read.map_err(super::SpecError::from) {
-            Ok(SpecRecord { spec, base }) => match Spec::parse(&spec, &base) {
+            Ok(given) => match Spec::of_record_file(&given) {
                 Ok(spec) => (spec, None),
                 Err(problem) => (Spec::of_record(&record), Some(problem)),
             },
@@ -155,6 +173,22 @@ impl Vm {
         *lock(&vm.core) = core;
         Self { spec_problem: problem.map(Arc::new), ..vm }
     }
+}
+
+/// What became of the pager that the journal names.
+enum Pager {
+    None,
+    Serving(Process),
+    Lost,
+}
+
+fn pager_of(record: &Record) -> Result<Pager, RemainsError> {
+    let Some(pager) = record.vmm.as_ref().and_then(|vmm| vmm.pager.as_ref()) else { return Ok(Pager::None) };
+    let found = pager.process.map(Process::find).transpose()?.flatten();
+    Ok(match found {
+        Some(process) if matches!(process.exit_status(), Ok(None)) => Pager::Serving(process),
+        _ => Pager::Lost,
+    })
 }
 
 /// Whether the process that owns the VM by its journal lives on: then it has only closed its runtime.

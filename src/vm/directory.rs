@@ -5,8 +5,10 @@
 use super::VmId;
 use super::spec::{LINKING, Link};
 use crate::firecracker::VmmFiles;
+use crate::host::{DiskError, disk};
 use crate::journal::{self, aside, journal_file, spec_file};
 use crate::observe::metrics::MetricsFiles;
+use crate::process::Limits;
 use crate::sys::file;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
@@ -42,55 +44,79 @@ pub(super) enum NotMade {
     Exists,
     /// The file system.
     Directory(io::Error),
-    /// What was to stand in it.
-    Content(journal::Error),
+    /// The journal in it.
+    Journal(journal::Error),
+    /// A disk in it.
+    Copy(DiskError),
 }
 
-/// Makes `directory` with links to `linked` and with what `fill` puts into it.
+/// Files of the host's that a VM's directory holds under the names by which its VMM knows them.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// By a link.
+    pub(super) links: Vec<Link>,
+    /// By a copy, which is the VM's own.
+    pub(super) copies: Vec<Link>,
+}
+
+impl Content {
+    /// The names.
+    pub(super) fn names(&self) -> Vec<PathBuf> {
+        self.links.iter().chain(&self.copies).map(|link| link.name.clone()).collect()
+    }
+}
+
+/// Makes `directory` with `content` and with what `fill` puts into it.
 pub(super) fn make(
     directory: &Path,
-    linked: &[Link],
-    fill: impl FnOnce(&Path) -> Result<(), NotMade>,
+    content: &Content,
+    limits: Limits<'_>,
+    fill: impl FnOnce(&Path) -> Result<(), journal::Error>,
 ) -> Result<(), NotMade> {
     let aside = aside::making_of(directory);
-    let made =
-        make_aside(&aside, linked).and_then(|()| fill(&aside)).and_then(|()| {
-            match file::rename_to_new(&aside, directory) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
-                renamed => renamed.map_err(NotMade::Directory),
-            }
+    let made = make_aside(&aside, content, limits)
+        .and_then(|()| fill(&aside).map_err(NotMade::Journal))
+        .and_then(|()| match file::rename_to_new(&aside, directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
+            renamed => renamed.map_err(NotMade::Directory),
         });
-    made.inspect_err(|_| drop(clear(&aside, linked)))
+    made.inspect_err(|_| drop(clear(&aside, &content.names())))
 }
 
-fn make_aside(aside: &Path, linked: &[Link]) -> Result<(), NotMade> {
+fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(), NotMade> {
     let mut new = DirBuilder::new();
     new.mode(0o700);
-    clear(aside, linked).and_then(|()| new.create(aside)).map_err(NotMade::Directory)?;
-    for link in linked {
+    clear(aside, &content.names()).and_then(|()| new.create(aside)).map_err(NotMade::Directory)?;
+    let place = |link: &Link| {
         let place = aside.join(&link.name);
         let made = match place.parent().filter(|parent| !parent.exists()) {
             Some(parent) => new.create(parent),
             None => Ok(()),
         };
-        made.and_then(|()| symlink(&link.target, &place)).map_err(NotMade::Directory)?;
+        made.map(|()| place).map_err(NotMade::Directory)
+    };
+    for link in &content.links {
+        symlink(&link.target, place(link)?).map_err(NotMade::Directory)?;
+    }
+    for copy in &content.copies {
+        disk::copy(&copy.target, &place(copy)?, limits).map_err(NotMade::Copy)?;
     }
     Ok(())
 }
 
 /// Removes `directory` and all that is in it; that it is not there is no error.
-pub(super) fn remove(directory: &Path, linked: &[Link]) -> io::Result<()> {
+pub(super) fn remove(directory: &Path, names: &[PathBuf]) -> io::Result<()> {
     let aside = aside::removal_of(directory);
-    clear(&aside, linked)?;
+    clear(&aside, names)?;
     match fs::rename(directory, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed.and_then(|()| clear(&aside, linked)),
+        renamed => renamed.and_then(|()| clear(&aside, names)),
     }
 }
 
-/// Removes what stands at `path`. The files that are known go by name, because listing a directory takes a
+/// Removes what stands at `path`. The files that are known, among them `names`, go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
-pub(crate) fn clear(path: &Path, linked: &[Link]) -> io::Result<()> {
+pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
     // A link is removed itself: what it leads to is not ours.
     if path.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
         return fs::remove_file(path);
@@ -100,8 +126,8 @@ pub(crate) fn clear(path: &Path, linked: &[Link]) -> io::Result<()> {
     for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()).chain(metrics) {
         let _gone_or_told_below = fs::remove_file(file);
     }
-    for link in linked {
-        let _gone_or_told_below = fs::remove_file(path.join(&link.name));
+    for name in names {
+        let _gone_or_told_below = fs::remove_file(path.join(name));
     }
     for directory in LINKING {
         let _gone_or_told_below = fs::remove_dir(path.join(directory));

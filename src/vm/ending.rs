@@ -126,12 +126,16 @@ impl Vm {
         if let Some(vmm) = lock(&self.vmm).as_ref() {
             vmm.end_at_once().map_err(self.process_error("destroy"))?;
         }
+        self.end_pager();
         self.remove()
     }
 
-    /// The same for a VM that was found without a VMM, unless somebody has started it since; says whether it is gone.
-    pub(crate) fn destroy_orphan(&self) -> Result<bool, Error> {
+    /// The same for a VM that waits in a pool, or was found without a VMM and not started since; says whether it is gone.
+    pub(crate) fn destroy_unwanted(&self) -> Result<bool, Error> {
         const OPERATION: &str = "reap";
+        if self.pool().is_some() {
+            return self.destroy().map(|()| true);
+        }
         let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
         if !self.is_orphan() {
             return Ok(false);
@@ -142,8 +146,8 @@ impl Vm {
     /// Removes all that belongs to a VM without a VMM. Needs the turn.
     fn remove(&self) -> Result<(), Error> {
         drop(lock(&self.vmm).take());
-        let (files, linked) = (self.files(), self.spec.links().cloned().collect::<Vec<_>>());
-        directory::remove(files.directory(), &linked).map_err(|source| {
+        let files = self.files();
+        directory::remove(files.directory(), &self.spec.names).map_err(|source| {
             let path = files.directory().to_path_buf();
             Error::Directory { action: "remove the directory", path, source }
         })?;
@@ -269,6 +273,7 @@ impl Vm {
             && let Some(vmm) = lock(&self.vmm).take()
         {
             vmm.remove_leftovers();
+            self.end_pager();
             self.strike_out_vmm();
         }
     }

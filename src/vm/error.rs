@@ -1,12 +1,16 @@
 //! What can go wrong with a VM.
 
 use super::id::VmId;
+use super::restore::RestoreError;
 use super::spec::Link;
 use super::{SpecError, State};
 use crate::firecracker;
+use crate::host::DiskError;
 use crate::journal;
 use crate::observe::metrics;
+use crate::pager;
 use crate::process;
+use crate::snapshot;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,6 +108,63 @@ pub enum Error {
         /// What the VMM did.
         source: firecracker::Error,
     },
+    /// The snapshot is not one that can be restored so.
+    #[error("cannot restore VM {id}")]
+    Restore {
+        /// Which VM.
+        id: VmId,
+        /// Why not.
+        source: Box<RestoreError>,
+    },
+    /// A snapshot.
+    #[error("cannot {operation} VM {id}")]
+    Snapshot {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// What is wrong.
+        source: Box<snapshot::Error>,
+    },
+    /// A disk could not be copied.
+    #[error("cannot {operation} VM {id}")]
+    Disk {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// Why not.
+        source: Box<DiskError>,
+    },
+    /// A diff to nothing.
+    #[error(
+        "cannot take a diff snapshot of VM {id}: no snapshot is known that it could be a diff to; take a full one \
+         first"
+    )]
+    NoParent {
+        /// Which VM.
+        id: VmId,
+    },
+    /// What was to serve the page faults could not be started.
+    #[error("cannot {operation} VM {id}: no pager serves its memory")]
+    Pager {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// Why not.
+        source: pager::HeldError,
+    },
+    /// What served the page faults is gone or has failed, and the VMM was ended.
+    #[error("cannot {operation} VM {id}: its pager has failed: {said}")]
+    PagerLost {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// The last of what it said.
+        said: String,
+    },
     /// The VMM's process failed at it.
     #[error("cannot {operation} VM {id}")]
     Process {
@@ -123,6 +184,22 @@ pub enum Error {
         after: Duration,
         /// What it is.
         state: State,
+    },
+    /// The guest has not done what it was asked.
+    #[error(
+        "the guest has not followed within {after:?}: cannot {operation} VM {id}; wanted {wanted} MiB, and it has {now}"
+    )]
+    NotFollowed {
+        /// Which VM.
+        id: VmId,
+        /// What was wanted.
+        operation: &'static str,
+        /// How many MiB.
+        wanted: u64,
+        /// How many there are.
+        now: u64,
+        /// How long was waited.
+        after: Duration,
     },
     /// The wait was interrupted.
     #[error("waiting for VM {id} was interrupted")]
@@ -169,6 +246,18 @@ impl Error {
     /// Whether Firecracker has answered, with a refusal: then nothing has changed.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Vmm { source: firecracker::Error::Refused { .. }, .. })
+    }
+
+    /// Whether Firecracker has refused the request for `path`.
+    pub(super) fn is_refusal_of(&self, path: &str) -> bool {
+        use firecracker::Error as E;
+        matches!(self, Self::Vmm { source: E::Refused { request, .. }, .. } if request.path.as_str() == path)
+    }
+
+    /// Whether a call has ended while the VMM was still at it.
+    pub(super) fn leaves_the_vmm_busy(&self) -> bool {
+        use firecracker::Error as E;
+        matches!(self, Self::Vmm { source: E::Timeout { .. } | E::Interrupted { .. }, .. })
     }
 }
 

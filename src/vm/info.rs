@@ -1,15 +1,15 @@
 //! What a VM says of itself, as JSON.
 
 use super::{Error, Observed, Origin, State, Vm};
-use crate::firecracker::Version;
 use crate::firecracker::http::RequestPath;
-use crate::journal::OnOwnerExit;
+use crate::firecracker::{API_SOCKET, Version};
+use crate::journal::{OnOwnerExit, Record};
 use crate::observe::console::{self, Piece};
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ impl Vm {
     /// # Errors
     /// When it was destroyed.
     pub fn info(&self) -> Result<Value, Error> {
+        let record = lock(&self.record).clone();
         let core = self.present("describe")?;
         let timings = &core.timings;
         Ok(json!({
@@ -41,8 +42,15 @@ impl Vm {
                 "socket_us": micros(timings.socket),
                 "configure_us": micros(timings.configure),
                 "requests": timings.requests.iter().map(request_json).collect::<Vec<_>>(),
+                "load_us": timings.load.map(micros),
                 "start_us": micros(timings.start),
             },
+            "restored_from": record.restored.as_ref().map(|restored| restored.snapshot.as_str()),
+            "generation_id": record.restored.as_ref().map(|restored| restored.generation_id.as_str()),
+            "last_snapshot": record.last_snapshot,
+            "pool": record.pool,
+            "vsock_socket": self.vsock_socket(&record).map(|path| path.to_string_lossy().into_owned()),
+            "pager": core.pager.as_ref().and_then(|_| self.pager_figures()).map(|figures| figures.json()),
             "last_pause_us": timings.pause.map(micros),
             "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
@@ -88,6 +96,13 @@ impl Vm {
         let mut all = all.map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
         all.sort();
         all
+    }
+
+    /// Where the host reaches the guest's vsock.
+    fn vsock_socket(&self, record: &Record) -> Option<PathBuf> {
+        let vmm = record.vmm.as_ref()?;
+        let socket = vmm.sockets.iter().find(|socket| *socket != Path::new(API_SOCKET))?;
+        Some(self.files().directory().join(socket))
     }
 
     /// Where the guest's console goes.

@@ -1,17 +1,17 @@
 //! Create, start, pause, resume, and any request to the VMM.
 
+use super::launch::Preparation;
+use super::record::Content;
 use super::turn::Turn;
-use super::{Error, Origin, Presence, State, Vm};
-use crate::causes::with_causes;
+use super::{Error, Presence, State, Vm};
+use crate::firecracker;
 use crate::firecracker::http::{Method, RequestPath, Response};
-use crate::firecracker::{self, Binary, Launch, Vmm};
-use crate::journal::{Progress, SpecRecord, Stage};
+use crate::journal::SpecRecord;
 use crate::observe::events::What;
-use crate::process::{self, ExitStatus, Identity, Limits};
+use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde::Deserialize;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the stages of the present VMM's life took.
@@ -20,6 +20,8 @@ pub(super) struct Timings {
     pub(super) spawn: Duration,
     pub(super) socket: Duration,
     pub(super) configure: Duration,
+    /// Loading a snapshot, instead of a configuration.
+    pub(super) load: Option<Duration>,
     /// Each request of the configuration.
     pub(super) requests: Vec<(RequestPath, Duration)>,
     pub(super) start: Duration,
@@ -30,21 +32,29 @@ pub(super) struct Timings {
 
 impl Vm {
     /// Makes its directory, starts its VMM and configures it. After an error nothing of it is left.
-    pub(crate) fn create(&self, spec: &SpecRecord) -> Result<(), Error> {
+    pub(crate) fn create(&self, spec: &SpecRecord, pool: Option<&str>) -> Result<(), Error> {
         const OPERATION: &str = "create";
         let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.create()))?;
         let binary = self.suitable_binary(OPERATION, &turn)?;
-        let directory = self.make_directory(spec, &binary)?;
-        self.launch(OPERATION, &binary, &turn)?;
+        lock(&self.record).pool = pool.map(str::to_owned);
+        let links = self.spec.links().cloned().collect();
+        let content = Content { links, copies: Vec::new() };
+        let directory = self.make_directory(spec, content, self.vmm_to_be(&binary), &turn)?;
+        self.launch(OPERATION, &binary, Preparation::Configuration, &turn)?;
         directory.keep();
+        self.appear(What::Created);
+        Ok(())
+    }
+
+    /// From here on there is such a VM.
+    pub(super) fn appear(&self, what: What) {
         let mut core = self.observed();
         core.presence = Presence::Present;
-        self.tell(What::Created);
+        self.tell(what);
         // An end that somebody has seen meanwhile was not told, for there was no VM yet.
         if let Some(exit) = core.exit.filter(|_| core.process.is_none()) {
             self.tell(What::Exited(exit));
         }
-        Ok(())
     }
 
     /// Starts the guest; a VM whose VMM has ended gets a new one first. Nothing happens when it runs already.
@@ -63,7 +73,7 @@ impl Vm {
                 self.tidy();
                 let binary = self.suitable_binary("start", &turn)?;
                 self.announce_vmm(&binary)?;
-                self.launch("start", &binary, &turn)?;
+                self.launch("start", &binary, Preparation::Configuration, &turn)?;
                 // What a section has started is not to be started again.
                 match self.state() {
                     State::Running => Ok(()),
@@ -103,6 +113,10 @@ impl Vm {
         let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
         let changes_state = method != Method::Get && may_change_state(path);
         if changes_state {
+            // What a snapshot made past the library holds is not known to it.
+            if path.as_str().starts_with("/snapshot") {
+                self.note(|record| record.last_snapshot = None)?;
+            }
             lock(&self.core).in_doubt = true;
         }
         let response = self.demand(OPERATION, (method, path, body), turn.limits());
@@ -140,10 +154,10 @@ impl Vm {
         Ok(())
     }
 
-    fn boot(&self, turn: &Turn<'_>) -> Result<(), Error> {
+    pub(super) fn boot(&self, turn: &Turn<'_>) -> Result<(), Error> {
         let began = Instant::now();
         let body = br#"{"action_type":"InstanceStart"}"#;
-        self.demand_state("start", ("/actions", Method::Put, body), State::Running, turn)?;
+        self.demand_state("start", ("/actions", Method::Put, body), State::Running, turn.limits())?;
         lock(&self.core).timings.start = began.elapsed();
         Ok(())
     }
@@ -159,7 +173,7 @@ impl Vm {
             return Err(self.wrong_state(operation, state, advice));
         }
         let began = Instant::now();
-        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, &turn)?;
+        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, turn.limits())?;
         let timings = &mut lock(&self.core).timings;
         let place = if to == State::Paused { &mut timings.pause } else { &mut timings.resume };
         *place = Some(began.elapsed());
@@ -167,15 +181,14 @@ impl Vm {
     }
 
     /// A request that changes the state to `to`: done, refused, or left in doubt.
-    fn demand_state(
+    pub(super) fn demand_state(
         &self,
         operation: &'static str,
         (to_path, method, body): (&'static str, Method, &[u8]),
         to: State,
-        turn: &Turn<'_>,
+        limits: Limits<'_>,
     ) -> Result<(), Error> {
-        let answer =
-            self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), turn.limits());
+        let answer = self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), limits);
         let mut core = self.observed();
         if core.process.is_some() {
             match &answer {
@@ -198,129 +211,6 @@ impl Vm {
             None => Err(Error::NoVmm { id: self.id(), operation, state: self.state() }),
         }
     }
-
-    /// The VMM's executable, which must have what the spec asks for.
-    fn suitable_binary(&self, operation: &'static str, turn: &Turn<'_>) -> Result<Binary, Error> {
-        if let Some(problem) = &self.spec_problem {
-            return Err(Error::Spec { id: self.id(), operation, source: Arc::clone(problem) });
-        }
-        let found = self.shared.binaries.find(&self.binary, turn.limits());
-        let suitable = found.and_then(|binary| {
-            self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
-            Ok(binary)
-        });
-        suitable.map_err(self.vmm_error(operation))
-    }
-
-    /// Starts a VMM that the journal announces, and configures it; after an error it is gone, and the VM as it was.
-    fn launch(&self, operation: &'static str, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
-        let before = self.settled();
-        let metrics = self.begin_metrics().inspect_err(|_| self.strike_out_vmm())?;
-        let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
-        let (id, files) = (place.id.as_str(), &place.files);
-        let launch = Launch { binary, id, files, metrics: metrics.as_deref(), arguments };
-        let spawned = Vmm::spawn(&launch).inspect_err(|_| self.strike_out_vmm());
-        let vmm = spawned.map_err(self.vmm_error(operation))?;
-        // From here on a kill in another thread finds it.
-        self.attend(vmm.process());
-        {
-            let mut core = lock(&self.core);
-            (core.version, core.exit) = (Some(binary.version()), None);
-        }
-        let identity = vmm.process().identity();
-        *lock(&self.vmm) = Some(vmm);
-        self.note_process(operation, identity)
-            .and_then(|()| self.configure(operation, turn))
-            .and_then(|()| self.note_ready())
-            .inspect_err(|_| self.undo_launch(before))
-    }
-
-    /// Written while the VMM comes up, so it costs no time.
-    fn note_process(
-        &self,
-        operation: &'static str,
-        identity: Result<Identity, process::Error>,
-    ) -> Result<(), Error> {
-        let identity = match (identity, self.exit_status()) {
-            (Ok(identity), _) => Some(identity),
-            // It has ended already; the first request tells how.
-            (Err(_), Some(_)) => return Ok(()),
-            (Err(error), None) => return Err(self.process_error(operation)(error)),
-        };
-        self.note(|record| record.vmm.iter_mut().for_each(|vmm| vmm.process = identity))
-    }
-
-    fn note_ready(&self) -> Result<(), Error> {
-        let bound = lock(&self.vmm).as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
-        self.note(|record| {
-            record.stage = Stage::Present;
-            if let Some(vmm) = &mut record.vmm {
-                vmm.progress = Progress::Ready;
-                vmm.sockets = bound;
-            }
-        })?;
-        lock(&self.core).origin = Origin::Own;
-        Ok(())
-    }
-
-    /// Makes of a process that was just started a VMM that waits for its guest's start.
-    fn configure(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
-        let (began, failed) = (Instant::now(), self.vmm_error(operation));
-        let mut own = lock(&self.vmm);
-        let Some(vmm) = own.as_mut() else { return Ok(()) };
-        vmm.await_ready(turn.limits()).map_err(&failed)?;
-        let mut requests = Vec::with_capacity(self.spec.requests.len());
-        for put in &self.spec.requests {
-            let asked = Instant::now();
-            vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(
-                |source| match &put.link {
-                    Some(link) => self.linked_error(operation, link, source),
-                    None => failed(source),
-                },
-            )?;
-            requests.push((put.path.clone(), asked.elapsed()));
-            put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
-        }
-        let started = vmm.started();
-        drop(own);
-        let mut core = self.observed();
-        let (spawn, socket) = (started.spawn, started.socket);
-        let configure = began.elapsed().saturating_sub(socket);
-        core.timings = Timings { spawn, socket, configure, requests, ..Timings::default() };
-        if core.process.is_some() {
-            self.turn_into(&mut core, State::Created);
-        }
-        drop(core);
-        if self.spec.has_unknown { self.ask_state(operation, turn) } else { Ok(()) }
-    }
-
-    /// Takes back the VMM of a start that failed; the VM is as it was before.
-    fn undo_launch(&self, before: Settled) {
-        if let Some(vmm) = lock(&self.vmm).take()
-            && let Err(error) = vmm.end_at_once()
-        {
-            // The error that brought us here is the one to tell.
-            log::warn!("VM {}: {}", self.id(), with_causes(&error));
-        }
-        {
-            let mut core = lock(&self.core);
-            self.neglect(&mut core);
-            (core.state, core.exit, core.in_doubt) = (before.state, before.exit, false);
-        }
-        self.strike_out_vmm();
-    }
-
-    fn settled(&self) -> Settled {
-        let core = self.observed();
-        Settled { state: core.state, exit: core.exit }
-    }
-}
-
-/// What a VM was before an operation, and is again when that fails.
-#[derive(Clone, Copy)]
-struct Settled {
-    state: State,
-    exit: Option<ExitStatus>,
 }
 
 fn may_change_state(path: &RequestPath) -> bool {

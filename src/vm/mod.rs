@@ -17,31 +17,48 @@
 //! before the next one.
 
 mod adoption;
+mod devices;
 pub(crate) mod directory;
 mod ending;
 mod error;
 mod id;
+mod identity;
 mod info;
+mod launch;
 mod lifecycle;
 mod metrics;
+mod paging;
+mod pooled;
 mod record;
 pub(crate) mod remains;
 mod rename;
+mod restore;
+mod snapshot;
 mod spec;
 mod turn;
 
 pub use adoption::AdoptionError;
 pub(crate) use adoption::{Found, WhyEnded};
+pub use devices::Device;
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
+pub(crate) use identity::GuestIdentity;
+pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
+pub use restore::RestoreError;
+pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
+pub(crate) use snapshot::Options as SnapshotOptions;
 pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
+use crate::host::DiskError;
+use crate::host::cpu::HostCpu;
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::events::{Events, What};
+use crate::pager::Held;
 use crate::process::ladder::Report;
 use crate::process::{ExitStatus, Identity, Process};
+use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use ending::Ending;
@@ -133,6 +150,10 @@ pub(crate) struct Shared {
     /// The boot of the machine, and the process that owns the VMs.
     pub(crate) boot: String,
     pub(crate) owner: Identity,
+    pub(crate) snapshots: Store,
+    pub(crate) cpu: HostCpu,
+    /// The program that serves page faults.
+    pub(crate) keeper: Option<PathBuf>,
 }
 
 /// What a VM needs of a keeper.
@@ -140,6 +161,8 @@ pub(crate) struct Shared {
 pub(crate) struct Need {
     pub(crate) on_owner_exit: OnOwnerExit,
     pub(crate) bounded_console: bool,
+    /// A pager that is to be watched over.
+    pub(crate) paged: bool,
 }
 
 impl Need {
@@ -147,7 +170,13 @@ impl Need {
     pub(crate) fn and(self, other: Self) -> Self {
         let kills = [self, other].iter().any(|need| need.on_owner_exit == OnOwnerExit::Kill);
         let on_owner_exit = if kills { OnOwnerExit::Kill } else { OnOwnerExit::Keep };
-        Self { on_owner_exit, bounded_console: self.bounded_console || other.bounded_console }
+        let bounded_console = self.bounded_console || other.bounded_console;
+        Self { on_owner_exit, bounded_console, paged: self.paged || other.paged }
+    }
+
+    /// The same, and a pager.
+    pub(crate) fn with_pager(self, paged: bool) -> Self {
+        Self { paged, ..self }
     }
 }
 
@@ -161,6 +190,10 @@ struct Core {
     in_doubt: bool,
     /// The present VMM's process.
     process: Option<Arc<Process>>,
+    /// What serves the page faults of its memory.
+    pager: Option<Arc<Held>>,
+    /// What went wrong with that, once it was told.
+    pager_loss: Option<String>,
     /// How the last VMM ended.
     exit: Option<ExitStatus>,
     timings: Timings,
@@ -240,7 +273,12 @@ impl Vm {
     /// What it needs of a keeper.
     pub(crate) fn need(&self) -> Need {
         let options = &self.spec.options;
-        Need { on_owner_exit: options.on_owner_exit, bounded_console: options.console.limit().is_some() }
+        let bounded_console = options.console.limit().is_some();
+        Need {
+            on_owner_exit: options.on_owner_exit,
+            bounded_console,
+            paged: lock(&self.core).pager.is_some(),
+        }
     }
 
     /// The token under which the end of its VMM is told.
@@ -279,7 +317,9 @@ impl Vm {
     fn observed(&self) -> Observed<'_> {
         let mut core = Observed { core: Some(lock(&self.core)), events: &self.shared.events };
         let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
+        self.look_after_pager(&mut core);
         if let Some(exit) = exit {
+            self.tell_loss(&mut core);
             core.has_ended(exit);
             self.neglect(&mut core);
             if core.presence == Presence::Present {
@@ -329,6 +369,7 @@ impl Vm {
         drop(core);
         if unsettled {
             self.ask_state(operation, &turn)?;
+            self.end_hold(operation, &turn)?;
         }
         Ok(turn)
     }
@@ -348,6 +389,14 @@ impl Vm {
 
     fn linked_error(&self, operation: &'static str, link: &Link, source: crate::firecracker::Error) -> Error {
         Error::LinkedFile { id: self.id(), operation, link: Box::new(link.clone()), source }
+    }
+
+    fn snapshot_error(&self, operation: &'static str) -> impl Fn(crate::snapshot::Error) -> Error + '_ {
+        move |source| Error::Snapshot { id: self.id(), operation, source: Box::new(source) }
+    }
+
+    fn disk_error(&self, operation: &'static str, source: DiskError) -> Error {
+        Error::Disk { id: self.id(), operation, source: Box::new(source) }
     }
 
     fn process_error(&self, operation: &'static str) -> impl Fn(crate::process::Error) -> Error + '_ {
@@ -390,6 +439,8 @@ impl Core {
             origin: Origin::Own,
             in_doubt: false,
             process: None,
+            pager: None,
+            pager_loss: None,
             exit: None,
             timings: Timings::default(),
             version: None,

@@ -1,7 +1,9 @@
 //! Keeping a VM's journal true: each change is on disk before what it announces happens.
 
+pub(super) use super::directory::Content;
 use super::directory::{self, NotMade};
-use super::spec::{Link, Options};
+use super::spec::Options;
+use super::turn::Turn;
 use super::{Error, Shared, State, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
@@ -44,32 +46,36 @@ impl Vm {
     }
 
     /// Makes the VM's directory, with a journal in it that announces the first VMM.
-    pub(super) fn make_directory(&self, spec: &SpecRecord, binary: &Binary) -> Result<NewDirectory, Error> {
-        let vmm = self.vmm_to_be(binary);
+    pub(super) fn make_directory(
+        &self,
+        spec: &SpecRecord,
+        content: Content,
+        vmm: VmmRecord,
+        turn: &Turn<'_>,
+    ) -> Result<NewDirectory, Error> {
         let mut record = lock(&self.record);
         record.announce(vmm);
         let files = self.files();
         let path = files.directory();
-        let linked = self.spec.links().cloned().collect::<Vec<_>>();
-        let made = directory::make(path, &linked, |aside| {
-            let written = journal::write(&journal::spec_file(aside), spec);
-            let written = written.and_then(|()| journal::write(&journal::journal_file(aside), &*record));
-            written.map_err(NotMade::Content)
+        let made = directory::make(path, &content, turn.limits(), |aside| {
+            journal::write(&journal::spec_file(aside), spec)?;
+            journal::write(&journal::journal_file(aside), &*record)
         });
         match made {
-            Ok(()) => Ok(NewDirectory(Some((path.to_path_buf(), linked)))),
+            Ok(()) => Ok(NewDirectory(Some((path.to_path_buf(), content)))),
             Err(NotMade::Exists) => {
                 Err(Error::DirectoryExists { id: self.id(), operation: "create", path: path.into() })
             }
             Err(NotMade::Directory(source)) => {
                 Err(Error::Directory { action: "make the directory", path: path.into(), source })
             }
-            Err(NotMade::Content(source)) => Err(Error::Journal { id: self.id(), source }),
+            Err(NotMade::Journal(source)) => Err(Error::Journal { id: self.id(), source }),
+            Err(NotMade::Copy(source)) => Err(self.disk_error("give a disk of its own to", source)),
         }
     }
 
     /// A socket that is there already is somebody else's, and the VMM will not get it.
-    fn vmm_to_be(&self, binary: &Binary) -> VmmRecord {
+    pub(super) fn vmm_to_be(&self, binary: &Binary) -> VmmRecord {
         let bound = self.spec.requests.iter().filter_map(|put| put.socket.clone());
         let bound = bound.filter(|socket| socket.symlink_metadata().is_err());
         VmmRecord {
@@ -128,11 +134,12 @@ impl Record {
     fn announce(&mut self, vmm: VmmRecord) {
         self.runs += 1;
         self.vmm = Some(vmm);
+        (self.last_snapshot, self.held_for_snapshot) = (None, false);
     }
 }
 
 /// A directory that goes away again unless it is kept.
-pub(super) struct NewDirectory(Option<(PathBuf, Vec<Link>)>);
+pub(super) struct NewDirectory(Option<(PathBuf, Content)>);
 
 impl NewDirectory {
     pub(super) fn keep(mut self) {
@@ -142,9 +149,9 @@ impl NewDirectory {
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if let Some((path, linked)) = &self.0 {
+        if let Some((path, content)) = &self.0 {
             // The error that brought us here is the one to tell.
-            let _removed = directory::remove(path, linked);
+            let _removed = directory::remove(path, &content.names());
         }
     }
 }

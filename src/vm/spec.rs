@@ -5,7 +5,7 @@
 
 use crate::firecracker::Feature;
 use crate::firecracker::http::{RequestError, RequestPath};
-use crate::journal::{self, OnOwnerExit, Record};
+use crate::journal::{self, OnOwnerExit, Record, SpecRecord};
 use crate::settings::{self, KnownKeys};
 use crate::sys::socket;
 use serde::Deserialize;
@@ -27,6 +27,8 @@ pub struct Spec {
     pub(super) has_unknown: bool,
     /// What the VMM's version must have for them.
     pub(super) features: Vec<Feature>,
+    /// The files that the VMM knows by names in the VM's directory.
+    pub(super) names: Vec<PathBuf>,
     /// Where the guest's console goes when not to the VMM's standard output.
     pub(super) console: Option<PathBuf>,
     pub(super) options: Options,
@@ -262,12 +264,13 @@ impl Spec {
                 }
             }
         }
+        let names = requests.iter().filter_map(|put| Some(put.link.as_ref()?.name.clone())).collect();
         let console = console_elsewhere(&requests);
         let has_unknown = !sections.is_empty();
         for (name, value) in sections {
             add_unknown_section(&name, value, &mut requests)?;
         }
-        Ok(Self { requests, has_unknown, features, console, options })
+        Ok(Self { requests, has_unknown, features, names, console, options })
     }
 
     /// What the journal tells of a spec that cannot be read.
@@ -275,6 +278,17 @@ impl Spec {
         let console = Console { limit_bytes: record.console_limit.unwrap_or(0) };
         let options = Options { on_owner_exit: record.on_owner_exit, console, ..Options::default() };
         Self { options, ..Self::default() }
+    }
+
+    /// Reads again what a VM was made with.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub(crate) fn of_record_file(record: &SpecRecord) -> Result<Self, SpecError> {
+        let mut spec = Self::parse(&record.spec, &record.base)?;
+        let is_own = |link: &mut Link| record.own_files.contains(&link.name);
+        spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
+        Ok(spec)
     }
 
     /// The files that it names to the VMM by links.

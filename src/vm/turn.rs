@@ -82,6 +82,13 @@ impl Turn<'_> {
     }
 }
 
+impl Turn<'_> {
+    /// Its interrupt, without its deadline: for what is awaited for a time of its own.
+    pub(super) fn interrupted(&self) -> Limits<'_> {
+        Limits { deadline: Deadline::NEVER, interrupt: self.listening.flag() }
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *lock(&self.turns.holder) = None;

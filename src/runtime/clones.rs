@@ -1,0 +1,147 @@
+//! Many VMs of one snapshot: all of them, or none.
+
+use super::snapshots::{Wanted, options_of};
+use super::{Error, Runtime, current_directory};
+use crate::causes::with_causes;
+use crate::settings;
+use crate::snapshot::SnapshotId;
+use crate::sys::mask::HeldSignals;
+use crate::sys::sync::lock;
+use crate::vm::{RestoreOptions, Vm, VmId, VsockPlace};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// What clones are called, and in what they differ.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Names {
+    ids: Vec<String>,
+    prefix: Option<String>,
+    each: Vec<Map<String, Value>>,
+}
+
+/// One clone to be.
+struct Clone {
+    id: VmId,
+    options: RestoreOptions,
+}
+
+/// What became of one of them.
+type Place = Mutex<Option<Result<Arc<Vm>, Error>>>;
+
+const WHAT: &str = "clone a snapshot";
+/// More than the machine has processors is of use while VMMs wait for the disk, and far more is not.
+const MOST_THREADS: usize = 16;
+
+impl Runtime {
+    /// Makes `count` VMs of `snapshot`, each with disks, a vsock socket and an identity of its own. `options` is a JSON
+    /// object, or nothing. After an error there is none of them.
+    ///
+    /// # Errors
+    /// The first that makes one of them fail; see [`Runtime::restore`].
+    pub fn clone_vms(
+        &self,
+        snapshot: &str,
+        count: usize,
+        options: Option<&str>,
+    ) -> Result<Vec<Arc<Vm>>, Error> {
+        let snapshot = self.shared.snapshots.find(&SnapshotId::parse(snapshot)?)?;
+        let clones = self.clones_to_be(count, options)?;
+        let made = clones.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>();
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let make = || {
+            while !failed.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(clone), Some(place)) = (clones.get(index), made.get(index)) else { return };
+                let (options, vsock) = (&clone.options, VsockPlace::OwnDirectory);
+                let wanted = Wanted { snapshot: &snapshot, options, vsock, pool: None };
+                let vm = self.restore_as(clone.id.clone(), &wanted);
+                failed.fetch_or(vm.is_err(), Ordering::Relaxed);
+                *lock(place) = Some(vm);
+            }
+        };
+        thread::scope(|scope| {
+            let held = HeldSignals::hold();
+            for _ in 1..threads_for(count) {
+                let builder = thread::Builder::new().name("mvm-clone".to_owned());
+                // With fewer threads it takes longer, and that is all.
+                let _spawned = builder.spawn_scoped(scope, make);
+            }
+            drop(held);
+            make();
+        });
+        self.all_or_none(made)
+    }
+
+    fn all_or_none(&self, made: Vec<Place>) -> Result<Vec<Arc<Vm>>, Error> {
+        let made = made.into_iter().filter_map(|place| std::mem::take(&mut *lock(&place)));
+        let (mut vms, mut first) = (Vec::new(), None);
+        for clone in made {
+            match clone {
+                Ok(vm) => vms.push(vm),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        let Some(error) = first else { return Ok(vms) };
+        for vm in &vms {
+            if let Err(second) = self.destroy(vm) {
+                log::warn!("{}", with_causes(&second));
+            }
+        }
+        Err(error)
+    }
+
+    fn clones_to_be(&self, count: usize, options: Option<&str>) -> Result<Vec<Clone>, Error> {
+        let (refuse, base) = (options_of(WHAT), current_directory()?);
+        let mut common = settings::parse(options.unwrap_or("{}")).map_err(&refuse)?;
+        let mut names = Map::new();
+        if let Some(object) = common.as_object_mut() {
+            let own = ["ids", "prefix", "each"].iter().filter_map(|key| object.remove_entry(*key));
+            names = own.collect();
+        }
+        let names: Names = settings::read(names.into(), "options", &[]).map_err(&refuse)?;
+        for (key, given) in [("ids", names.ids.len()), ("each", names.each.len())] {
+            if given != 0 && given != count {
+                return Err(Error::CloneCount { key, given, count });
+            }
+        }
+        let clone = |index: usize| {
+            let id = names.id_of(index)?;
+            let mut options = common.clone();
+            for (key, value) in names.each.get(index).into_iter().flatten() {
+                options[key] = value.clone();
+            }
+            fill_in(&mut options, id.as_str(), index + 1);
+            let options = RestoreOptions::parse(options, &base).map_err(&refuse)?;
+            Ok(Clone { id, options })
+        };
+        (0..count).map(clone).collect()
+    }
+}
+
+impl Names {
+    fn id_of(&self, index: usize) -> Result<VmId, Error> {
+        let generated = || format!("{}-{}", self.prefix.as_deref().unwrap_or("clone"), index + 1);
+        Ok(VmId::parse(&self.ids.get(index).cloned().unwrap_or_else(generated))?)
+    }
+}
+
+fn threads_for(count: usize) -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    count.min(processors * 2).clamp(1, MOST_THREADS)
+}
+
+/// Puts a clone's id and number where the options say `{id}` and `{n}`.
+fn fill_in(value: &mut Value, id: &str, number: usize) {
+    match value {
+        Value::String(text) if text.contains('{') => {
+            *text = text.replace("{id}", id).replace("{n}", &number.to_string());
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(|element| fill_in(element, id, number)),
+        Value::Object(object) => object.values_mut().for_each(|element| fill_in(element, id, number)),
+        _ => {}
+    }
+}

@@ -1,0 +1,392 @@
+//! VMs made ahead of need: restored and held, or configured and not started, and given a new id when they are taken.
+//!
+//! A thread of its own refills a pool. Its members are VMs like others, which say in their journals where they wait;
+//! so the next owner finds them, and takes them into a pool of the same name and kind, or reaps them.
+
+use super::snapshots::{Wanted, options_of};
+use super::{Error, Runtime, current_directory};
+use crate::causes::with_causes;
+use crate::settings::{self, KnownKeys};
+use crate::snapshot::{Snapshot, SnapshotId};
+use crate::sys::mask::HeldSignals;
+use crate::sys::sync::lock;
+use crate::vm::{RestoreOptions, TakeOptions, Vm, VmId, VsockPlace};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What a pool is to hold.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Options {
+    snapshot: Option<String>,
+    restore: Value,
+    spec: Option<Value>,
+    size: usize,
+    refill_per_second: f64,
+    when_empty: WhenEmpty,
+}
+
+/// What happens when somebody wants a VM and there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WhenEmpty {
+    /// One is made while they wait.
+    #[default]
+    Make,
+    /// They are told.
+    Fail,
+}
+
+const KNOWN: KnownKeys =
+    &[("options", &["snapshot", "restore", "spec", "size", "refill_per_second", "when_empty"])];
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            snapshot: None,
+            restore: json!({}),
+            spec: None,
+            size: 4,
+            refill_per_second: 20.0,
+            when_empty: WhenEmpty::default(),
+        }
+    }
+}
+
+/// A pool of VMs. Dropping it ends none of them; [`Runtime::close_pool`] does.
+#[derive(Debug)]
+pub struct Pool {
+    name: VmId,
+    of: Of,
+    size: usize,
+    interval: Duration,
+    when_empty: WhenEmpty,
+    inside: Mutex<Inside>,
+    changed: Condvar,
+    refiller: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What its members are.
+#[derive(Debug)]
+enum Of {
+    /// Restored and held.
+    Snapshot(Box<Snapshot>, Box<RestoreOptions>),
+    /// Configured and not started.
+    Spec(String),
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    ready: VecDeque<Arc<Vm>>,
+    closed: bool,
+    next: u64,
+    taken: u64,
+    missed: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+/// How long to wait after a failure to make a member, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+const WHAT: &str = "open a pool";
+/// Of the refilling thread, which calls no foreign code.
+const STACK: usize = 1 << 20;
+
+impl Runtime {
+    /// Opens the pool `name` and has it filled. Members of a pool of this name whose owner is gone are taken over when
+    /// they are what is wanted, and destroyed otherwise. `options` is a JSON object.
+    ///
+    /// # Errors
+    /// When the options are wrong, there is such a pool, or no thread can be started.
+    pub fn open_pool(self: &Arc<Self>, name: &str, options: &str) -> Result<Arc<Pool>, Error> {
+        let name = VmId::parse(name)?;
+        let pool = Arc::new(self.pool_to_be(name.clone(), options)?);
+        {
+            let mut pools = lock(&self.pools);
+            if self.is_closed() {
+                return Err(Error::Closed);
+            }
+            if pools.contains_key(&name) {
+                return Err(Error::PoolExists { name });
+            }
+            pools.insert(name.clone(), Arc::clone(&pool));
+        }
+        self.take_members_over(&pool);
+        pool.start_refilling(self).inspect_err(|_| drop(lock(&self.pools).remove(&name)))?;
+        Ok(pool)
+    }
+
+    /// Takes a VM out of `pool`, which is called `id` from now on and goes on, or is started. `options` is a JSON
+    /// object, or nothing.
+    ///
+    /// # Errors
+    /// When the id or the options are wrong, there is such a VM, the VMM fails, or the pool is empty and none is to be
+    /// made.
+    pub fn take(&self, pool: &Pool, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
+        let id = VmId::parse(id)?;
+        let base = current_directory()?;
+        let options = settings::parse(options.unwrap_or("{}"))
+            .and_then(|options| TakeOptions::parse(options, &base))
+            .map_err(options_of("take a VM out of a pool"))?;
+        let examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        let vm = match pool.take() {
+            Some(vm) => vm,
+            None if pool.when_empty == WhenEmpty::Make => pool.make_missed(self)?,
+            None => return Err(Error::PoolEmpty { name: pool.name.clone() }),
+        };
+        // What has been half handed over is nobody's.
+        vm.leave_pool(&id, &options).inspect_err(|_| self.discard(&vm))?;
+        self.file_under(&id, &vm);
+        drop(examination);
+        Ok(vm)
+    }
+
+    /// Closes `pool`, and destroys the VMs that wait in it.
+    ///
+    /// # Errors
+    /// The first failure to destroy one; the others are destroyed all the same.
+    pub fn close_pool(&self, pool: &Pool) -> Result<(), Error> {
+        lock(&self.pools).retain(|_, known| !std::ptr::eq(&**known, pool));
+        let waiting = pool.stop();
+        let destroyed = waiting.iter().map(|vm| self.destroy(vm)).collect::<Vec<_>>();
+        destroyed.into_iter().collect()
+    }
+
+    fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
+        let refuse = options_of(WHAT);
+        let options = settings::parse(options).and_then(|options| settings::read(options, "options", KNOWN));
+        let options: Options = options.map_err(&refuse)?;
+        let of = match (options.snapshot, options.spec) {
+            (Some(snapshot), None) => {
+                let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
+                let restore =
+                    RestoreOptions::parse(options.restore, &current_directory()?).map_err(&refuse)?;
+                Of::Snapshot(Box::new(snapshot), Box::new(restore.held()))
+            }
+            (None, Some(spec)) => Of::Spec(spec.to_string()),
+            _ => return Err(Error::PoolOfWhat),
+        };
+        let interval = 1.0 / options.refill_per_second.clamp(0.001, 100_000.0);
+        Ok(Pool {
+            name,
+            of,
+            size: options.size,
+            interval: Duration::from_secs_f64(interval),
+            when_empty: options.when_empty,
+            inside: Mutex::default(),
+            changed: Condvar::new(),
+            refiller: Mutex::default(),
+        })
+    }
+
+    /// What waits in a pool that nobody has open, whose owner is gone.
+    pub(super) fn stray_members(&self) -> Vec<Arc<Vm>> {
+        let pools = lock(&self.pools);
+        let is_stray = |name: String| pools.keys().all(|open| open.as_str() != name);
+        self.list().into_iter().filter(|vm| !vm.is_orphan() && vm.pool().is_some_and(is_stray)).collect()
+    }
+
+    fn take_members_over(&self, pool: &Pool) {
+        for vm in self.list() {
+            if vm.pool().as_deref() != Some(pool.name.as_str()) {
+                continue;
+            }
+            let mut inside = lock(&pool.inside);
+            let fits = inside.ready.len() < pool.size && pool.is_what_it_holds(&vm);
+            if fits {
+                inside.ready.push_back(vm);
+            } else {
+                drop(inside);
+                self.discard(&vm);
+            }
+        }
+    }
+
+    fn discard(&self, vm: &Arc<Vm>) {
+        if let Err(error) = self.destroy(vm) {
+            log::warn!("{}", with_causes(&error));
+        }
+    }
+}
+
+impl Pool {
+    /// Its name.
+    pub fn name(&self) -> &VmId {
+        &self.name
+    }
+
+    /// What it holds and has done, as JSON.
+    pub fn info(&self) -> Value {
+        let inside = lock(&self.inside);
+        let ready = inside.ready.iter().filter(|vm| vm.exit_status().is_none()).count();
+        let snapshot = match &self.of {
+            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
+            Of::Spec(_) => None,
+        };
+        json!({
+            "name": self.name.as_str(),
+            "snapshot": snapshot,
+            "size": self.size,
+            "ready": ready,
+            "taken": inside.taken,
+            "missed": inside.missed,
+            "failed": inside.failed,
+            "last_error": inside.last_error,
+        })
+    }
+
+    /// Whether its members are restored from the snapshot `id`.
+    pub(super) fn is_of(&self, id: &str) -> bool {
+        matches!(&self.of, Of::Snapshot(snapshot, _) if snapshot.manifest.id == id)
+    }
+
+    fn is_what_it_holds(&self, vm: &Vm) -> bool {
+        match &self.of {
+            Of::Snapshot(snapshot, _) => vm.waits_restored_from(&snapshot.manifest.id),
+            Of::Spec(spec) => vm.waits_configured_as(spec),
+        }
+    }
+
+    /// The one that has waited longest, and still runs.
+    fn take(&self) -> Option<Arc<Vm>> {
+        let mut inside = lock(&self.inside);
+        let running = inside.ready.iter().position(|vm| vm.exit_status().is_none());
+        let vm = running.and_then(|index| inside.ready.remove(index));
+        match vm {
+            Some(_) => inside.taken += 1,
+            None => inside.missed += 1,
+        }
+        drop(inside);
+        self.changed.notify_all();
+        vm
+    }
+
+    fn make_missed(&self, runtime: &Runtime) -> Result<Arc<Vm>, Error> {
+        self.make(runtime).inspect(|_| lock(&self.inside).taken += 1)
+    }
+
+    /// Makes a member, under an id that nobody has.
+    fn make(&self, runtime: &Runtime) -> Result<Arc<Vm>, Error> {
+        loop {
+            let number = {
+                let mut inside = lock(&self.inside);
+                inside.next += 1;
+                inside.next
+            };
+            let id = VmId::parse(&format!("{}-{number}", self.name))?;
+            match self.make_as(runtime, id) {
+                // A member of a former owner's, or somebody else's VM.
+                Err(Error::AlreadyExists { .. }) => {}
+                made => return made,
+            }
+        }
+    }
+
+    fn make_as(&self, runtime: &Runtime, id: VmId) -> Result<Arc<Vm>, Error> {
+        let pool = Some(self.name.as_str());
+        match &self.of {
+            Of::Snapshot(snapshot, options) => {
+                let vsock = VsockPlace::OwnDirectory;
+                runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
+            }
+            Of::Spec(spec) => runtime.create_as(id, spec, pool),
+        }
+    }
+
+    fn start_refilling(self: &Arc<Self>, runtime: &Arc<Runtime>) -> Result<(), Error> {
+        let (pool, runtime) = (Arc::clone(self), Arc::downgrade(runtime));
+        let held = HeldSignals::hold();
+        let builder = thread::Builder::new().name("mvm-pool".to_owned()).stack_size(STACK);
+        let thread = builder.spawn(move || pool.refill(&runtime));
+        drop(held);
+        let thread =
+            thread.map_err(|source| Error::System { action: "start the thread of a pool", source })?;
+        *lock(&self.refiller) = Some(thread);
+        Ok(())
+    }
+
+    /// The life of the thread.
+    fn refill(&self, runtime: &Weak<Runtime>) {
+        let mut back_off = BACK_OFF.0;
+        let mut earliest = Instant::now();
+        while self.await_need(earliest) {
+            let Some(runtime) = runtime.upgrade() else { return };
+            let dead = self.take_dead();
+            dead.iter().for_each(|vm| runtime.discard(vm));
+            match self.make(&runtime) {
+                Ok(vm) => {
+                    if let Some(late) = self.admit(vm) {
+                        runtime.discard(&late);
+                    }
+                    (back_off, earliest) = (BACK_OFF.0, Instant::now() + self.interval);
+                }
+                Err(error) => {
+                    self.note_failure(&error);
+                    earliest = Instant::now() + back_off;
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+            }
+        }
+    }
+
+    /// Waits until a member is wanted, and not before `earliest`; `false` when the pool was closed.
+    fn await_need(&self, earliest: Instant) -> bool {
+        let mut inside = lock(&self.inside);
+        loop {
+            let early = earliest.saturating_duration_since(Instant::now());
+            let is_full = inside.ready.len() >= self.size;
+            inside = match (inside.closed, is_full) {
+                (true, _) => return false,
+                (false, true) => self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner),
+                (false, false) if early.is_zero() => return true,
+                (false, false) => {
+                    self.changed.wait_timeout(inside, early).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn take_dead(&self) -> Vec<Arc<Vm>> {
+        let mut inside = lock(&self.inside);
+        let (dead, living) = inside.ready.drain(..).partition(|vm| vm.exit_status().is_some());
+        inside.ready = living;
+        Vec::from(dead)
+    }
+
+    /// Gives it back when the pool was closed meanwhile.
+    fn admit(&self, vm: Arc<Vm>) -> Option<Arc<Vm>> {
+        let mut inside = lock(&self.inside);
+        if inside.closed {
+            return Some(vm);
+        }
+        inside.ready.push_back(vm);
+        inside.last_error = None;
+        None
+    }
+
+    fn note_failure(&self, error: &Error) {
+        let mut inside = lock(&self.inside);
+        inside.failed += 1;
+        inside.last_error = Some(with_causes(error));
+    }
+
+    /// No member is made any more; gives those that wait.
+    pub(super) fn stop(&self) -> VecDeque<Arc<Vm>> {
+        let waiting = {
+            let mut inside = lock(&self.inside);
+            inside.closed = true;
+            std::mem::take(&mut inside.ready)
+        };
+        self.changed.notify_all();
+        let refiller = lock(&self.refiller).take();
+        // The thread may be the one that drops the runtime, when it was the last to use it.
+        if let Some(refiller) = refiller.filter(|refiller| refiller.thread().id() != thread::current().id()) {
+            let _ended = refiller.join();
+        }
+        waiting
+    }
+}

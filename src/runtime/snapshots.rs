@@ -1,0 +1,179 @@
+//! The snapshots of a state directory, and VMs restored from them.
+
+use super::{Error, Reservation, Runtime, current_directory};
+use crate::process::Limits;
+use crate::settings::{self, KnownKeys};
+use crate::snapshot::{Checksums, Snapshot, SnapshotId};
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use crate::vm::{
+    self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, Vm, VmId, VsockPlace,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to merge a diff into what it is a diff to.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct MergeOptions {
+    checksums: Checksums,
+    deadline_ms: u64,
+}
+
+/// How to verify.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct VerifyOptions {
+    deadline_ms: u64,
+}
+
+const LONG: u64 = 600_000;
+const MERGE_KEYS: KnownKeys = &[("options", &["checksums", "deadline_ms"])];
+const VERIFY_KEYS: KnownKeys = &[("options", &["deadline_ms"])];
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self { checksums: Checksums::default(), deadline_ms: LONG }
+    }
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { deadline_ms: LONG }
+    }
+}
+
+/// What a new VM is restored from and called.
+pub(super) struct Wanted<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) options: &'a RestoreOptions,
+    pub(super) vsock: VsockPlace,
+    pub(super) pool: Option<&'a str>,
+}
+
+impl Runtime {
+    /// Takes a snapshot of `vm`, which lives on when the VM does not, and reports on it. `options` is a JSON object,
+    /// or nothing.
+    ///
+    /// # Errors
+    /// When the options or the state are wrong, there is such a snapshot, the VMM fails, or the disk is full; nothing
+    /// is left of the snapshot then, and the guest does what it did.
+    pub fn take_snapshot(&self, vm: &Vm, id: &str, options: Option<&str>) -> Result<Value, Error> {
+        let options = SnapshotOptions::parse(options).map_err(options_of("take a snapshot"))?;
+        Ok(vm.take_snapshot(&SnapshotId::parse(id)?, &options)?)
+    }
+
+    /// All snapshots, by id, and what stands among them damaged, as JSON.
+    pub fn list_snapshots(&self) -> Value {
+        self.shared.snapshots.list_json()
+    }
+
+    /// All that is known of the snapshot `id`, as JSON.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn snapshot_info(&self, id: &str) -> Result<Value, Error> {
+        let mut info = self.shared.snapshots.info(&SnapshotId::parse(id)?)?;
+        info["in_use_by"] = self.users_of(id).into();
+        Ok(info)
+    }
+
+    /// Reads every file of the snapshot `id`, and of those it is a diff to, and compares the checksums.
+    ///
+    /// # Errors
+    /// What is not as it was, or that no checksums were taken.
+    pub fn verify_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
+        let (id, refuse) = (SnapshotId::parse(id)?, options_of("verify a snapshot"));
+        let options: VerifyOptions = settings::parse(options.unwrap_or("{}"))
+            .and_then(|options| settings::read(options, "options", VERIFY_KEYS))
+            .map_err(refuse)?;
+        let listening = self.waiting.listen();
+        let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
+        Ok(self.shared.snapshots.verify(&id, Limits { deadline, interrupt: listening.flag() })?)
+    }
+
+    /// Removes the snapshot `id`.
+    ///
+    /// # Errors
+    /// While something depends on it: that is named.
+    pub fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
+        Ok(self.shared.snapshots.delete(&SnapshotId::parse(id)?, &self.users_of(id))?)
+    }
+
+    /// Makes of the diff `id` a full snapshot of the same id, which depends on no other.
+    ///
+    /// # Errors
+    /// When it is no diff, something of it is missing, or the disk is full; it is what it was then.
+    pub fn merge_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
+        let id = SnapshotId::parse(id)?;
+        let options: MergeOptions = settings::parse(options.unwrap_or("{}"))
+            .and_then(|options| settings::read(options, "options", MERGE_KEYS))
+            .map_err(options_of("merge a snapshot"))?;
+        let listening = self.waiting.listen();
+        let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
+        let limits = Limits { deadline, interrupt: listening.flag() };
+        Ok(self.shared.snapshots.merge(&id, limits, options.checksums)?.describe())
+    }
+
+    /// Makes the VM `id` of a snapshot: it goes on where the snapshot was taken, or is held there. `options` is a JSON
+    /// object, or nothing. After an error nothing is left.
+    ///
+    /// # Errors
+    /// When the id, the options or the snapshot are wrong, this Firecracker or this CPU is not one for it, or the VMM
+    /// fails.
+    pub fn restore(&self, snapshot: &str, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
+        const WHAT: &str = "restore a VM";
+        let id = VmId::parse(id)?;
+        let options = settings::parse(options.unwrap_or("{}")).map_err(options_of(WHAT))?;
+        let options = RestoreOptions::parse(options, &current_directory()?).map_err(options_of(WHAT))?;
+        let snapshot = self.shared.snapshots.find(&SnapshotId::parse(snapshot)?)?;
+        let (vsock, pool) = (VsockPlace::AsItWas, None);
+        self.restore_as(id, &Wanted { snapshot: &snapshot, options: &options, vsock, pool })
+    }
+
+    /// Makes the VM `id` of what is `wanted`.
+    pub(super) fn restore_as(&self, id: VmId, wanted: &Wanted<'_>) -> Result<Arc<Vm>, Error> {
+        let Wanted { snapshot, options, vsock, pool } = *wanted;
+        let spec_error =
+            |problem| vm::Error::Spec { id: id.clone(), operation: "restore", source: Arc::new(problem) };
+        let given =
+            vm::spec_of(&snapshot.manifest, options, vsock).map_err(|error| spec_error(error.into()))?;
+        let spec = Spec::of_record_file(&given).map_err(spec_error)?;
+        let identity = GuestIdentity::new()
+            .map_err(|source| Error::System { action: "get random bytes for a generation id", source })?;
+        let vm = self.new_vm(id, spec)?;
+        self.reserve(&vm)?;
+        let reservation = Reservation { runtime: self, vm: &vm };
+        self.provide(vm.need().with_pager(options.wants_pager_process()))?;
+        vm.restore(&Restoration { snapshot, options, spec: given, identity, vsock, pool })?;
+        std::mem::forget(reservation);
+        Ok(vm)
+    }
+
+    /// Plugs a device into `vm`; relative paths in its definition are relative to the caller's working directory.
+    ///
+    /// # Errors
+    /// See [`Vm::attach`].
+    pub fn attach(&self, vm: &Vm, device: Device, definition: Value) -> Result<(), Error> {
+        Ok(vm.attach(device, definition, &current_directory()?)?)
+    }
+
+    /// Whatever would miss the snapshot `id`, by name.
+    fn users_of(&self, id: &str) -> Vec<String> {
+        let pools = lock(&self.pools)
+            .values()
+            .filter(|pool| pool.is_of(id))
+            .map(|pool| format!("pool {}", pool.name()))
+            .collect::<Vec<_>>();
+        let paged =
+            self.list().into_iter().filter(|vm| vm.is_paged_from(id)).map(|vm| format!("VM {}", vm.id()));
+        pools.into_iter().chain(paged).collect()
+    }
+}
+
+/// The options of a call that are wrong.
+pub(super) fn options_of(operation: &'static str) -> impl Fn(settings::Error) -> Error {
+    move |source| Error::CallOptions { operation, source }
+}

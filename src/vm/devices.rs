@@ -1,0 +1,316 @@
+//! Devices that change while the guest runs: balloon, memory, drives, network interfaces.
+//!
+//! Each is a request that the VMM carries out at once; where the guest has to follow, as with memory, the call waits
+//! until it has, asking the VMM every so often, for nothing tells.
+
+use super::spec::Link;
+use super::turn::Turn;
+use super::{Error, State, Vm};
+use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::{self, Feature};
+use crate::process::Limits;
+use crate::sys::deadline::Deadline;
+use crate::sys::file;
+use crate::sys::poll;
+use crate::sys::sync::lock;
+use serde_json::{Map, Value, json};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A device that can be plugged in and out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A block device.
+    Drive,
+    /// Persistent memory.
+    Pmem,
+    /// A network interface.
+    NetworkInterface,
+}
+
+impl Device {
+    /// The device whose section in a spec is called `section`.
+    pub fn of_section(section: &str) -> Option<Self> {
+        [Self::Drive, Self::Pmem, Self::NetworkInterface]
+            .into_iter()
+            .find(|device| device.section() == section)
+    }
+
+    fn section(self) -> &'static str {
+        match self {
+            Self::Drive => "drives",
+            Self::Pmem => "pmem",
+            Self::NetworkInterface => "network-interfaces",
+        }
+    }
+
+    fn id_key(self) -> &'static str {
+        match self {
+            Self::Drive => "drive_id",
+            Self::Pmem => "id",
+            Self::NetworkInterface => "iface_id",
+        }
+    }
+}
+
+/// Between two looks at what a guest has done.
+const PACE: Duration = Duration::from_millis(20);
+
+impl Vm {
+    /// Has the guest give `amount_mib` to the balloon, or take back what is more, and waits up to `patience` until it
+    /// has. Says what the balloon holds then; nothing when its statistics are off, and nobody can know.
+    ///
+    /// # Errors
+    /// When there is no balloon, or the guest has not followed in time; it may still.
+    pub fn set_balloon(&self, amount_mib: u64, patience: Duration) -> Result<Option<u64>, Error> {
+        const OPERATION: &str = "set the balloon of";
+        let body = json!({ "amount_mib": amount_mib });
+        let actual = ("/balloon/statistics", "actual_mib");
+        match self.set_and_follow(OPERATION, ("/balloon", &body), actual, (amount_mib, patience)) {
+            // The balloon is set, and tells nothing.
+            Err(error) if error.is_refusal_of("/balloon/statistics") => Ok(None),
+            followed => followed.map(Some),
+        }
+    }
+
+    /// What the guest says of its memory, as JSON.
+    ///
+    /// # Errors
+    /// When there is no balloon, or its statistics are off.
+    pub fn balloon_statistics(&self) -> Result<Value, Error> {
+        const OPERATION: &str = "read the balloon statistics of";
+        let turn = self.begin_on_guest(OPERATION)?;
+        self.ask_json(OPERATION, "/balloon/statistics", turn.limits())
+    }
+
+    /// Plugs memory in or out until `size_mib` of the hotpluggable memory are plugged in, and waits up to `patience`
+    /// until the guest has followed. Says how much is plugged in then.
+    ///
+    /// # Errors
+    /// When there is no such memory, or the guest has not followed in time; it may still.
+    pub fn set_hotplugged_memory(&self, size_mib: u64, patience: Duration) -> Result<u64, Error> {
+        const OPERATION: &str = "plug memory into";
+        let body = json!({ "requested_size_mib": size_mib });
+        let plugged = ("/hotplug/memory", "plugged_size_mib");
+        self.set_and_follow(OPERATION, ("/hotplug/memory", &body), plugged, (size_mib, patience))
+    }
+
+    /// Gives a drive another file, another rate limit, or both; a drive whose file has grown is given the same one.
+    ///
+    /// # Errors
+    /// When there is no such drive or file; the drive is what it was then.
+    pub fn update_drive(
+        &self,
+        drive_id: &str,
+        path_on_host: Option<&Path>,
+        rate_limiter: Option<Value>,
+    ) -> Result<(), Error> {
+        const OPERATION: &str = "update a drive of";
+        let turn = self.begin_on_guest(OPERATION)?;
+        let mut change = Map::from_iter([("drive_id".to_owned(), drive_id.into())]);
+        change.extend(rate_limiter.map(|limiter| ("rate_limiter".to_owned(), limiter)));
+        match path_on_host {
+            None => self.patch_device(OPERATION, (Device::Drive, drive_id), change, &turn),
+            Some(path) => self.exchange_drive(OPERATION, (drive_id, path), change, &turn),
+        }
+    }
+
+    /// Limits the rates of a network interface.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn update_network_interface(
+        &self,
+        iface_id: &str,
+        rx_rate_limiter: Option<Value>,
+        tx_rate_limiter: Option<Value>,
+    ) -> Result<(), Error> {
+        const OPERATION: &str = "update a network interface of";
+        let turn = self.begin_on_guest(OPERATION)?;
+        let mut change = Map::from_iter([("iface_id".to_owned(), iface_id.into())]);
+        change.extend(rx_rate_limiter.map(|limiter| ("rx_rate_limiter".to_owned(), limiter)));
+        change.extend(tx_rate_limiter.map(|limiter| ("tx_rate_limiter".to_owned(), limiter)));
+        self.patch_device(OPERATION, (Device::NetworkInterface, iface_id), change, &turn)
+    }
+
+    /// Plugs a device into the VM, whose guest has to look for it. `definition` is what its section in a spec would
+    /// hold; relative paths are relative to `base`.
+    ///
+    /// # Errors
+    /// When this Firecracker cannot do that, or refuses it.
+    pub fn attach(&self, device: Device, definition: Value, base: &Path) -> Result<(), Error> {
+        const OPERATION: &str = "plug a device into";
+        let turn = self.begin_hotplug(OPERATION)?;
+        let id = definition.get(device.id_key()).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let path = self.device_path(OPERATION, device, &id)?;
+        let mut definition = definition;
+        let link = linked(device, &id, &mut definition, base);
+        let place = link.as_ref().map(|link| self.files().directory().join(&link.name));
+        if let (Some(link), Some(place)) = (&link, &place) {
+            let made =
+                place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(&link.target, place));
+            made.map_err(|source| Error::Directory {
+                action: "link the disk",
+                path: link.target.clone(),
+                source,
+            })?;
+        }
+        let body = definition.to_string();
+        let plugged = self.demand(OPERATION, (Method::Put, &path, Some(body.as_bytes())), turn.limits());
+        if plugged.is_err() {
+            place.iter().for_each(|place| drop(std::fs::remove_file(place)));
+        }
+        plugged.map(drop)
+    }
+
+    /// Plugs a device out, which the guest has let go of before.
+    ///
+    /// # Errors
+    /// When there is none, or this Firecracker cannot do that.
+    pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
+        const OPERATION: &str = "plug a device out of";
+        let turn = self.begin_hotplug(OPERATION)?;
+        let path = self.device_path(OPERATION, device, id)?;
+        self.demand(OPERATION, (Method::Delete, &path, None), turn.limits())?;
+        let _gone = std::fs::remove_file(self.files().directory().join(device.section()).join(id));
+        Ok(())
+    }
+
+    /// Gives it another file for a drive, under the name by which the VMM knows it.
+    pub(super) fn exchange_drive(
+        &self,
+        operation: &'static str,
+        (drive_id, target): (&str, &Path),
+        mut change: Map<String, Value>,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let path = self.device_path(operation, Device::Drive, drive_id)?;
+        let name = PathBuf::from(Device::Drive.section()).join(drive_id);
+        let place = self.files().directory().join(&name);
+        let aside = place.with_file_name(format!(".{drive_id}.new"));
+        let failed =
+            |source| Error::Directory { action: "link the disk", path: target.to_path_buf(), source };
+        std::fs::metadata(target).map_err(failed)?;
+        let _left_by_a_former_owner = std::fs::remove_file(&aside);
+        let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
+        made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
+        change.extend([("drive_id".to_owned(), drive_id.into()), ("path_on_host".to_owned(), json!(name))]);
+        let body = Value::Object(change).to_string();
+        let changed = self.demand(operation, (Method::Patch, &path, Some(body.as_bytes())), turn.limits());
+        if changed.as_ref().is_err_and(Error::is_refusal) {
+            let back = if aside.symlink_metadata().is_ok() {
+                std::fs::rename(&aside, &place)
+            } else {
+                std::fs::remove_file(&place)
+            };
+            back.unwrap_or_else(|error| log::warn!("cannot put {} back: {error}", place.display()));
+        }
+        let _gone_or_back = std::fs::remove_file(&aside);
+        changed.map(drop)
+    }
+
+    /// The turn for an operation that needs a guest.
+    fn begin_on_guest(&self, operation: &'static str) -> Result<Turn<'_>, Error> {
+        let turn = self.begin(operation, self.spec.options.deadlines.request())?;
+        let state = self.state();
+        match state {
+            State::Running | State::Paused => Ok(turn),
+            _ => Err(self.wrong_state(operation, state, Some("start it first"))),
+        }
+    }
+
+    fn begin_hotplug(&self, operation: &'static str) -> Result<Turn<'_>, Error> {
+        let turn = self.begin_on_guest(operation)?;
+        let version = lock(&self.core).version;
+        let able = version.map_or(Ok(()), |version| version.require(Feature::DeviceHotplug));
+        able.map_err(self.vmm_error(operation)).map(|()| turn)
+    }
+
+    /// Sets a size by `set`, and waits until what `shown` shows is `wanted`.
+    fn set_and_follow(
+        &self,
+        operation: &'static str,
+        (path, body): (&'static str, &Value),
+        (shown_at, key): (&'static str, &str),
+        (wanted, patience): (u64, Duration),
+    ) -> Result<u64, Error> {
+        let turn = self.begin_on_guest(operation)?;
+        let place = RequestPath::fixed(path);
+        let body = body.to_string();
+        self.demand(operation, (Method::Patch, &place, Some(body.as_bytes())), turn.limits())?;
+        let until = Deadline::after(patience);
+        loop {
+            let shown = self.ask_json(operation, shown_at, turn.limits())?;
+            let now = shown.get(key).and_then(Value::as_u64).unwrap_or_default();
+            if now == wanted || patience.is_zero() {
+                return Ok(now);
+            }
+            if until.has_passed() {
+                return Err(Error::NotFollowed { id: self.id(), operation, wanted, now, after: patience });
+            }
+            self.nap(operation, until, turn.interrupted())?;
+        }
+    }
+
+    fn nap(&self, operation: &'static str, until: Deadline, limits: Limits<'_>) -> Result<(), Error> {
+        let woken = poll::wait([limits.interest()], until.or_sooner(Deadline::after(PACE)));
+        if woken.is_ok_and(|[interrupted]| interrupted) {
+            let source = super::NoTurn::Interrupted;
+            return Err(Error::Turn { id: self.id(), operation, source });
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask_json(
+        &self,
+        operation: &'static str,
+        path: &'static str,
+        limits: Limits<'_>,
+    ) -> Result<Value, Error> {
+        let path = RequestPath::fixed(path);
+        let answer = self.demand(operation, (Method::Get, &path, None), limits)?;
+        serde_json::from_slice(&answer.body).map_err(|_| {
+            let request = firecracker::Request { method: Method::Get, path };
+            let body = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+            self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body })
+        })
+    }
+
+    fn patch_device(
+        &self,
+        operation: &'static str,
+        (device, id): (Device, &str),
+        change: Map<String, Value>,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let path = self.device_path(operation, device, id)?;
+        let body = Value::Object(change).to_string();
+        self.demand(operation, (Method::Patch, &path, Some(body.as_bytes())), turn.limits()).map(drop)
+    }
+
+    fn device_path(&self, operation: &'static str, device: Device, id: &str) -> Result<RequestPath, Error> {
+        let is_id = !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let path = RequestPath::parse(&format!("/{}/{}", device.section(), if is_id { id } else { " " }));
+        path.map_err(|source| self.vmm_error(operation)(source.into()))
+    }
+}
+
+/// Makes a definition name its file by a link in the VM's directory.
+fn linked(device: Device, id: &str, definition: &mut Value, base: &Path) -> Option<Link> {
+    if device == Device::NetworkInterface {
+        return None;
+    }
+    let path = definition.get_mut("path_on_host")?;
+    let link = Link { name: PathBuf::from(device.section()).join(id), target: base.join(path.as_str()?) };
+    *path = json!(link.name);
+    Some(link)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}

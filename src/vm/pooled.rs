@@ -1,0 +1,76 @@
+//! A VM that waits in a pool, and its way out: another id, what its taker wants changed, and on it goes.
+
+use super::restore::{After, DriveOverride};
+use super::{Error, State, Vm, VmId};
+use crate::firecracker::http::{Method, RequestPath};
+use crate::journal::{self, SpecRecord};
+use crate::settings::{self, KnownKeys};
+use crate::sys::sync::lock;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// What its taker wants of a VM.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TakeOptions {
+    after: After,
+    drives: Vec<DriveOverride>,
+    mmds: Option<Map<String, Value>>,
+}
+
+const KNOWN: KnownKeys = &[("options", &["after", "drives", "mmds"])];
+const OPERATION: &str = "take";
+
+impl TakeOptions {
+    /// Reads them; relative paths are relative to `base`.
+    pub(crate) fn parse(options: Value, base: &Path) -> Result<Self, settings::Error> {
+        let mut options: Self = settings::read(options, "options", KNOWN)?;
+        options.drives.iter_mut().for_each(|drive| drive.path_on_host = base.join(&drive.path_on_host));
+        Ok(options)
+    }
+}
+
+impl Vm {
+    /// Calls it `id`, changes what is to be changed, and lets its guest go on, or start.
+    pub(crate) fn leave_pool(&self, id: &VmId, options: &TakeOptions) -> Result<(), Error> {
+        let turn = self.begin(OPERATION, self.spec.options.deadlines.start())?;
+        lock(&self.record).pool = None;
+        self.rename_in_turn(id)?;
+        for drive in &options.drives {
+            let change = (drive.drive_id.as_str(), drive.path_on_host.as_path());
+            self.exchange_drive(OPERATION, change, Map::new(), &turn)?;
+        }
+        if let Some(document) = &options.mmds {
+            let body = Value::Object(document.clone()).to_string();
+            // What tells it from its siblings is there already, and stays.
+            let path = RequestPath::fixed("/mmds");
+            self.demand(OPERATION, (Method::Patch, &path, Some(body.as_bytes())), turn.limits())?;
+        }
+        match (options.after, self.state()) {
+            (After::GoOn, State::Paused) => {
+                let body = br#"{"state":"Resumed"}"#;
+                self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Running, turn.limits())
+            }
+            (After::GoOn, State::Created) => self.boot(&turn),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pool that it waits in.
+    pub(crate) fn pool(&self) -> Option<String> {
+        lock(&self.record).pool.clone()
+    }
+
+    /// Whether it waits, restored from the snapshot `id` and held.
+    pub(crate) fn waits_restored_from(&self, id: &str) -> bool {
+        let restored = lock(&self.record).restored.as_ref().is_some_and(|restored| restored.snapshot == id);
+        restored && self.state() == State::Paused
+    }
+
+    /// Whether it waits, made of `spec` and not started.
+    pub(crate) fn waits_configured_as(&self, spec: &str) -> bool {
+        let made_of = journal::read::<SpecRecord>(&journal::spec_file(self.files().directory()));
+        self.state() == State::Created && made_of.is_ok_and(|made_of| made_of.spec == spec)
+    }
+}

@@ -1,0 +1,330 @@
+//! Taking a snapshot of a VM: its guest is held, the VMM writes, disks are copied, and the guest goes on.
+//!
+//! The VMM writes without a pause to hear anything else. A call that is ended meanwhile leaves it writing into files
+//! that have no name any more, with the order to let the guest go on when it is done. Where a snapshot stands, and
+//! what it consists of, is the store's business.
+
+use super::turn::Turn;
+use super::{Error, State, Vm};
+use crate::causes::with_causes;
+use crate::firecracker::Version;
+use crate::firecracker::http::{Method, RequestPath};
+use crate::host::disk;
+use crate::journal::{self, SpecRecord};
+use crate::observe::events::What;
+use crate::process::Limits;
+use crate::settings::{self, KnownKeys};
+use crate::snapshot::{Access, Checksums, Drive, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How to take a snapshot.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(crate) struct Options {
+    #[serde(rename = "type")]
+    kind: Kind,
+    after: After,
+    disks: Disks,
+    checksums: Checksums,
+    deadline_ms: u64,
+}
+
+/// What becomes of a guest that ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum After {
+    #[default]
+    GoOn,
+    StayPaused,
+}
+
+/// What becomes of disks that the guest writes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Disks {
+    /// The snapshot holds a copy of each.
+    #[default]
+    Copy,
+    /// The snapshot names them, and whoever restores it sees to it that they are as they were.
+    Reference,
+}
+
+const KNOWN: KnownKeys = &[("options", &["type", "after", "disks", "checksums", "deadline_ms"])];
+
+impl Default for Options {
+    fn default() -> Self {
+        let (kind, after, disks, checksums) = Default::default();
+        Self { kind, after, disks, checksums, deadline_ms: 600_000 }
+    }
+}
+
+impl Options {
+    /// Reads them; nothing is an empty object.
+    pub(crate) fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
+        settings::read(settings::parse(json.unwrap_or("{}"))?, "options", KNOWN)
+    }
+}
+
+/// What was done while the guest was held, and how long it took.
+struct Taken {
+    configuration: Value,
+    drives: Vec<Drive>,
+    memory: Duration,
+    disks: Duration,
+}
+
+/// A guest that is held for a snapshot.
+struct Hold {
+    /// When; nothing when it was held before, or is to stay so.
+    since: Option<Instant>,
+    /// What the VMM's memory was saved to last, before this.
+    last_snapshot: Option<String>,
+}
+
+const OPERATION: &str = "take a snapshot of";
+
+impl Vm {
+    /// Takes the snapshot `id`, and reports on it as JSON. After an error there is no such snapshot, and the guest
+    /// does what it did.
+    pub(crate) fn take_snapshot(&self, id: &SnapshotId, options: &Options) -> Result<Value, Error> {
+        let began = Instant::now();
+        let turn = self.begin(OPERATION, Duration::from_millis(options.deadline_ms))?;
+        let parent = self.parent_for(options.kind)?;
+        let unfinished = self.shared.snapshots.begin(id).map_err(self.snapshot_error(OPERATION))?;
+        let snapshot_version = self.snapshot_version(&turn)?;
+        let hold = self.hold(options, &turn)?;
+        let taken = self.save(&unfinished, options, &turn);
+        let (released, paused) = self.let_go(&hold, &taken, options);
+        let taken = taken?;
+        released?;
+        let made = (self.spec_record()?, snapshot_version);
+        let manifest = self.manifest(id, (options.kind, parent), made, &taken);
+        let finished = unfinished.finish(manifest, options.checksums, turn.limits());
+        let snapshot = finished.map_err(self.snapshot_error(OPERATION))?;
+        if let Err(error) = self.note(|record| record.last_snapshot = Some(id.to_string())) {
+            // The snapshot is whole; the next one just has to be a full one.
+            log::warn!("{}", with_causes(&error));
+        }
+        self.tell(What::Snapshotted(id.to_string()));
+        self.shared.events.log();
+        let memory = &snapshot.manifest.memory;
+        Ok(json!({
+            "id": id.as_str(),
+            "type": options.kind,
+            "parent": snapshot.manifest.parent,
+            "directory": snapshot.directory.to_string_lossy(),
+            "memory_bytes": memory.bytes,
+            "memory_allocated_bytes": memory.allocated_bytes,
+            "paused_us": paused.map(micros),
+            "memory_us": micros(taken.memory),
+            "disks_us": micros(taken.disks),
+            "elapsed_us": micros(began.elapsed()),
+        }))
+    }
+
+    /// What a diff is a diff to.
+    fn parent_for(&self, kind: Kind) -> Result<Option<String>, Error> {
+        let state = self.state();
+        if !matches!(state, State::Running | State::Paused) {
+            return Err(self.wrong_state(OPERATION, state, Some("start it first")));
+        }
+        if kind == Kind::Full {
+            return Ok(None);
+        }
+        let last = lock(&self.record).last_snapshot.clone();
+        let last = last.ok_or_else(|| Error::NoParent { id: self.id() })?;
+        let known = SnapshotId::parse(&last).ok();
+        let parent = known.and_then(|id| self.shared.snapshots.find(&id).ok());
+        parent.map(|_| Some(last)).ok_or_else(|| Error::NoParent { id: self.id() })
+    }
+
+    /// What the VM was made of, as it stands in its directory.
+    fn spec_record(&self) -> Result<SpecRecord, Error> {
+        let read = journal::read(&journal::spec_file(self.files().directory()));
+        read.map_err(|source| Error::Journal { id: self.id(), source })
+    }
+
+    fn snapshot_version(&self, turn: &Turn<'_>) -> Result<Version, Error> {
+        let binaries = &self.shared.binaries;
+        let version = binaries
+            .find(&self.binary, turn.limits())
+            .and_then(|binary| binaries.snapshot_version(&binary, turn.limits()));
+        version.map_err(self.vmm_error(OPERATION))
+    }
+
+    /// Holds the guest, after the journal says so. What its memory was saved to last is forgotten until the new
+    /// snapshot is whole: the VMM forgets which pages have changed as soon as it has written them.
+    fn hold(&self, options: &Options, turn: &Turn<'_>) -> Result<Hold, Error> {
+        let ran = self.state() == State::Running;
+        let goes_on = ran && options.after == After::GoOn;
+        let last_snapshot = lock(&self.record).last_snapshot.clone();
+        self.note(|record| {
+            record.held_for_snapshot = goes_on;
+            record.last_snapshot = None;
+        })?;
+        if !ran {
+            return Ok(Hold { since: None, last_snapshot });
+        }
+        let hold = Hold { since: Some(Instant::now()), last_snapshot };
+        let body = br#"{"state":"Paused"}"#;
+        let held = self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Paused, turn.limits());
+        held.inspect_err(|error| self.restore_record(&hold, error.is_refusal()))?;
+        Ok(hold)
+    }
+
+    /// A guest that was held for a snapshot that nobody waits for any more goes on; most often it does already. Its
+    /// state is known.
+    pub(super) fn end_hold(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+        if !lock(&self.record).held_for_snapshot {
+            return Ok(());
+        }
+        if self.state() == State::Paused {
+            let body = br#"{"state":"Resumed"}"#;
+            self.demand_state(operation, ("/vm", Method::Patch, body), State::Running, turn.limits())?;
+        }
+        self.note(|record| record.held_for_snapshot = false)
+    }
+
+    /// Lets a guest go on that ran before; says how long it was held. One whose VMM is still busy goes on when that is
+    /// done.
+    fn let_go(
+        &self,
+        hold: &Hold,
+        taken: &Result<Taken, Error>,
+        options: &Options,
+    ) -> (Result<(), Error>, Option<Duration>) {
+        let is_busy = taken.as_ref().is_err_and(|error| error.leaves_the_vmm_busy());
+        let stays = taken.is_ok() && options.after == After::StayPaused;
+        let Some(since) = hold.since.filter(|_| !stays) else {
+            self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
+            return (Ok(()), None);
+        };
+        let body = br#"{"state":"Resumed"}"#;
+        if is_busy {
+            lock(&self.core).in_doubt = true;
+            let sent = lock(&self.vmm)
+                .as_mut()
+                .map(|vmm| vmm.send_ahead(Method::Patch, &RequestPath::fixed("/vm"), Some(body)));
+            if let Some(Err(error)) = sent {
+                log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
+            }
+            return (Ok(()), None);
+        }
+        // Whoever has ended the call wants the guest to go on all the same.
+        let allowance = Deadline::after(self.spec.options.deadlines.request());
+        let limits = Limits { deadline: allowance, interrupt: None };
+        let released = self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Running, limits);
+        let paused = since.elapsed();
+        self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
+        (released, Some(paused))
+    }
+
+    /// The guest is not held any more. When nothing was written, what was saved last is what it was.
+    fn restore_record(&self, hold: &Hold, nothing_was_written: bool) {
+        let last_snapshot = hold.last_snapshot.clone().filter(|_| nothing_was_written);
+        let noted = self.note(|record| {
+            record.held_for_snapshot = false;
+            record.last_snapshot = last_snapshot;
+        });
+        // A guest that runs is not held, whatever the journal says.
+        noted.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
+    }
+
+    /// What has to happen while the guest is held.
+    fn save(&self, unfinished: &Unfinished<'_>, options: &Options, turn: &Turn<'_>) -> Result<Taken, Error> {
+        let configuration = self.configuration(turn)?;
+        let body = json!({
+            "snapshot_type": if options.kind == Kind::Full { "Full" } else { "Diff" },
+            "snapshot_path": unfinished.state_file(),
+            "mem_file_path": unfinished.memory_file(),
+        });
+        let (began, path) = (Instant::now(), RequestPath::fixed("/snapshot/create"));
+        self.demand(OPERATION, (Method::Put, &path, Some(body.to_string().as_bytes())), turn.limits())?;
+        let memory = began.elapsed();
+        let drives = self.save_drives(&configuration, unfinished, options.disks, turn)?;
+        Ok(Taken { configuration, drives, memory, disks: began.elapsed().saturating_sub(memory) })
+    }
+
+    /// What the VMM says that it is.
+    fn configuration(&self, turn: &Turn<'_>) -> Result<Value, Error> {
+        self.ask_json(OPERATION, "/vm/config", turn.limits())
+    }
+
+    fn save_drives(
+        &self,
+        configuration: &Value,
+        unfinished: &Unfinished<'_>,
+        disks: Disks,
+        turn: &Turn<'_>,
+    ) -> Result<Vec<Drive>, Error> {
+        let files = self.files();
+        let mut drives = Vec::new();
+        for (drive_id, path, access) in drives_of(configuration) {
+            let path_on_host = on_host(files.directory(), Path::new(path));
+            let copies = access == Access::Writable && disks == Disks::Copy;
+            let copy = copies.then(|| {
+                let place = unfinished.disk_file(drive_id);
+                disk::copy(&path_on_host, &place, turn.limits()).map(|_| StoredFile::at(&place))
+            });
+            let copy = copy.transpose().map_err(|source| self.disk_error(OPERATION, source))?;
+            let (drive_id, path_in_vmm) = (drive_id.to_owned(), PathBuf::from(path));
+            drives.push(Drive { drive_id, path_in_vmm, path_on_host, access, copy });
+        }
+        Ok(drives)
+    }
+
+    fn manifest(
+        &self,
+        id: &SnapshotId,
+        (kind, parent): (Kind, Option<String>),
+        (spec, snapshot_version): (SpecRecord, Version),
+        taken: &Taken,
+    ) -> Manifest {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Manifest {
+            id: id.to_string(),
+            created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            kind,
+            parent,
+            vm: self.id().to_string(),
+            spec,
+            firecracker: lock(&self.core).version.map(|version| version.to_string()).unwrap_or_default(),
+            snapshot_version: Some(snapshot_version.to_string()),
+            host: self.shared.cpu.clone(),
+            configuration: taken.configuration.clone(),
+            drives: taken.drives.clone(),
+            state: StoredFile::at(Path::new("state")),
+            memory: StoredFile::at(Path::new("memory")),
+        }
+    }
+}
+
+/// The disks of a VMM's configuration: id, path, and what the guest may do with it.
+fn drives_of(configuration: &Value) -> impl Iterator<Item = (&str, &str, Access)> {
+    let list = |section, id: &'static str, read_only: &'static str| {
+        let devices = configuration.get(section).and_then(Value::as_array).into_iter().flatten();
+        devices.filter_map(move |device| {
+            let access = match device.get(read_only).and_then(Value::as_bool) {
+                Some(true) => Access::ReadOnly,
+                _ => Access::Writable,
+            };
+            Some((device.get(id)?.as_str()?, device.get("path_on_host")?.as_str()?, access))
+        })
+    };
+    list("drives", "drive_id", "is_read_only").chain(list("pmem", "id", "read_only"))
+}
+
+/// The file that a VMM in `directory` knows as `path`.
+fn on_host(directory: &Path, path: &Path) -> PathBuf {
+    let place = directory.join(path);
+    std::fs::canonicalize(&place).unwrap_or(place)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
