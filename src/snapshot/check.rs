@@ -81,7 +81,7 @@ impl<'a> Needed<'a> {
             () if *stored == manifest.memory && manifest.kind == Kind::Diff => Role::DirtyPages,
             () => Role::Bulk,
         };
-        Self { stored, path: snapshot.directory.join(&stored.name), role }
+        Self { stored, path: snapshot.path_of(stored), role }
     }
 
     /// Looks at all but the content.

@@ -31,7 +31,7 @@ impl Store {
         self.flatten(&diff, &merged.memory_file(), limits)?;
         measure(&mut manifest.memory, merged.directory(), checksums, limits)?;
         for stored in manifest.files().filter(|file| **file != manifest.memory) {
-            share(&diff.directory.join(&stored.name), &merged.directory().join(&stored.name), limits)?;
+            share(&diff.path_of(stored), &merged.directory().join(&stored.name), limits)?;
         }
         share_working_set(&diff, merged.directory())?;
         merged.replace(manifest)

@@ -1,6 +1,6 @@
 //! The directory of all snapshots, and one of them in it.
 
-use super::{Error, Kind, Manifest, SnapshotId, Unfinished};
+use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
 use crate::sys::file;
 use crate::sys::sync::lock;
@@ -241,12 +241,17 @@ impl Snapshot {
         Ok(store.chain(self)?.iter().map(Self::memory_file).collect())
     }
 
+    /// Where one of its files is.
+    pub(crate) fn path_of(&self, stored: &StoredFile) -> PathBuf {
+        self.directory.join(&stored.name)
+    }
+
     pub(crate) fn state_file(&self) -> PathBuf {
-        self.directory.join(&self.manifest.state.name)
+        self.path_of(&self.manifest.state)
     }
 
     pub(crate) fn memory_file(&self) -> PathBuf {
-        self.directory.join(&self.manifest.memory.name)
+        self.path_of(&self.manifest.memory)
     }
 
     /// Where the pages are listed that a restored VM touches first; it may come later, and is in no check.

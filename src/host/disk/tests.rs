@@ -99,6 +99,7 @@ fn only_plain_files_are_copied() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn a_block_device_is_refused_with_advice() {
     let mut entries = fs::read_dir("/dev").unwrap().flatten();
     let Some(device) = entries.find(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device()))
