@@ -1,28 +1,42 @@
-//! A store on a file system without space: a small tmpfs in a mount namespace of a process of its own.
+//! A store on a file system without space, or with pages too large: a tmpfs in a mount namespace of a process of its
+//! own.
 
 use super::*;
 use crate::host::DiskError;
 use std::io::{self, Write};
 use std::process::Command;
 
-const MOUNT: &str = r#"mount -t tmpfs -o size=1m disk "$1" && cd "$1" || exit 77
-exec "$2" --exact snapshot::tests::full_disk::on_a_small_disk --ignored"#;
+const MOUNT: &str = r#"mount -t tmpfs -o "$3" disk "$1" && cd "$1" || exit 77
+exec "$2" --exact "snapshot::tests::full_disk::$4" --ignored"#;
 const NO_MOUNT: i32 = 77;
 
 #[test]
 fn a_full_disk_leaves_everything_as_it_was() {
-    let mount_point = std::env::temp_dir().join(format!("mvm-full-{}", std::process::id()));
+    run_on("size=1m", "on_a_small_disk");
+}
+
+#[test]
+fn a_diff_is_refused_where_holes_are_larger_than_pages() {
+    run_on("size=64m,huge=always", "on_a_disk_of_huge_pages");
+}
+
+/// Runs the test called `name`, which is ignored otherwise, in a new tmpfs.
+fn run_on(options: &str, name: &str) {
+    let mount_point = std::env::temp_dir().join(format!("mvm-{name}-{}", std::process::id()));
     fs::create_dir(&mount_point).unwrap();
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh"]);
-    let ended = command.arg(&mount_point).arg(std::env::current_exe().unwrap()).output();
+    command.arg(&mount_point).arg(std::env::current_exe().unwrap()).args([options, name]);
+    let ended = command.output();
     fs::remove_dir(&mount_point).unwrap();
     match ended {
         Ok(ended) if ended.status.success() => {
             assert!(String::from_utf8_lossy(&ended.stdout).contains("1 passed"));
         }
-        Ok(ended) if !is_refusal(ended.status.code()) => panic!("{}", String::from_utf8_lossy(&ended.stdout)),
-        refused => skipped(&format!("no mount namespace to be had: {refused:?}")),
+        Ok(ended) if !is_refusal(ended.status.code()) => {
+            panic!("{}", String::from_utf8_lossy(&ended.stdout))
+        }
+        refused => skipped(&format!("no such disk to be had: {refused:?}")),
     }
 }
 
@@ -62,6 +76,18 @@ fn on_a_small_disk() {
     scratch.store.merge(&id("diff"), FREELY, Checksums::Taken).unwrap();
     fill(&here, 0);
     scratch.store.delete(&id("base"), &[]).unwrap();
+}
+
+/// The disk is the working directory.
+#[test]
+#[ignore = "run by a_diff_is_refused_where_holes_are_larger_than_pages, in a namespace of its own"]
+fn on_a_disk_of_huge_pages() {
+    let scratch = Scratch::at(std::env::current_dir().unwrap().join("state"));
+    let pages = [vec![Some(1)], vec![None; 2000]].concat();
+    scratch.take("base", None, &pages, Checksums::Omitted);
+    let error = scratch.try_take("diff", Some("base"), &pages, Checksums::Omitted).unwrap_err();
+    assert!(matches!(error, Error::HolesUntold { .. }), "{error}");
+    assert_eq!(scratch.names(), ["base"]);
 }
 
 /// Fills the disk, and gives so many pages back.
