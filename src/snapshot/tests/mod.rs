@@ -95,7 +95,7 @@ fn manifest(name: &str, parent: Option<&str>, unfinished: &Unfinished<'_>) -> Ma
         kind: if parent.is_some() { Kind::Diff } else { Kind::Full },
         parent: parent.map(str::to_owned),
         vm: "web-1".into(),
-        spec: SpecRecord { spec: "{}".into(), base: "/".into() },
+        spec: SpecRecord { spec: "{}".into(), base: "/".into(), own_files: Vec::new() },
         firecracker: "1.16.1".into(),
         snapshot_version: Some("10.0.0".into()),
         host: HostCpu { architecture: cpu(), vendor: cpu(), model: cpu() },
@@ -210,7 +210,7 @@ fn a_configuration_tells_what_the_vm_has() {
         (manifest.vcpus(), manifest.memory_bytes(), manifest.huge_pages()),
         (Some(2), 4096, PageSize::Small)
     );
-    assert!(!manifest.has_vsock() && !manifest.has_mmds() && !manifest.has_balloon());
+    assert!(manifest.vsock_path().is_none() && !manifest.has_mmds() && !manifest.has_balloon());
     manifest.configuration = json!({
         "machine-config": { "huge_pages": "2M", "cpu_template": "T2" },
         "network-interfaces": [{ "iface_id": "eth0" }, { "iface_id": "eth1" }],
@@ -224,7 +224,7 @@ fn a_configuration_tells_what_the_vm_has() {
         (manifest.interfaces(), manifest.vsock_path()),
         (vec!["eth0".into(), "eth1".into()], Some("/run/v.sock"))
     );
-    assert!(manifest.has_vsock() && manifest.has_mmds() && manifest.has_memory_hotplug());
+    assert!(manifest.vsock_path().is_some() && manifest.has_mmds() && manifest.has_memory_hotplug());
     assert!(!manifest.has_balloon() && manifest.vcpus().is_none());
 }
 
