@@ -1,6 +1,8 @@
 //! Anonymous memory at fixed addresses, as a VMM has it for its guest: read, written and given back by offset. Other
 //! threads, the kernel and the server of its page faults may change it at any time, so nobody gets a slice of it.
 
+mod file;
+
 use super::checked;
 use std::io;
 use std::ops::Range;

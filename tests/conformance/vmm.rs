@@ -20,6 +20,10 @@ const GLANCE: Duration = Duration::from_micros(200);
 /// How long nothing must come for an answer of unknown length to be over.
 const QUIET: Duration = Duration::from_millis(150);
 
+/// The guests that a conversation can name.
+const GUESTS: [&str; 10] =
+    ["halt", "off", "crash", "count", "obey", "report", "dirty", "pattern", "scan", "scatter"];
+
 /// A directory of its own, with the guests in it.
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
@@ -53,7 +57,7 @@ impl Scratch {
     pub(crate) fn fill_in(&self, text: &str) -> String {
         let directory = self.path.display().to_string();
         let mut text = text.to_owned();
-        for guest in ["halt", "off", "crash", "count", "obey"] {
+        for guest in GUESTS {
             text = text.replace(&format!("{{{guest}}}"), &format!("{directory}/{guest}.elf"));
         }
         text.replace("{dir}", &directory)
@@ -63,7 +67,7 @@ impl Scratch {
     pub(crate) fn abstracted(&self, text: &str) -> String {
         let directory = self.path.display().to_string();
         let mut text = text.to_owned();
-        for guest in ["halt", "off", "crash", "count", "obey"] {
+        for guest in GUESTS {
             text = text.replace(&format!("{directory}/{guest}.elf"), &format!("{{{guest}}}"));
         }
         text.replace(&directory, "{dir}")

@@ -28,6 +28,22 @@ pub(crate) enum RequestFault {
     Crash,
     Extra,
     Flood,
+    Stall,
+    NoSpace,
+    CrashHalfway,
+    Handshake(Handshake),
+}
+
+/// What a VMM tells the handler of its page faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    #[default]
+    Honest,
+    Garbage,
+    Bare,
+    Half,
+    Mute,
+    Narrow,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +88,17 @@ Kinds for a request:
   crash        die by SIGSEGV, with its default action
   extra        answer correctly, with stray bytes behind the answer
   flood        send interim answers for ever
+  stall        never answer, and serve no other connection either
+
+Kinds for a request that makes or loads a snapshot:
+  no-space       the disk is full when half of the memory is written
+  crash-halfway  die by SIGSEGV when half of the memory is written
+  handshake=KIND tell the page-fault handler something else than the truth, and touch the memory all the same:
+    garbage        no JSON
+    bare           the regions, but no descriptor
+    half           the first half of the regions, and the descriptor
+    mute           nothing; the connection stays open
+    narrow         regions of half their size: there will be page faults outside
 
 Kinds for the start (N = 0):
   exit=CODE      exit at once, with a message on stderr
@@ -85,14 +112,23 @@ Kinds for the start (N = 0):
 A guest is the ELF file of kernel_image_path. What follows a line '#!mvm-guest' in it, up to a NUL or the end
 of the file, is its script, one command a line; without one it boots like a small Linux, with drivers, and
 obeys:
-  say TEXT   print a line on the serial console
-  sleep MS   do nothing for so long
-  halt       do nothing for ever, deaf to Ctrl-Alt-Del
-  obey       wait for Ctrl-Alt-Del, then power off
-  off        power off
-  crash      triple fault
-  count      count for ever; the counter is at 32 MiB in a snapshot's memory file
-  flood      print lines for ever, as fast as they are taken
+  say TEXT        print a line on the serial console
+  sleep MS        do nothing for so long
+  halt            do nothing for ever, deaf to Ctrl-Alt-Del
+  obey            wait for Ctrl-Alt-Del, then power off
+  await           wait for Ctrl-Alt-Del
+  off             power off
+  crash           triple fault
+  count           count for ever, in the word at 32 MiB
+  report          the same slowly, and print each number in hexadecimal
+  flood           print lines for ever, as fast as they are taken
+  fill FROM TO    write a word into each page between these MiB: its address times 0x9e3779b97f4a7c15
+  check FROM TO   look whether they are still there, and print \"ok\" or \"bad\"
+  scatter FROM TO the same in a scattered order; for a number of MiB that is a power of two
+  dirty FROM TO   add one to the first word of each page
+  storm N FROM TO read each page, from N threads (at most 64) at once
+  back N          go back by N commands
+  drivers         (anywhere) the guest has drivers: its balloon takes the top of its memory
 ";
 
 impl Fault {
@@ -128,6 +164,23 @@ impl RequestFault {
             ("crash", None) => Self::Crash,
             ("extra", None) => Self::Extra,
             ("flood", None) => Self::Flood,
+            ("stall", None) => Self::Stall,
+            ("no-space", None) => Self::NoSpace,
+            ("crash-halfway", None) => Self::CrashHalfway,
+            ("handshake", Some(kind)) => Self::Handshake(Handshake::parse(kind)?),
+            _ => return None,
+        })
+    }
+}
+
+impl Handshake {
+    fn parse(kind: &str) -> Option<Self> {
+        Some(match kind {
+            "garbage" => Self::Garbage,
+            "bare" => Self::Bare,
+            "half" => Self::Half,
+            "mute" => Self::Mute,
+            "narrow" => Self::Narrow,
             _ => return None,
         })
     }
@@ -197,6 +250,8 @@ mod tests {
             "0:drop",
             "1:deaf",
             "1:exit=256",
+            "1:handshake",
+            "1:handshake=firm",
             "0:version=1.7",
         ] {
             assert_eq!(Fault::parse(bad), None, "{bad}");

@@ -1,39 +1,35 @@
-//! The scripted guest: a thread that does what its kernel file says, one command a line, while the machine
-//! runs. Pausing stops it where it is, and what it has left to do is part of a snapshot.
+//! The scripted guest: a thread that does what its kernel file says while the machine runs, in the guest's memory.
+//! Pausing stops it between two steps of its work; what it has left to do is part of a snapshot.
+
+mod script;
 
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::log::{self, Speaker};
+use crate::memory::GuestMemory;
 use crate::metrics;
 use mvm::sys::sync::lock;
+pub(crate) use script::Script;
+use script::{Command, Walk};
 
-/// How often a busy guest looks up from its work; also the most it goes on after a pause.
+/// How often a busy guest looks up from its work.
 const WORK_SLICE: Duration = Duration::from_millis(1);
-
-/// What a guest does from its start to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Script {
-    commands: Vec<Command>,
-    /// A guest with drivers answers to its balloon and its hotpluggable memory.
-    pub(crate) has_drivers: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Command {
-    Say(String),
-    Sleep(Duration),
-    Halt,
-    Obey,
-    Off,
-    Crash,
-    Count,
-    Flood,
-}
+/// How often one reports.
+const REPORT_PACE: Duration = Duration::from_millis(20);
+/// How many pages a walk comes to in one step; the most it goes on after a pause.
+const PAGES_PER_STEP: u64 = 64;
+const PAGE: u64 = 4096;
+/// Where a counting guest counts.
+const COUNTER_ADDRESS: u64 = 32 << 20;
+/// The word of an address is its product with this.
+const PATTERN_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// How a guest ends; most never do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +42,18 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GuestState {
     pub(crate) script: Script,
-    /// The command it is at, and for how long it has been at it, where that matters.
+    /// The command it is at, and how far it has come with it.
     position: usize,
     slept: Duration,
-    pub(crate) counter: u64,
+    walked: Walked,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Walked {
+    pages: u64,
+    /// The number of the page before, where the order is not the natural one.
+    last: u64,
+    has_found_wrong_word: bool,
 }
 
 /// The console's other end.
@@ -69,62 +73,42 @@ pub(crate) struct Guest {
 struct Shared {
     progress: Mutex<Progress>,
     changed: Condvar,
+    memory: Arc<GuestMemory>,
 }
 
 #[derive(Debug)]
 struct Progress {
     state: GuestState,
     is_running: bool,
+    /// In the middle of a step; a page fault can keep it there.
+    is_at_work: bool,
     ctrl_alt_del: bool,
 }
 
-impl Script {
-    /// What a kernel without a script does: it boots like a small Linux, and obeys.
-    pub(crate) fn well_behaved() -> Self {
-        let boot = ["Linux version 6.1.0 (simulated)", "Run /sbin/init as init process", "login:"];
-        let mut commands: Vec<Command> = boot.iter().map(|line| Command::Say((*line).to_owned())).collect();
-        commands.push(Command::Obey);
-        Self { commands, has_drivers: true }
-    }
-
-    /// A line that is no command is said on the console, and the guest halts there: a test sees its typing
-    /// error.
-    pub(crate) fn parse(text: &str) -> Self {
-        let mut commands: Vec<Command> = Vec::new();
-        for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-            match Command::parse(line) {
-                Some(command) => commands.push(command),
-                None => {
-                    commands.push(Command::Say(format!("firecracker-sim: no such guest command: {line}")));
-                    break;
-                }
-            }
-        }
-        commands.push(Command::Halt);
-        Self { commands, has_drivers: false }
-    }
-}
-
-impl Command {
-    fn parse(line: &str) -> Option<Self> {
-        let (name, argument) = line.split_once(' ').unwrap_or((line, ""));
-        Some(match (name, argument) {
-            ("say", text) => Self::Say(text.to_owned()),
-            ("sleep", milliseconds) => Self::Sleep(Duration::from_millis(milliseconds.parse().ok()?)),
-            ("halt", "") => Self::Halt,
-            ("obey", "") => Self::Obey,
-            ("off", "") => Self::Off,
-            ("crash", "") => Self::Crash,
-            ("count", "") => Self::Count,
-            ("flood", "") => Self::Flood,
-            _ => return None,
-        })
-    }
+/// What comes after a step.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// More of the same.
+    Stay(Walked),
+    Advance,
+    Back(usize),
 }
 
 impl GuestState {
     pub(crate) fn at_start(script: Script) -> Self {
-        Self { script, position: 0, slept: Duration::ZERO, counter: 0 }
+        Self { script, position: 0, slept: Duration::ZERO, walked: Walked::default() }
+    }
+
+    fn go(&mut self, next: Next) {
+        let position = match next {
+            Next::Stay(walked) => {
+                self.walked = walked;
+                return;
+            }
+            Next::Advance => self.position + 1,
+            Next::Back(commands) => self.position.saturating_sub(commands),
+        };
+        (self.position, self.slept, self.walked) = (position, Duration::ZERO, Walked::default());
     }
 }
 
@@ -142,13 +126,16 @@ impl Serial {
 }
 
 impl Guest {
-    pub(crate) fn new(state: GuestState) -> Self {
-        let progress = Progress { state, is_running: false, ctrl_alt_del: false };
-        Self { shared: Arc::new(Shared { progress: Mutex::new(progress), changed: Condvar::new() }) }
+    pub(crate) fn new(state: GuestState, memory: Arc<GuestMemory>) -> Self {
+        let progress = Progress { state, is_running: false, is_at_work: false, ctrl_alt_del: false };
+        Self { shared: Arc::new(Shared { progress: Mutex::new(progress), changed: Condvar::new(), memory }) }
     }
 
+    /// Returns when it has come to a stop: its memory does not change any more.
     pub(crate) fn pause(&self) {
         self.change(|progress| progress.is_running = false);
+        let progress = lock(&self.shared.progress);
+        let _stopped = self.shared.changed.wait_while(progress, |progress| progress.is_at_work);
     }
 
     pub(crate) fn resume(&self) {
@@ -163,6 +150,10 @@ impl Guest {
         lock(&self.shared.progress).state.clone()
     }
 
+    pub(crate) fn memory(&self) -> &GuestMemory {
+        &self.shared.memory
+    }
+
     /// Does what the script says, until it ends; a halted guest never does.
     pub(crate) fn run(&self, mut serial: Serial) -> Ending {
         loop {
@@ -171,13 +162,6 @@ impl Guest {
                 progress.state.script.commands.get(progress.state.position).cloned().unwrap_or(Command::Halt)
             };
             match command {
-                Command::Say(text) => serial.print(&format!("{text}\n")),
-                Command::Sleep(time) => self.sleep(time),
-                Command::Halt => self.halt(),
-                Command::Obey => {
-                    self.wait_for_ctrl_alt_del();
-                    return Ending::PoweredOff;
-                }
                 Command::Off => return Ending::PoweredOff,
                 Command::Crash => {
                     let line = "Unexpected exit reason on vcpu run: Shutdown";
@@ -185,15 +169,55 @@ impl Guest {
                     metrics::count("vcpu", "failures");
                     return Ending::TripleFault;
                 }
-                Command::Count => self.count(),
-                Command::Flood => {
-                    serial.print("The quick brown fox jumps over the lazy dog.\n");
-                    continue;
-                }
+                Command::Halt => self.halt(),
+                Command::Await => self.wait_for_ctrl_alt_del(),
+                Command::Sleep(time) => self.sleep(time),
+                working => self.work(&working, &mut serial),
             }
-            let mut progress = lock(&self.shared.progress);
-            progress.state.position += 1;
-            progress.state.slept = Duration::ZERO;
+        }
+    }
+
+    /// One step of what it does; a pause waits for its end.
+    fn work(&self, command: &Command, serial: &mut Serial) {
+        let walked = {
+            let mut progress = self.while_running();
+            progress.is_at_work = true;
+            progress.state.walked
+        };
+        let memory = self.memory();
+        let next = match command {
+            Command::Say(text) => {
+                serial.print(&format!("{text}\n"));
+                Next::Advance
+            }
+            Command::Count => {
+                count(memory);
+                Next::Stay(walked)
+            }
+            Command::Report => {
+                serial.print(&format!("{:016x}\n", count(memory)));
+                Next::Stay(walked)
+            }
+            Command::Flood => {
+                serial.print("The quick brown fox jumps over the lazy dog.\n");
+                Next::Stay(walked)
+            }
+            Command::Walk(walk, range) => step(memory, *walk, range, walked, serial),
+            Command::Storm(threads, range) => {
+                storm(memory, *threads, range);
+                Next::Advance
+            }
+            Command::Back(commands) => Next::Back(*commands),
+            _ => Next::Advance,
+        };
+        self.change(|progress| {
+            progress.is_at_work = false;
+            progress.state.go(next);
+        });
+        match command {
+            Command::Count => self.doze(WORK_SLICE),
+            Command::Report => self.doze(REPORT_PACE),
+            _ => {}
         }
     }
 
@@ -209,13 +233,18 @@ impl Guest {
         waited.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The guest is to be busy, the host's processor is not.
+    fn doze(&self, time: Duration) {
+        let _slice = self.shared.changed.wait_timeout(lock(&self.shared.progress), time);
+    }
+
     /// The time that a machine is paused is no time to its guest.
     fn sleep(&self, time: Duration) {
         loop {
-            let progress = self.while_running();
+            let mut progress = self.while_running();
             let left = time.saturating_sub(progress.state.slept);
             if left.is_zero() {
-                return;
+                return progress.state.go(Next::Advance);
             }
             let started = Instant::now();
             let waited = self.shared.changed.wait_timeout(progress, left);
@@ -232,50 +261,119 @@ impl Guest {
     fn wait_for_ctrl_alt_del(&self) {
         let progress = lock(&self.shared.progress);
         let deaf = |progress: &mut Progress| !(progress.is_running && progress.ctrl_alt_del);
-        let _pressed = self.shared.changed.wait_while(progress, deaf);
+        let waited = self.shared.changed.wait_while(progress, deaf);
+        let mut progress = waited.unwrap_or_else(PoisonError::into_inner);
+        progress.ctrl_alt_del = false;
+        progress.state.go(Next::Advance);
     }
+}
 
-    fn count(&self) {
-        loop {
-            let mut progress = self.while_running();
-            progress.state.counter = progress.state.counter.wrapping_add(1);
-            // The guest is to be busy, the host's processor is not.
-            let _slice = self.shared.changed.wait_timeout(progress, WORK_SLICE);
+fn count(memory: &GuestMemory) -> u64 {
+    let counted = memory.word(COUNTER_ADDRESS).wrapping_add(1);
+    memory.set_word(COUNTER_ADDRESS, counted);
+    counted
+}
+
+fn step(
+    memory: &GuestMemory,
+    walk: Walk,
+    range: &Range<u64>,
+    mut walked: Walked,
+    serial: &mut Serial,
+) -> Next {
+    let pages = (range.end - range.start) / PAGE;
+    for _ in 0..PAGES_PER_STEP.min(pages - walked.pages) {
+        let page = match walk {
+            Walk::CheckScattered => scattered(walked.last, pages),
+            _ => walked.pages,
+        };
+        let address = range.start + page * PAGE;
+        match walk {
+            Walk::Fill => memory.set_word(address, pattern(address)),
+            Walk::Check | Walk::CheckScattered => {
+                walked.has_found_wrong_word |= memory.word(address) != pattern(address);
+            }
+            Walk::Dirty => memory.set_word(address, memory.word(address).wrapping_add(1)),
         }
+        (walked.last, walked.pages) = (page, walked.pages + 1);
     }
+    if walked.pages < pages {
+        return Next::Stay(walked);
+    }
+    match walk {
+        Walk::Check | Walk::CheckScattered if walked.has_found_wrong_word => serial.print("bad\n"),
+        Walk::Check | Walk::CheckScattered => serial.print("ok\n"),
+        Walk::Fill | Walk::Dirty => {}
+    }
+    Next::Advance
+}
+
+/// Each thread takes every so manieth page, so that they are all over the memory at any time.
+fn storm(memory: &GuestMemory, threads: u64, range: &Range<u64>) {
+    let touch = move |first: u64| {
+        let mut address = range.start + first * PAGE;
+        while address < range.end {
+            memory.word(address);
+            address += threads * PAGE;
+        }
+    };
+    thread::scope(|scope| {
+        for first in 0..threads {
+            // A thread that cannot be had leaves its pages alone.
+            let named = thread::Builder::new().name(format!("fc_vcpu {first}"));
+            let _ = named.spawn_scoped(scope, move || touch(first));
+        }
+    });
+}
+
+fn pattern(address: u64) -> u64 {
+    address.wrapping_mul(PATTERN_FACTOR)
+}
+
+/// The page after `last` in an order that comes to each once; their number is a power of two.
+fn scattered(last: u64, pages: u64) -> u64 {
+    last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) & (pages - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MachineConfig;
+    use crate::memory::Layout;
 
-    #[test]
-    fn a_script_is_one_command_a_line_and_then_halts() {
-        let script = Script::parse("say hello  world\nsleep 20\noff\n");
-        let expected = [
-            Command::Say("hello  world".to_owned()),
-            Command::Sleep(Duration::from_millis(20)),
-            Command::Off,
-            Command::Halt,
-        ];
-        assert_eq!(script.commands, expected);
-    }
-
-    #[test]
-    fn a_typing_error_in_a_script_is_seen_on_the_console() {
-        let script = Script::parse("sleep soon\noff\n");
-        assert!(
-            matches!(&script.commands[..], [Command::Say(text), Command::Halt] if text.contains("sleep soon"))
-        );
+    fn guest(script: &str) -> Guest {
+        let machine = MachineConfig { mem_size_mib: 4, ..MachineConfig::default() };
+        let memory = GuestMemory::new(&Layout::of(&machine, None)).unwrap();
+        Guest::new(GuestState::at_start(Script::parse(script)), Arc::new(memory))
     }
 
     #[test]
     fn a_paused_guest_does_not_end() {
-        let guest = Guest::new(GuestState::at_start(Script::parse("off")));
+        let guest = guest("off");
         let runner = guest.clone();
-        let thread = std::thread::spawn(move || runner.run(Serial::Stdout));
+        let thread = thread::spawn(move || runner.run(Serial::Stdout));
         assert!(!thread.is_finished());
         guest.resume();
         assert_eq!(thread.join().unwrap(), Ending::PoweredOff);
+    }
+
+    #[test]
+    fn a_pattern_is_found_in_any_order_where_it_was_filled_in() {
+        let guest = guest("fill 1 3\ncheck 1 3\nscatter 1 3\nstorm 3 0 4\noff");
+        guest.resume();
+        assert_eq!(guest.run(Serial::File(File::create("/dev/null").unwrap())), Ending::PoweredOff);
+        assert_eq!(guest.memory().word(1 << 20), pattern(1 << 20));
+        assert_eq!(guest.memory().word((3 << 20) - PAGE), pattern((3 << 20) - PAGE));
+    }
+
+    #[test]
+    fn a_scattered_order_comes_to_each_page_once() {
+        let mut seen = [false; 256];
+        let mut page = 0;
+        for _ in 0..256 {
+            page = scattered(page, 256);
+            seen[usize::try_from(page).unwrap()] = true;
+        }
+        assert!(seen.iter().all(|seen| *seen));
     }
 }

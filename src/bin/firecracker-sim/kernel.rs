@@ -1,5 +1,5 @@
 //! The file named by `kernel_image_path`: accepted and refused as Firecracker's ELF loader does, and searched
-//! for the script that a test guest carries. Nothing in it is ever executed.
+//! for the script that a test guest carries. It is put into the guest's memory, and nothing in it is ever executed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,18 +7,34 @@ use std::os::unix::fs::FileExt;
 
 use crate::error::ElfError;
 use crate::guest::Script;
+use crate::memory::{GuestMemory, MEMORY_HOLE};
 
 const HEADER_SIZE: usize = 64;
 const PROGRAM_HEADER_SIZE: usize = 56;
 const LOADABLE: u64 = 1;
 /// No kernel may be entered below this address.
 const LOWEST_ENTRY: u64 = 1 << 20;
-/// Where the hole for devices begins in a guest's address space, and where memory goes on above it.
-const MEMORY_HOLE: std::ops::Range<u64> = 3 << 30..4 << 30;
+/// Where a guest finds its command line.
+const COMMAND_LINE: u64 = 0x20000;
 const MARKER: &[u8] = b"#!mvm-guest\n";
 
-/// Loads a kernel, which here means: finds out what its guest will do.
-pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Script, ElfError> {
+/// A kernel that was accepted.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) script: Script,
+    /// The guest's address, and what stands there.
+    segments: Vec<(u64, Vec<u8>)>,
+}
+
+impl Kernel {
+    pub(crate) fn put_into(&self, memory: &GuestMemory, command_line: &str) {
+        self.segments.iter().for_each(|(address, bytes)| memory.write(*address, bytes));
+        memory.write(COMMAND_LINE, command_line.as_bytes());
+    }
+}
+
+/// Reads a kernel, and finds out what its guest will do.
+pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Kernel, ElfError> {
     let file = File::open(path).map_err(|_| ElfError::ReadElfHeader)?;
     let header = read_at::<HEADER_SIZE>(&file, 0).map_err(|_| ElfError::ReadElfHeader)?;
     if header[..4] != *b"\x7fELF" {
@@ -37,26 +53,33 @@ pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Script, ElfError> 
     if number(&header, 24, 8) < LOWEST_ENTRY {
         return Err(ElfError::InvalidEntryAddress);
     }
+    let mut segments = Vec::new();
     for index in 0..number(&header, 56, 2) {
         let offset = program_headers.saturating_add(index * PROGRAM_HEADER_SIZE as u64);
         let segment =
             read_at::<PROGRAM_HEADER_SIZE>(&file, offset).map_err(|_| ElfError::ReadProgramHeader)?;
-        check_segment(&file, &segment, mem_size_mib as u64)?;
+        segments.extend(read_segment(&file, &segment, mem_size_mib as u64)?);
     }
-    script_in(&file).map_err(|_| ElfError::ReadKernelImage)
+    let script = script_in(&file).map_err(|_| ElfError::ReadKernelImage)?;
+    Ok(Kernel { script, segments })
 }
 
-fn check_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<(), ElfError> {
+fn read_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<Option<(u64, Vec<u8>)>, ElfError> {
     let in_file = number(segment, 32, 8);
     if number(segment, 0, 4) != LOADABLE || in_file == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let address = number(segment, 24, 8);
     let length = file.metadata().map_err(|_| ElfError::ReadKernelImage)?.len();
     let whole_in_file = number(segment, 8, 8).checked_add(in_file).is_some_and(|end| end <= length);
     let whole_in_memory =
         address.checked_add(in_file).is_some_and(|end| is_memory(address, end, mem_size_mib << 20));
-    if whole_in_file && whole_in_memory { Ok(()) } else { Err(ElfError::ReadKernelImage) }
+    if !(whole_in_file && whole_in_memory) {
+        return Err(ElfError::ReadKernelImage);
+    }
+    let mut bytes = vec![0; usize::try_from(in_file).map_err(|_| ElfError::ReadKernelImage)?];
+    file.read_exact_at(&mut bytes, number(segment, 8, 8)).map_err(|_| ElfError::ReadKernelImage)?;
+    Ok(Some((address, bytes)))
 }
 
 fn is_memory(start: u64, end: u64, size: u64) -> bool {

@@ -1,26 +1,32 @@
 //! The machine: not started, running or paused. It takes one action at a time, before its start and after it
 //! under different rules, and says through a channel when the process has to end.
 
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use mvm::sys::signal;
+
 use crate::api::{Action, CreateSnapshotParams, LoadSnapshot, Outcome, SnapshotType};
 use crate::error::{
     ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
-    CreateSnapshotError, DeviceManagerError, KernelLoaderError, LoadSnapshotError, MainError,
+    CreateSnapshotError, DeviceManagerError, KernelLoaderError, LoadSnapshotError, MainError, MemoryError,
     MicrovmStateError, StartMicrovmError, VmmError,
 };
+use crate::fault::RequestFault;
 use crate::guest::{Ending, Guest, GuestState, Serial};
 use crate::kernel;
 use crate::log::{self, Speaker};
+use crate::memory::{GuestMemory, Layout, Room};
 use crate::metrics;
-use crate::resources::{Resources, open_pmem};
+use crate::resources::{DEFAULT_COMMAND_LINE, Resources, open_pmem};
 use crate::snapshot::{self, State};
 
 mod devices;
+mod handler;
 mod restore;
 
 /// Why the process ends.
@@ -47,6 +53,8 @@ pub(crate) struct Machine {
     is_configured: bool,
     hinting: u32,
     requested_size_mib: usize,
+    /// Those of the request at hand.
+    pub(crate) faults: Vec<RequestFault>,
 }
 
 enum Stage {
@@ -69,6 +77,7 @@ impl Machine {
             is_configured: false,
             hinting: 0,
             requested_size_mib: 0,
+            faults: Vec::new(),
         }
     }
 
@@ -98,11 +107,13 @@ impl Machine {
     pub(crate) fn start(&mut self) -> Result<(), StartMicrovmError> {
         let kernel = self.resources.boot_source.as_ref().ok_or(StartMicrovmError::MissingKernelConfig)?;
         let serial = self.open_serial()?;
-        let script = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
+        let loaded = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
             .map_err(|error| ConfigurationError::KernelLoader(KernelLoaderError::Elf(error)))
             .map_err(StartMicrovmError::ConfigureSystem)?;
         self.resources.pmem.iter().try_for_each(open_pmem).map_err(StartMicrovmError::CreatePmemDevice)?;
-        let guest = self.launch(GuestState::at_start(script), serial);
+        let memory = self.fresh_memory().map_err(StartMicrovmError::GuestMemory)?;
+        loaded.put_into(&memory, kernel.boot_args.as_deref().unwrap_or(DEFAULT_COMMAND_LINE));
+        let guest = self.launch(GuestState::at_start(loaded.script), Arc::new(memory), serial);
         log_resumption();
         guest.resume();
         self.stage = Stage::Running(guest);
@@ -168,7 +179,7 @@ impl Machine {
                 self.check_mmds()?;
                 self.resources.mmds.put(contents)?;
             }
-            action => return self.handle_device(action, guest.state().script.has_drivers),
+            action => return self.handle_device(action, guest),
         }
         Ok(None)
     }
@@ -208,8 +219,24 @@ impl Machine {
             let reason = "save/restore unavailable while running";
             return Err(CreateSnapshotError::MicrovmState(MicrovmStateError::NotAllowed(reason)));
         }
-        let state = State { config: self.resources.to_config(), guest: guest.state() };
-        snapshot::write(request, &state)?;
+        let state = State {
+            config: self.resources.to_config(),
+            guest: guest.state(),
+            cpu_vendor: restore::cpu_vendor(),
+            requested_size_mib: self.requested_size_mib,
+        };
+        let crashes = self.faults.contains(&RequestFault::CrashHalfway);
+        let fails = crashes || self.faults.contains(&RequestFault::NoSpace);
+        let written = snapshot::write(
+            request,
+            &state,
+            guest.memory(),
+            if fails { Room::ForHalf } else { Room::Enough },
+        );
+        if crashes {
+            let _ = signal::raise_with_default_action(libc::SIGSEGV);
+        }
+        written?;
         let (words, field) = match request.snapshot_type {
             SnapshotType::Full => ("full", "vmm_full_create_snapshot"),
             SnapshotType::Diff => ("diff", "vmm_diff_create_snapshot"),
@@ -227,7 +254,7 @@ impl Machine {
             log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:652", &error.to_string());
             return Err(error);
         }
-        let state = match self.restore(request) {
+        let (state, memory) = match self.restore(request) {
             Ok(state) => state,
             Err(error) => {
                 // Firecracker takes the process for too dirty to go on with.
@@ -236,7 +263,7 @@ impl Machine {
                 return Err(error.into());
             }
         };
-        let guest = self.launch(state.guest, Serial::Stdout);
+        let guest = self.launch(state.guest, memory, Serial::Stdout);
         self.stage = if request.resume_vm {
             log_resumption();
             guest.resume();
@@ -249,9 +276,14 @@ impl Machine {
         Ok(())
     }
 
+    fn fresh_memory(&self) -> Result<GuestMemory, MemoryError> {
+        let layout = Layout::of(&self.resources.machine, self.resources.memory_hotplug.as_ref());
+        GuestMemory::new(&layout).map_err(MemoryError::MmapRegion)
+    }
+
     /// The guest's thread ends with the process, or ends it.
-    fn launch(&self, state: GuestState, serial: Serial) -> Guest {
-        let guest = Guest::new(state);
+    fn launch(&self, state: GuestState, memory: Arc<GuestMemory>, serial: Serial) -> Guest {
+        let guest = Guest::new(state, memory);
         let (runner, ends) = (guest.clone(), self.ends.clone());
         let spawned = thread::Builder::new().name("fc_vcpu 0".to_owned()).spawn(move || {
             let _ = ends.send(End::Guest(runner.run(serial)));

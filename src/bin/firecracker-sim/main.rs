@@ -14,6 +14,7 @@ mod jail;
 mod kernel;
 mod log;
 mod machine;
+mod memory;
 mod metrics;
 mod resources;
 mod server;

@@ -29,7 +29,7 @@ use crate::metrics;
 const MMDS_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const MAX_VCPUS: u8 = 32;
 const MAX_COMMAND_LINE: usize = 2048;
-const DEFAULT_COMMAND_LINE: &str =
+pub(crate) const DEFAULT_COMMAND_LINE: &str =
     "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
 /// The kernel's IFNAMSIZ, its NUL included.
 const MAX_INTERFACE_NAME: usize = 16;

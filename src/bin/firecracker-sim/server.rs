@@ -95,6 +95,8 @@ impl Connection {
             match fault {
                 RequestFault::Slow(time) => thread::sleep(*time),
                 RequestFault::Drop => return Err(Closed),
+                // The machine stays locked.
+                RequestFault::Stall => return self.wait_for_the_end(),
                 RequestFault::Exit(code) => {
                     let _ = server.ends.send(End::Fault(*code));
                     drop(machine);
@@ -111,7 +113,10 @@ impl Connection {
             .find_map(|fault| if let RequestFault::Status(code) = fault { Some(*code) } else { None });
         let response = match status {
             Some(code) => Response::with_body(code, api::fault("A fault that was asked for.")),
-            None => respond(&mut machine, request),
+            None => {
+                machine.faults.clone_from(&faults);
+                respond(&mut machine, request)
+            }
         };
         // Firecracker closes a connection as soon as it sees that the client has, even by half.
         self.read_ahead()?;

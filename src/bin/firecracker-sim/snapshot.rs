@@ -1,49 +1,48 @@
-//! Snapshot files. The state file is the simulator's own: JSON between a first line and a CRC; the memory
-//! file is as long as the guest's memory and sparse, and holds the guest's counter where a counting guest
-//! would keep it.
+//! Snapshot files. The state file is the simulator's own: JSON between a first line and a CRC. The memory file is the
+//! guest's memory, byte for byte, and so is what a restored guest begins with.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CreateSnapshotParams, MemBackendConfig};
+use crate::api::{CreateSnapshotParams, SnapshotType};
 use crate::config::VmmConfig;
-use crate::error::{CreateSnapshotError, GuestMemoryError, NotAStateFile, SnapshotError, StateFileError};
+use crate::error::{
+    CreateSnapshotError, GuestMemoryError, MemoryError, NotAStateFile, SnapshotError, StateFileError,
+};
 use crate::guest::GuestState;
+use crate::memory::{GuestMemory, Layout, Room};
 
 /// The version of the data format that Firecracker 1.16 reads and writes.
 pub(crate) const VERSION: &str = "v10.0.0";
 
-const FIRST_LINE: &[u8] = b"firecracker-sim state v10.0.0\n";
+/// The format, then the length of the JSON that follows on the next line.
+const FIRST_LINE: &str = "firecracker-sim state v10.0.0, ";
+/// Firecracker reads no longer ones.
+const LONGEST: usize = 10_000_000;
 const CRC_SIZE: usize = 8;
-/// Where the counter is in the guest's memory; smaller guests keep none.
-const COUNTER_ADDRESS: u64 = 32 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) config: VmmConfig,
     pub(crate) guest: GuestState,
+    /// As `/proc/cpuinfo` has it.
+    pub(crate) cpu_vendor: String,
+    /// What the guest was asked to plug of its hotpluggable memory.
+    pub(crate) requested_size_mib: usize,
 }
 
-pub(crate) fn write(request: &CreateSnapshotParams, state: &State) -> Result<(), CreateSnapshotError> {
-    use CreateSnapshotError::{MemoryBackingFile, SnapshotBackingFile};
-    let mut bytes = FIRST_LINE.to_vec();
-    serde_json::to_writer(&mut bytes, state).map_err(|error| SnapshotBackingFile("write", error.into()))?;
-    bytes.extend(crc64(&bytes).to_le_bytes());
-    let mut file =
-        File::create(&request.snapshot_path).map_err(|error| SnapshotBackingFile("open", error))?;
-    file.write_all(&bytes).map_err(|error| SnapshotBackingFile("flush", error))?;
-    file.sync_all().map_err(|error| SnapshotBackingFile("sync_all", error))?;
-
-    // Firecracker writes into a file that is there already, and cuts it to the right length.
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&request.mem_file_path);
-    let memory = opened.map_err(|error| MemoryBackingFile("open", error))?;
-    memory.set_len(memory_size(&state.config)).map_err(|error| MemoryBackingFile("set_length", error))?;
-    write_counter(&memory, state).map_err(|error| MemoryBackingFile("flush", error))
+/// The state first, then the memory. What has been written when something fails stays, as Firecracker leaves it.
+pub(crate) fn write(
+    request: &CreateSnapshotParams,
+    state: &State,
+    memory: &GuestMemory,
+    room: Room,
+) -> Result<(), CreateSnapshotError> {
+    write_state(&request.snapshot_path, state)?;
+    write_memory(request, state, memory, room)
 }
 
 pub(crate) fn read(path: &Path) -> Result<State, StateFileError> {
@@ -54,61 +53,85 @@ pub(crate) fn read(path: &Path) -> Result<State, StateFileError> {
 /// What `--describe-snapshot` looks at: everything but the CRC.
 pub(crate) fn describe(bytes: &[u8]) -> Result<&'static str, SnapshotError> {
     let (contents, _) = without_crc(bytes)?;
-    state_in(contents)?;
+    json_in(contents)?;
     Ok(VERSION)
 }
 
-/// Checks the memory that a guest is to be restored with, and takes its counter from it.
-pub(crate) fn read_memory(backend: &MemBackendConfig, state: &mut State) -> Result<(), GuestMemoryError> {
-    let memory = File::open(&backend.backend_path).map_err(GuestMemoryError::File)?;
-    let length = memory.metadata().map_err(GuestMemoryError::File)?.len();
-    if length < memory_size(&state.config) {
+/// The memory that a guest is restored with: the file's, as long as the guest does not write.
+pub(crate) fn read_memory(path: &Path, layout: &Layout) -> Result<GuestMemory, GuestMemoryError> {
+    let file = File::open(path).map_err(GuestMemoryError::File)?;
+    let length = file.metadata().map_err(GuestMemoryError::File)?.len();
+    if length < layout.size() {
         return Err(GuestMemoryError::TooShort);
     }
-    let mut counter = [0; 8];
-    if memory.read_exact_at(&mut counter, COUNTER_ADDRESS).is_ok() {
-        state.guest.counter = u64::from_le_bytes(counter);
+    GuestMemory::of_file(layout, &file).map_err(|error| GuestMemoryError::Map(MemoryError::MmapRegion(error)))
+}
+
+fn write_state(path: &Path, state: &State) -> Result<(), CreateSnapshotError> {
+    use CreateSnapshotError::{SerializeMicrovmState, SnapshotBackingFile};
+    let io = |error| SerializeMicrovmState(SnapshotError::Io(error));
+    let json = serde_json::to_string(state).map_err(|error| io(error.into()))?;
+    let mut bytes = format!("{FIRST_LINE}{}\n{json}", json.len()).into_bytes();
+    bytes.extend(crc64(&bytes).to_le_bytes());
+    let mut file = File::create(path).map_err(|error| SnapshotBackingFile("open", error))?;
+    file.write_all(&bytes).map_err(io)?;
+    file.sync_all().map_err(|error| SnapshotBackingFile("sync_all", error))
+}
+
+/// Nothing is synced: nobody needs a simulated guest after a power loss.
+fn write_memory(
+    request: &CreateSnapshotParams,
+    state: &State,
+    memory: &GuestMemory,
+    room: Room,
+) -> Result<(), CreateSnapshotError> {
+    let refused = |operation| move |error| CreateSnapshotError::MemoryBackingFile(operation, error);
+    let path = &request.mem_file_path;
+    let is_full = request.snapshot_type == SnapshotType::Full;
+    let existed = path.exists();
+    // Firecracker writes into a file that is there already, and empties it only when its length is another. For a full
+    // snapshot that is the same as emptying it, unless the memory comes from this very file.
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = opened.map_err(refused("open"))?;
+    let length = file.metadata().map_err(refused("get_metadata"))?.len();
+    let size = Layout::of_snapshot(&state.config, crate::memory::Tracking::Off).size();
+    if existed && (length != size || (is_full && memory.is_independent_of_files())) {
+        file.set_len(0).map_err(refused("truncate"))?;
+    }
+    file.set_len(size).map_err(refused("set_length"))?;
+    match request.snapshot_type {
+        SnapshotType::Full => memory.dump(&file, room).map_err(MemoryError::WriteMemory)?,
+        SnapshotType::Diff => memory.dump_dirty(&file, room).map_err(MemoryError::VolatileMemory)?,
     }
     Ok(())
 }
 
-pub(crate) fn reach_page_fault_handler(backend: &MemBackendConfig) -> Result<(), GuestMemoryError> {
-    UnixStream::connect(&backend.backend_path).map_err(GuestMemoryError::UffdConnect)?;
-    Err(GuestMemoryError::UffdNotSimulated)
-}
-
 fn parse(bytes: &[u8]) -> Result<State, SnapshotError> {
     let (contents, crc) = without_crc(bytes)?;
-    let state = state_in(contents)?;
+    let json = json_in(contents)?;
     if crc != crc64(contents).to_le_bytes() {
         return Err(SnapshotError::Crc64);
     }
-    Ok(state)
-}
-
-fn state_in(contents: &[u8]) -> Result<State, SnapshotError> {
-    let json = contents.strip_prefix(FIRST_LINE).ok_or(SnapshotError::Bitcode(NotAStateFile))?;
     serde_json::from_slice(json).map_err(|_| SnapshotError::Bitcode(NotAStateFile))
 }
 
+/// A file that was cut is no state file to Firecracker, one with a wrong byte has a wrong checksum.
+fn json_in(contents: &[u8]) -> Result<&[u8], SnapshotError> {
+    let foreign = || SnapshotError::Bitcode(NotAStateFile);
+    let rest = contents.strip_prefix(FIRST_LINE.as_bytes()).ok_or_else(foreign)?;
+    let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(foreign)?;
+    let (length, json) = (&rest[..end], &rest[end + 1..]);
+    let is_whole = length == json.len().to_string().as_bytes();
+    if is_whole { Ok(json) } else { Err(foreign()) }
+}
+
 fn without_crc(bytes: &[u8]) -> Result<(&[u8], &[u8]), SnapshotError> {
+    if bytes.len() > LONGEST {
+        return Err(SnapshotError::SizeLimitExceeded(LONGEST));
+    }
     let too_short = || io::Error::new(io::ErrorKind::UnexpectedEof, "File too short to contain CRC");
     let length = bytes.len().checked_sub(CRC_SIZE).ok_or_else(|| SnapshotError::Io(too_short()))?;
     Ok(bytes.split_at(length))
-}
-
-/// Hotpluggable memory has its place in the file, plugged or not.
-fn memory_size(config: &VmmConfig) -> u64 {
-    let memory = config.machine_config.as_ref().map_or(0, |machine| machine.mem_size_mib);
-    let hotpluggable = config.memory_hotplug.as_ref().map_or(0, |memory| memory.total_size_mib);
-    ((memory + hotpluggable) as u64) << 20
-}
-
-fn write_counter(memory: &File, state: &State) -> io::Result<()> {
-    if memory_size(&state.config) < COUNTER_ADDRESS + 8 {
-        return Ok(());
-    }
-    memory.write_all_at(&state.guest.counter.to_le_bytes(), COUNTER_ADDRESS)
 }
 
 /// CRC-64/XZ, bit by bit: a state file has a few hundred bytes.

@@ -13,9 +13,7 @@ pub(crate) use devices::{
     BalloonUpdateConfig, BalloonUpdateStatsConfig, BlockDeviceUpdateConfig, MemoryHotplugSizeUpdate,
     NetworkInterfaceUpdateConfig, PmemDeviceUpdateConfig,
 };
-pub(crate) use snapshot::{
-    CreateSnapshotParams, LoadSnapshot, MemBackendConfig, MemBackendType, SnapshotType,
-};
+pub(crate) use snapshot::{CreateSnapshotParams, LoadSnapshot, MemBackendType, SnapshotType};
 
 use crate::config::{
     BalloonDeviceConfig, BlockDeviceConfig, BootSourceConfig, EntropyDeviceConfig, MachineConfigUpdate,

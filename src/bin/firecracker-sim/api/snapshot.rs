@@ -7,6 +7,7 @@ use serde::de::Error as _;
 
 use super::{Action, Parsed, RequestError, deprecated};
 use crate::http::Method;
+use crate::memory::Tracking;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) enum SnapshotType {
@@ -28,7 +29,7 @@ pub(crate) struct CreateSnapshotParams {
 pub(crate) struct LoadSnapshot {
     pub(crate) snapshot_path: PathBuf,
     pub(crate) memory: MemBackendConfig,
-    pub(crate) track_dirty_pages: bool,
+    pub(crate) tracks: Tracking,
     pub(crate) resume_vm: bool,
     pub(crate) network_overrides: Vec<NetworkOverride>,
     pub(crate) vsock_override: Option<VsockOverride>,
@@ -125,7 +126,11 @@ fn put_load(body: &[u8]) -> Result<Parsed, RequestError> {
     let action = Action::LoadSnapshot(LoadSnapshot {
         snapshot_path: body.snapshot_path,
         memory,
-        track_dirty_pages: body.enable_diff_snapshots || body.track_dirty_pages,
+        tracks: if body.enable_diff_snapshots || body.track_dirty_pages {
+            Tracking::On
+        } else {
+            Tracking::Off
+        },
         resume_vm: body.resume_vm,
         network_overrides: body.network_overrides,
         vsock_override: body.vsock_override,

@@ -219,6 +219,8 @@ pub(crate) enum VmmError {
 
 #[derive(Debug, Error)]
 pub(crate) enum StartMicrovmError {
+    #[error("Invalid Memory Configuration: {0}")]
+    GuestMemory(MemoryError),
     #[error("Cannot start microvm without kernel configuration.")]
     MissingKernelConfig,
     #[error("Failed to create device manager: {0}")]

@@ -9,12 +9,26 @@ use super::{BlockError, NetError, NetworkInterfaceError, PmemError, VsockUnixBac
 
 #[derive(Debug, Error)]
 pub(crate) enum CreateSnapshotError {
+    #[error("Cannot write memory file: {0}")]
+    Memory(#[from] MemoryError),
+    #[error("Cannot serialize the microVM state: {0}")]
+    SerializeMicrovmState(SnapshotError),
     #[error("Cannot save the microVM state: {0}")]
     MicrovmState(MicrovmStateError),
     #[error("Cannot perform {0} on the memory backing file: {1}")]
     MemoryBackingFile(&'static str, io::Error),
     #[error("Cannot perform {0} on the snapshot backing file: {1}")]
     SnapshotBackingFile(&'static str, io::Error),
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum MemoryError {
+    #[error("Cannot create mmap region: {0}")]
+    MmapRegion(io::Error),
+    #[error("Cannot dump memory: Guest memory error: {0}")]
+    WriteMemory(io::Error),
+    #[error("Volatile memory error: {0}")]
+    VolatileMemory(io::Error),
 }
 
 #[derive(Debug, Error)]
@@ -63,6 +77,8 @@ pub(crate) enum SnapshotError {
     Bitcode(NotAStateFile),
     #[error("IO Error: {0}")]
     Io(io::Error),
+    #[error("Snapshot size exceeds limit of {0} bytes")]
+    SizeLimitExceeded(usize),
 }
 
 /// The simulator's state files are not Firecracker's: each finds the other's unreadable, in these words.
@@ -87,10 +103,24 @@ pub(crate) enum GuestMemoryError {
     TooShort,
     #[error("Error creating guest memory from uffd: Failed to connect to UDS Unix stream: {0}")]
     UffdConnect(io::Error),
+    #[error("Error creating guest memory from file: Failed to restore guest memory: {0}")]
+    Map(MemoryError),
     #[error(
-        "Error creating guest memory from uffd: the simulator does not restore from a page-fault handler yet"
+        "Error creating guest memory from file: Cannot restore hugetlbfs backed snapshot by mapping the memory file. \
+         Please use uffd."
     )]
-    UffdNotSimulated,
+    HugetlbfsSnapshot,
+    #[error("Error creating guest memory from uffd: Failed to restore guest memory: {0}")]
+    UffdMap(MemoryError),
+    #[error("Error creating guest memory from uffd: Failed to UFFD object: {0}")]
+    UffdCreate(io::Error),
+    #[error(
+        "Error creating guest memory from uffd: Failed to register memory address range with the userfaultfd object: \
+         {0}"
+    )]
+    UffdRegister(io::Error),
+    #[error("Error creating guest memory from uffd: Failed to sends file descriptor: {0}")]
+    UffdSend(io::Error),
 }
 
 #[derive(Debug, Error)]

@@ -1,5 +1,7 @@
 //! What can be asked of a started machine's devices: plugged in and out, patched, looked at.
 
+use std::mem;
+
 use super::{Machine, json, log_preview};
 use crate::api::{
     Action, BalloonUpdateConfig, BalloonUpdateStatsConfig, BlockDeviceUpdateConfig, DeviceKind,
@@ -13,6 +15,7 @@ use crate::error::{
     ActionError, BalloonError, BlockError, DriveError, NetworkInterfaceError, PmemConfigError,
     VirtioMemError, VmmError,
 };
+use crate::guest::Guest;
 use crate::metrics;
 use crate::resources::{open_disk, open_pmem};
 
@@ -21,8 +24,8 @@ const HINTING_DONE: u32 = 1;
 const PAGES_PER_MIB: u32 = 256;
 
 impl Machine {
-    /// `has_drivers`: whether the guest answers its devices.
-    pub(super) fn handle_device(&mut self, action: Action, has_drivers: bool) -> Outcome {
+    pub(super) fn handle_device(&mut self, action: Action, guest: &Guest) -> Outcome {
+        let has_drivers = guest.state().script.has_drivers;
         match action {
             Action::BalloonConfig => {
                 return self.balloon().map(|config| Some(json(config))).map_err(ActionError::InternalVmm);
@@ -37,7 +40,7 @@ impl Machine {
                 return self.memory_hotplug_status().map(Some).map_err(ActionError::InternalVmm);
             }
             Action::UpdateBalloon(update) => {
-                self.update_balloon(&update, has_drivers).map_err(ActionError::BalloonUpdate)?;
+                self.update_balloon(&update, guest).map_err(ActionError::BalloonUpdate)?;
             }
             Action::UpdateBalloonStats(update) => {
                 self.update_balloon_stats(&update).map_err(ActionError::BalloonUpdate)?;
@@ -194,16 +197,21 @@ impl Machine {
         ))
     }
 
-    fn update_balloon(&mut self, update: &BalloonUpdateConfig, has_drivers: bool) -> Result<(), VmmError> {
+    /// A guest with a driver gives the top of its memory away at once, and takes it back at once.
+    fn update_balloon(&mut self, update: &BalloonUpdateConfig, guest: &Guest) -> Result<(), VmmError> {
         let memory = self.resources.machine.mem_size_mib;
         let balloon = self.balloon_mut()?;
-        if !has_drivers {
+        if !guest.state().script.has_drivers {
             return Err(BalloonError::DeviceNotActive.into());
         }
         if update.amount_mib as usize > memory {
             return Err(BalloonError::TooMuchMemoryRequested(update.amount_mib).into());
         }
-        balloon.amount_mib = update.amount_mib;
+        let before = mem::replace(&mut balloon.amount_mib, update.amount_mib);
+        let [before, after] = [before, update.amount_mib].map(|mib| (mib as usize) << 20);
+        // As in Firecracker, pages that cannot be given back stay, and nobody is told.
+        let _ = guest.memory().inflate(before, after);
+        metrics::count("balloon", if after > before { "inflate_count" } else { "deflate_count" });
         Ok(())
     }
 

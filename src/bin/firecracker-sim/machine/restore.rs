@@ -1,32 +1,51 @@
 //! Building a machine from a snapshot: the state file first, then the memory, then the devices, each of which
 //! opens its file or socket on the host again.
 
-use super::Machine;
+use std::fs;
+use std::sync::Arc;
+
+use super::{Machine, handler};
 use crate::api::{LoadSnapshot, MemBackendType};
-use crate::config::{MachineConfigUpdate, VmmConfig};
-use crate::error::{NetworkInterfaceError, RestoreDeviceError, RestoreError, StateFileError};
+use crate::config::{HugePageConfig, MachineConfigUpdate, VmmConfig};
+use crate::error::{
+    GuestMemoryError, NetworkInterfaceError, RestoreDeviceError, RestoreError, StateFileError,
+};
+use crate::fault::{Handshake, RequestFault};
+use crate::log::{self, Speaker};
+use crate::memory::{GuestMemory, Layout, Tracking};
 use crate::resources::{bound_vsock, open_pmem, opened_drive};
 use crate::snapshot::{self, State};
 
 impl Machine {
     /// On a failure the machine is left half built; the process has to end.
-    pub(super) fn restore(&mut self, request: &LoadSnapshot) -> Result<State, RestoreError> {
+    pub(super) fn restore(
+        &mut self,
+        request: &LoadSnapshot,
+    ) -> Result<(State, Arc<GuestMemory>), RestoreError> {
         let mut state = snapshot::read(&request.snapshot_path)?;
         apply_overrides(&mut state.config, request)?;
-        match request.memory.backend_type {
-            MemBackendType::File => snapshot::read_memory(&request.memory, &mut state)?,
-            MemBackendType::Uffd => snapshot::reach_page_fault_handler(&request.memory)?,
-        }
+        compare_vendors(&state.cpu_vendor);
+        let memory = restored_memory(&state.config, request, self.handshake())?;
         let transport = if self.pci_enabled { "PCI" } else { "MMIO" };
-        self.rebuild(&state.config, request.track_dirty_pages)
-            .map_err(|error| RestoreError::Build(transport, error))?;
-        Ok(state)
+        self.rebuild(&state.config, request.tracks).map_err(|error| RestoreError::Build(transport, error))?;
+        self.requested_size_mib = state.requested_size_mib;
+        renew_identity(&memory);
+        Ok((state, Arc::new(memory)))
     }
 
-    fn rebuild(&mut self, config: &VmmConfig, track_dirty_pages: bool) -> Result<(), RestoreDeviceError> {
+    fn handshake(&self) -> Handshake {
+        let asked_for = self.faults.iter().find_map(|fault| match fault {
+            RequestFault::Handshake(handshake) => Some(*handshake),
+            _ => None,
+        });
+        asked_for.unwrap_or_default()
+    }
+
+    fn rebuild(&mut self, config: &VmmConfig, tracks: Tracking) -> Result<(), RestoreDeviceError> {
         let resources = &mut self.resources;
         if let Some(machine) = config.machine_config.clone() {
-            let update = MachineConfigUpdate { track_dirty_pages: Some(track_dirty_pages), ..machine.into() };
+            let update =
+                MachineConfigUpdate { track_dirty_pages: Some(tracks == Tracking::On), ..machine.into() };
             // A state that this simulator wrote has sizes that it accepts.
             let _ = resources.update_machine(&update);
         }
@@ -53,6 +72,52 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// Where Firecracker tells a guest that it was restored; with a page-fault handler these pages are the first.
+const VMCLOCK: u64 = 0xd_f000;
+const VMGENID: u64 = 0xd_e000;
+
+fn renew_identity(memory: &GuestMemory) {
+    memory.set_word(VMCLOCK, memory.word(VMCLOCK).wrapping_add(1));
+    memory.set_word(VMGENID, memory.word(VMGENID).wrapping_add(1));
+}
+
+fn restored_memory(
+    config: &VmmConfig,
+    request: &LoadSnapshot,
+    handshake: Handshake,
+) -> Result<GuestMemory, GuestMemoryError> {
+    let layout = Layout::of_snapshot(config, request.tracks);
+    let path = &request.memory.backend_path;
+    match request.memory.backend_type {
+        MemBackendType::File => {
+            let huge = config.machine_config.as_ref().map(|machine| machine.huge_pages);
+            if huge == Some(HugePageConfig::Hugetlbfs2M) {
+                return Err(GuestMemoryError::HugetlbfsSnapshot);
+            }
+            snapshot::read_memory(path, &layout)
+        }
+        MemBackendType::Uffd => handler::served_memory(path, &layout, handshake),
+    }
+}
+
+/// As Firecracker has it, a snapshot of another vendor's processor is loaded, with a warning.
+fn compare_vendors(snapshotted: &str) {
+    let here = cpu_vendor();
+    let place = "src/vmm/src/persist.rs:239";
+    log::info(Speaker::Main, place, &format!("Host CPU vendor ID: {here:?}"));
+    log::info(Speaker::Main, place, &format!("Snapshot CPU vendor ID: {snapshotted:?}"));
+    if here != snapshotted {
+        log::warn(Speaker::Main, place, "Host CPU vendor ID differs from the snapshotted one");
+    }
+}
+
+/// Empty where `/proc/cpuinfo` does not say.
+pub(super) fn cpu_vendor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let vendor = text.lines().find_map(|line| line.strip_prefix("vendor_id")?.split_once(": "));
+    vendor.map(|(_, vendor)| vendor.to_owned()).unwrap_or_default()
 }
 
 fn apply_overrides(config: &mut VmmConfig, request: &LoadSnapshot) -> Result<(), StateFileError> {

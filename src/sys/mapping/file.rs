@@ -1,0 +1,118 @@
+//! Memory and files: what a file holds as memory of one's own, and memory written to a file without a copy in between.
+
+use super::{Mapping, PageSize};
+use crate::sys::{checked, checked_len};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+impl Mapping {
+    /// Maps `size` bytes of `file` from `offset` on, private: what is written here does not come into the file. The
+    /// file must be as long, and stay so, or SIGBUS meets who reads past its end.
+    ///
+    /// # Errors
+    /// Whatever `mmap(2)` reports.
+    pub fn of_file(file: &File, offset: u64, size: usize) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, file.as_raw_fd(), offset) };
+        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
+            Some(start) => Ok(Self { start, size }),
+            None => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Has whole pages read as zeros from now on, whatever was below them.
+    ///
+    /// # Errors
+    /// `EINVAL` when the offsets are not those of pages in it.
+    pub fn replace_by_zeros(&self, offsets: &Range<usize>) -> io::Result<()> {
+        let start = self.inside(offsets)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the offsets lie in the mapping, to whose content no reference is ever given out; the new pages go
+        // with it when it is unmapped.
+        let mapped = unsafe { libc::mmap(start.as_ptr().cast(), offsets.len(), access, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Writes the memory at `offsets` into `file`, at `position`.
+    ///
+    /// # Errors
+    /// `EINVAL` when the offsets do not lie in it, and whatever writing reports.
+    pub fn write_to(&self, offsets: &Range<usize>, file: &File, position: u64) -> io::Result<()> {
+        self.inside(offsets)?;
+        let mut done = 0;
+        while done < offsets.len() {
+            let start = self.inside(&(offsets.start + done..offsets.end))?;
+            let position =
+                libc::off_t::try_from(position + done as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: the kernel reads within the mapping, which lives as long as `self`.
+            let written = unsafe {
+                libc::pwrite(file.as_raw_fd(), start.as_ptr().cast(), offsets.len() - done, position)
+            };
+            match checked_len(written) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of its 4 KiB pages are in memory (`mincore(2)`): those that were touched, and of a file also those that
+    /// somebody else has read.
+    ///
+    /// # Errors
+    /// Whatever the kernel reports.
+    pub fn resident(&self) -> io::Result<Vec<bool>> {
+        let mut pages = vec![0u8; self.size.div_ceil(PageSize::Small.bytes())];
+        // SAFETY: `pages` has a byte for each page of the mapping.
+        checked(unsafe { libc::mincore(self.start.as_ptr().cast(), self.size, pages.as_mut_ptr().cast()) })?;
+        Ok(pages.into_iter().map(|page| page & 1 == 1).collect())
+    }
+
+    fn inside(&self, offsets: &Range<usize>) -> io::Result<NonNull<u8>> {
+        if offsets.start > offsets.end || offsets.end > self.size {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the offset lies in the mapping, or is its end.
+        Ok(unsafe { self.start.add(offsets.start) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_bytes_are_read_and_written_elsewhere_and_the_file_stays_as_it_was() {
+        let path = std::env::temp_dir().join(format!("mvm-mapping-{}", std::process::id()));
+        crate::sys::file::replace(&path, &[7; 3 * 4096]).unwrap();
+        let memory = Mapping::of_file(&File::open(&path).unwrap(), 4096, 2 * 4096).unwrap();
+        memory.write_byte(5, 9);
+        memory.replace_by_zeros(&(4096..8192)).unwrap();
+        assert_eq!((memory.byte(0), memory.byte(5), memory.byte(4096)), (7, 9, 0));
+        assert_eq!(std::fs::read(&path).unwrap(), [7; 3 * 4096]);
+        let file = File::options().write(true).open(&path).unwrap();
+        memory.write_to(&(4..8192), &file, 1).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes[..4], [7, 7, 9, 7]);
+        assert_eq!(bytes[4093..4095], [0, 0]);
+        assert!(memory.write_to(&(0..8193), &file, 0).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_touched_is_resident() {
+        let memory = Mapping::new(4 * 4096, PageSize::Small).unwrap();
+        memory.write_byte(2 * 4096, 1);
+        assert_eq!(memory.resident().unwrap(), [false, false, true, false]);
+    }
+}
