@@ -3,6 +3,7 @@
 
 use super::mapping::Mapping;
 use super::{checked, checked_len};
+use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::ops::Range;
@@ -81,14 +82,25 @@ impl Userfault {
         Ok(Self(fd))
     }
 
-    /// Makes one for memory of this process, as a VMM does: it tells of removals, and is close-on-exec.
+    /// Makes one for memory of this process, as a VMM does: it tells of removals, and is close-on-exec. Who may open
+    /// `/dev/userfaultfd` needs no other privilege.
     ///
     /// # Errors
     /// `EPERM` without the privilege to have faults of the kernel itself served by a process.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is passed.
-        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
-        let fd = checked(libc::c_int::try_from(fd).unwrap_or(-1))?;
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let fd = match File::options().read(true).write(true).open("/dev/userfaultfd") {
+            // SAFETY: no pointer is passed.
+            Ok(device) => unsafe {
+                libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW as libc::Ioctl, flags)
+            },
+            Err(_) => {
+                // SAFETY: no pointer is passed.
+                let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+                libc::c_int::try_from(fd).unwrap_or(-1)
+            }
+        };
+        let fd = checked(fd)?;
         // SAFETY: the call above has just made `fd`, and nobody else owns it.
         let made = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         made.control(UFFDIO_API, &mut Api { api: API, features: FEATURE_EVENT_REMOVE, calls: 0 })?;
@@ -267,6 +279,7 @@ const EVENT_FORK: u8 = 0x13;
 const EVENT_REMAP: u8 = 0x14;
 const EVENT_REMOVE: u8 = 0x15;
 const EVENT_UNMAP: u8 = 0x16;
+const USERFAULTFD_IOC_NEW: u32 = 0xAA00;
 const UFFDIO_API: u32 = 0xC018_AA3F;
 const UFFDIO_REGISTER: u32 = 0xC020_AA00;
 const UFFDIO_WAKE: u32 = 0x8010_AA02;

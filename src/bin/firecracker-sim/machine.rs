@@ -1,6 +1,7 @@
 //! The machine: not started, running or paused. It takes one action at a time, before its start and after it
 //! under different rules, and says through a channel when the process has to end.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -106,7 +107,8 @@ impl Machine {
     /// Takes the configuration as it stands and starts the guest.
     pub(crate) fn start(&mut self) -> Result<(), StartMicrovmError> {
         let kernel = self.resources.boot_source.as_ref().ok_or(StartMicrovmError::MissingKernelConfig)?;
-        let serial = self.open_serial()?;
+        let refused = |error| StartMicrovmError::CreateDeviceManager(DeviceManagerError::EventFd(error));
+        let serial = self.open_serial().map_err(refused)?;
         let loaded = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
             .map_err(|error| ConfigurationError::KernelLoader(KernelLoaderError::Elf(error)))
             .map_err(StartMicrovmError::ConfigureSystem)?;
@@ -254,8 +256,8 @@ impl Machine {
             log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:652", &error.to_string());
             return Err(error);
         }
-        let (state, memory) = match self.restore(request) {
-            Ok(state) => state,
+        let restored = match self.restore(request) {
+            Ok(restored) => restored,
             Err(error) => {
                 // Firecracker takes the process for too dirty to go on with.
                 let failure = ApiServerError::BuildMicroVmError(BuildMicrovmError::Restore);
@@ -263,7 +265,7 @@ impl Machine {
                 return Err(error.into());
             }
         };
-        let guest = self.launch(state.guest, memory, Serial::Stdout);
+        let guest = self.launch(restored.guest, restored.memory, restored.serial);
         self.stage = if request.resume_vm {
             log_resumption();
             guest.resume();
@@ -307,11 +309,9 @@ impl Machine {
         let _ = self.ends.send(end);
     }
 
-    fn open_serial(&self) -> Result<Serial, StartMicrovmError> {
+    fn open_serial(&self) -> io::Result<Serial> {
         let Some(path) = &self.resources.serial_out_path else { return Ok(Serial::Stdout) };
-        let file = log::open_without_blocking(path);
-        let refused = |error| StartMicrovmError::CreateDeviceManager(DeviceManagerError::EventFd(error));
-        file.map(Serial::File).map_err(refused)
+        log::open_without_blocking(path).map(Serial::File)
     }
 
     fn check_mmds(&self) -> Result<(), ActionError> {

@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::slice;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use mvm::sys::mapping::{Mapping, PageSize};
+use mvm::sys::sparse;
 use mvm::sys::userfault::Userfault;
 
 use crate::config::{HugePageConfig, MachineConfig, MemoryHotplugConfig, VmmConfig};
@@ -48,6 +49,10 @@ struct Region {
     memory: Mapping,
     backing: Backing,
     dirty: Option<Bitmap>,
+    /// How much of it the guest has; all but of hotpluggable memory.
+    plugged: AtomicUsize,
+    /// Where the file that stands behind it has no hole.
+    data: Vec<Range<u64>>,
 }
 
 /// What stands behind a page that was never touched.
@@ -56,6 +61,13 @@ enum Backing {
     Zeros,
     File,
     Handler,
+}
+
+/// What stands in the file that a snapshot's memory is written into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Nothing,
+    SomethingElse,
 }
 
 /// How much of a snapshot's memory file can be written.
@@ -108,7 +120,8 @@ impl Layout {
         let region = |&(address, size): &(u64, usize)| {
             let memory = map(position, size)?;
             let dirty = (self.tracks == Tracking::On).then(|| Bitmap::new(size / PAGE));
-            let region = Region { address, position, memory, backing, dirty };
+            let plugged = AtomicUsize::new(if address == HOTPLUGGABLE { 0 } else { size });
+            let region = Region { address, position, memory, backing, dirty, plugged, data: Vec::new() };
             position += size as u64;
             Ok(region)
         };
@@ -119,19 +132,22 @@ impl Layout {
 impl GuestMemory {
     /// A fresh machine's: zeros.
     pub(crate) fn new(layout: &Layout) -> io::Result<Self> {
-        let regions = layout.build(Backing::Zeros, |_, size| Mapping::new(size, layout.pages))?;
+        let regions = layout.build(Backing::Zeros, |_, size| Mapping::unreserved(size, layout.pages))?;
         Ok(Self { regions, _served: None })
     }
 
     /// A restored one's, from a file that is long enough.
     pub(crate) fn of_file(layout: &Layout, file: &File) -> io::Result<Self> {
-        let regions = layout.build(Backing::File, |position, size| Mapping::of_file(file, position, size))?;
+        let mut regions =
+            layout.build(Backing::File, |position, size| Mapping::of_file(file, position, size))?;
+        let data = sparse::data_extents(file)?;
+        regions.iter_mut().for_each(|region| region.data.clone_from(&data));
         Ok(Self { regions, _served: None })
     }
 
     /// A restored one's, whose pages are a handler's to bring.
     pub(crate) fn to_be_served(layout: &Layout) -> io::Result<Self> {
-        let regions = layout.build(Backing::Handler, |_, size| Mapping::new(size, layout.pages))?;
+        let regions = layout.build(Backing::Handler, |_, size| Mapping::unreserved(size, layout.pages))?;
         Ok(Self { regions, _served: None })
     }
 
@@ -185,6 +201,16 @@ impl GuestMemory {
         }
     }
 
+    /// Gives the guest so much of its hotpluggable memory, in whole slots, and takes back what is above.
+    pub(crate) fn plug(&self, size_mib: usize, slot_size_mib: usize) {
+        let hotpluggable = self.regions.iter().find(|region| region.address == HOTPLUGGABLE);
+        let Some(region) = hotpluggable.filter(|_| slot_size_mib > 0) else { return };
+        let plugged = (size_mib.next_multiple_of(slot_size_mib) << 20).min(region.memory.size());
+        region.plugged.store(plugged, Ordering::Relaxed);
+        // What the guest has no more of is never asked for.
+        let _ = region.memory.discard(&(plugged..region.memory.size()));
+    }
+
     /// Whether an existing memory file may be emptied: no page of ours comes from one.
     pub(crate) fn is_independent_of_files(&self) -> bool {
         self.regions.iter().all(|region| region.backing != Backing::File)
@@ -192,14 +218,13 @@ impl GuestMemory {
 
     /// Writes everything to a file of the right length. Firecracker writes every byte; here pages of zeros that were
     /// never touched stay holes, which read the same and make a test's snapshot cheap.
-    pub(crate) fn dump(&self, file: &File, room: Room) -> io::Result<()> {
+    pub(crate) fn dump(&self, file: &File, target: Target, room: Room) -> io::Result<()> {
         for region in &self.regions {
-            match region.backing {
-                Backing::Zeros => region.write(file, &region.touched()?, self.limit(room))?,
-                Backing::File | Backing::Handler => {
-                    region.write(file, slice::from_ref(&(0..region.memory.size())), self.limit(room))?;
-                }
-            }
+            let ranges = match (region.backing, target) {
+                (Backing::Zeros | Backing::File, Target::Nothing) => region.not_zero()?,
+                _ => iter::once(0..region.plugged()).collect(),
+            };
+            region.write(file, &ranges, self.limit(room))?;
         }
         self.regions.iter().filter_map(|region| region.dirty.as_ref()).for_each(|dirty| drop(dirty.take()));
         Ok(())
@@ -247,10 +272,15 @@ impl Region {
     fn write(&self, file: &File, ranges: &[Range<usize>], limit: u64) -> io::Result<()> {
         let room = usize::try_from(limit.saturating_sub(self.position)).unwrap_or(usize::MAX);
         for range in ranges {
-            let range = range.start.min(room)..range.end.min(room);
+            let end = room.min(self.plugged());
+            let range = range.start.min(end)..range.end.min(end);
             self.memory.write_to(&range, file, self.position + range.start as u64)?;
         }
         if room < self.memory.size() { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(()) }
+    }
+
+    fn plugged(&self) -> usize {
+        self.plugged.load(Ordering::Relaxed)
     }
 
     fn mark(&self, pages: &[bool]) {
@@ -258,13 +288,21 @@ impl Region {
         pages.iter().enumerate().filter(|(_, is_dirty)| **is_dirty).for_each(|(page, _)| dirty.set(page));
     }
 
-    /// `mincore` would forget what was swapped out.
-    fn touched(&self) -> io::Result<Vec<Range<usize>>> {
+    /// Pages that were touched, or that the file has. (`mincore` would forget what was swapped out.)
+    fn not_zero(&self) -> io::Result<Vec<Range<usize>>> {
         const PRESENT_OR_SWAPPED: u8 = 0b1100_0000;
         let mut entries = vec![0; self.memory.size() / PAGE * 8];
         File::open("/proc/self/pagemap")?
             .read_exact_at(&mut entries, self.memory.address() / PAGE as u64 * 8)?;
-        let pages: Vec<bool> = entries.chunks(8).map(|entry| entry[7] & PRESENT_OR_SWAPPED != 0).collect();
+        let mut pages: Vec<bool> =
+            entries.chunks(8).map(|entry| entry[7] & PRESENT_OR_SWAPPED != 0).collect();
+        let page_at =
+            |position: u64| usize::try_from(position.saturating_sub(self.position)).map(|at| at / PAGE);
+        for data in &self.data {
+            let (first, behind) = (page_at(data.start), page_at(data.end + PAGE as u64 - 1));
+            let behind = behind.unwrap_or(usize::MAX).min(pages.len());
+            pages[first.unwrap_or(usize::MAX).min(behind)..behind].fill(true);
+        }
         Ok(runs(&pages))
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{
     CreateSnapshotError, GuestMemoryError, MemoryError, NotAStateFile, SnapshotError, StateFileError,
 };
 use crate::guest::GuestState;
-use crate::memory::{GuestMemory, Layout, Room};
+use crate::memory::{GuestMemory, Layout, Room, Target, Tracking};
 
 /// The version of the data format that Firecracker 1.16 reads and writes.
 pub(crate) const VERSION: &str = "v10.0.0";
@@ -94,13 +94,15 @@ fn write_memory(
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     let file = opened.map_err(refused("open"))?;
     let length = file.metadata().map_err(refused("get_metadata"))?.len();
-    let size = Layout::of_snapshot(&state.config, crate::memory::Tracking::Off).size();
-    if existed && (length != size || (is_full && memory.is_independent_of_files())) {
+    let size = Layout::of_snapshot(&state.config, Tracking::Off).size();
+    let is_to_be_emptied = length != size || (is_full && memory.is_independent_of_files());
+    if existed && is_to_be_emptied {
         file.set_len(0).map_err(refused("truncate"))?;
     }
+    let target = if existed && !is_to_be_emptied { Target::SomethingElse } else { Target::Nothing };
     file.set_len(size).map_err(refused("set_length"))?;
     match request.snapshot_type {
-        SnapshotType::Full => memory.dump(&file, room).map_err(MemoryError::WriteMemory)?,
+        SnapshotType::Full => memory.dump(&file, target, room).map_err(MemoryError::WriteMemory)?,
         SnapshotType::Diff => memory.dump_dirty(&file, room).map_err(MemoryError::VolatileMemory)?,
     }
     Ok(())

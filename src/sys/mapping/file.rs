@@ -5,10 +5,22 @@ use crate::sys::{checked, checked_len};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
 
 impl Mapping {
+    /// The same as [`Mapping::new`], but huge pages are not set aside either: SIGBUS meets who touches one too many.
+    ///
+    /// # Errors
+    /// Whatever `mmap(2)` reports.
+    pub fn unreserved(size: usize, pages: PageSize) -> io::Result<Self> {
+        let huge = match pages {
+            PageSize::Small => 0,
+            PageSize::Huge => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+        };
+        Self::map(size, libc::MAP_ANONYMOUS | huge, -1, 0)
+    }
+
     /// Maps `size` bytes of `file` from `offset` on, private: what is written here does not come into the file. The
     /// file must be as long, and stay so, or SIGBUS meets who reads past its end.
     ///
@@ -16,11 +28,14 @@ impl Mapping {
     /// Whatever `mmap(2)` reports.
     pub fn of_file(file: &File, offset: u64, size: usize) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        Self::map(size, 0, file.as_raw_fd(), offset)
+    }
+
+    fn map(size: usize, kind: libc::c_int, fd: RawFd, offset: libc::off_t) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE | kind;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, file.as_raw_fd(), offset) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, fd, offset) };
         match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
             Some(start) => Ok(Self { start, size }),
             None => Err(io::Error::last_os_error()),

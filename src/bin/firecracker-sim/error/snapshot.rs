@@ -55,6 +55,13 @@ pub(crate) enum RestoreError {
         "Failed to build microVM from snapshot: Failed to restore devices: Error restoring {0} devices: {1}"
     )]
     Build(&'static str, RestoreDeviceError),
+
+    /// Firecracker's heading for a serial console's file that it cannot open.
+    #[error(
+        "Failed to build microVM from snapshot: Failed to restore devices: Error creating DeviceManager: Error with \
+         EventFd: {0}"
+    )]
+    Console(io::Error),
 }
 
 #[derive(Debug, Error)]
@@ -112,11 +119,11 @@ pub(crate) enum GuestMemoryError {
     HugetlbfsSnapshot,
     #[error("Error creating guest memory from uffd: Failed to restore guest memory: {0}")]
     UffdMap(MemoryError),
-    #[error("Error creating guest memory from uffd: Failed to UFFD object: {0}")]
+    #[error("Error creating guest memory from uffd: Failed to UFFD object: System error")]
     UffdCreate(io::Error),
     #[error(
         "Error creating guest memory from uffd: Failed to register memory address range with the userfaultfd object: \
-         {0}"
+         System error"
     )]
     UffdRegister(io::Error),
     #[error("Error creating guest memory from uffd: Failed to sends file descriptor: {0}")]

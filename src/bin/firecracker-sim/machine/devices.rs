@@ -48,7 +48,7 @@ impl Machine {
             Action::StartHinting => self.start_hinting(has_drivers).map_err(ActionError::BalloonUpdate)?,
             Action::StopHinting => self.stop_hinting(has_drivers).map_err(ActionError::BalloonUpdate)?,
             Action::UpdateMemoryHotplug(update) => self
-                .update_memory_hotplug(update.requested_size_mib, has_drivers)
+                .update_memory_hotplug(update.requested_size_mib, guest)
                 .map_err(ActionError::MemoryHotplugUpdate)?,
             Action::InsertDrive(config) => self.plug_drive(config)?,
             Action::InsertPmem(config) => self.plug_pmem(config)?,
@@ -272,13 +272,9 @@ impl Machine {
         Ok(format!("{{{}}}", fields.join(",")))
     }
 
-    fn update_memory_hotplug(
-        &mut self,
-        requested_size_mib: usize,
-        has_drivers: bool,
-    ) -> Result<(), VmmError> {
+    fn update_memory_hotplug(&mut self, requested_size_mib: usize, guest: &Guest) -> Result<(), VmmError> {
         let config = self.resources.memory_hotplug.as_ref().ok_or(VmmError::FindDeviceError)?;
-        if !has_drivers {
+        if !guest.state().script.has_drivers {
             return Err(VirtioMemError::DeviceNotActive.into());
         }
         if !requested_size_mib.is_multiple_of(config.block_size_mib)
@@ -286,6 +282,7 @@ impl Machine {
         {
             return Err(VirtioMemError::InvalidSize(requested_size_mib.saturating_mul(1 << 20)).into());
         }
+        guest.memory().plug(requested_size_mib, config.slot_size_mib);
         self.requested_size_mib = requested_size_mib;
         Ok(())
     }

@@ -11,26 +11,37 @@ use crate::error::{
     GuestMemoryError, NetworkInterfaceError, RestoreDeviceError, RestoreError, StateFileError,
 };
 use crate::fault::{Handshake, RequestFault};
+use crate::guest::{GuestState, Serial};
 use crate::log::{self, Speaker};
 use crate::memory::{GuestMemory, Layout, Tracking};
 use crate::resources::{bound_vsock, open_pmem, opened_drive};
-use crate::snapshot::{self, State};
+use crate::snapshot;
+
+/// What a restored guest is made of; its console is where this process was told, or on its stdout: a snapshot does
+/// not say.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) guest: GuestState,
+    pub(super) memory: Arc<GuestMemory>,
+    pub(super) serial: Serial,
+}
 
 impl Machine {
     /// On a failure the machine is left half built; the process has to end.
-    pub(super) fn restore(
-        &mut self,
-        request: &LoadSnapshot,
-    ) -> Result<(State, Arc<GuestMemory>), RestoreError> {
+    pub(super) fn restore(&mut self, request: &LoadSnapshot) -> Result<Restored, RestoreError> {
         let mut state = snapshot::read(&request.snapshot_path)?;
         apply_overrides(&mut state.config, request)?;
         compare_vendors(&state.cpu_vendor);
         let memory = restored_memory(&state.config, request, self.handshake())?;
+        let serial = self.open_serial().map_err(RestoreError::Console)?;
         let transport = if self.pci_enabled { "PCI" } else { "MMIO" };
         self.rebuild(&state.config, request.tracks).map_err(|error| RestoreError::Build(transport, error))?;
         self.requested_size_mib = state.requested_size_mib;
+        if let Some(hotplug) = &state.config.memory_hotplug {
+            memory.plug(state.requested_size_mib, hotplug.slot_size_mib);
+        }
         renew_identity(&memory);
-        Ok((state, Arc::new(memory)))
+        Ok(Restored { guest: state.guest, memory: Arc::new(memory), serial })
     }
 
     fn handshake(&self) -> Handshake {
@@ -106,8 +117,8 @@ fn restored_memory(
 fn compare_vendors(snapshotted: &str) {
     let here = cpu_vendor();
     let place = "src/vmm/src/persist.rs:239";
-    log::info(Speaker::Main, place, &format!("Host CPU vendor ID: {here:?}"));
-    log::info(Speaker::Main, place, &format!("Snapshot CPU vendor ID: {snapshotted:?}"));
+    log::info(Speaker::Main, place, &format!("Host CPU vendor ID: {:?}", here.as_bytes()));
+    log::info(Speaker::Main, place, &format!("Snapshot CPU vendor ID: {:?}", snapshotted.as_bytes()));
     if here != snapshotted {
         log::warn(Speaker::Main, place, "Host CPU vendor ID differs from the snapshotted one");
     }
