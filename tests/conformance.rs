@@ -19,10 +19,15 @@ mod conversation;
 mod guest;
 #[path = "conformance/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "conformance/pager.rs"]
+mod pager;
 #[path = "conformance/vmm.rs"]
 mod vmm;
 
 use conversation::{Conversation, Line, escape, matches, unescape};
+use mvm::sys::sparse::data_extents;
+use mvm::sys::userfault::Userfault;
+use pager::Pager;
 use vmm::{Scratch, Vmm, see};
 
 /// The answers were recorded from this one.
@@ -98,7 +103,7 @@ impl Holder {
 
     fn hold_one(&mut self, file: &Path, conversation: &Conversation, written: &mut [String]) {
         let lacks_something = conversation.lines.iter().any(|(_, line)| match line {
-            Line::Needs(what) => self.is_real && !has(what),
+            Line::Needs(what) => (self.is_real || is_the_simulators_need(what)) && !has(what),
             _ => false,
         });
         if lacks_something {
@@ -119,6 +124,7 @@ impl Holder {
         let scratch = Scratch::new().map_err(|error| (conversation.line_number, error.to_string()))?;
         let mut arguments = vec!["--api-sock".to_owned(), scratch.fill_in("{dir}/api")];
         let mut running: Option<Vmm> = None;
+        let mut pager: Option<Pager> = None;
         let mut lines: VecDeque<&(usize, Line)> = conversation.lines.iter().collect();
         while let Some((number, line)) = lines.pop_front() {
             let at = |reason: String| (*number, reason);
@@ -130,6 +136,18 @@ impl Holder {
                     arguments.extend(words.split_whitespace().map(|word| scratch.fill_in(word)));
                 }
                 Line::Restart => running = None,
+                Line::Serve(path, memory) => {
+                    let (path, memory) = (scratch.fill_in(path), scratch.fill_in(memory));
+                    let serving = Pager::start(Path::new(&path), Path::new(&memory));
+                    pager = Some(serving.map_err(|error| at(error.to_string()))?);
+                }
+                Line::Told(_) => {
+                    self.tally.facts += 1;
+                    let told = pager.as_ref().ok_or_else(|| at("nobody serves".to_owned()))?.told();
+                    let told = told.map_err(|error| at(error.to_string()))?;
+                    self.compare(line, Some(format!("told {told}")), &mut written[*number - 1])
+                        .map_err(at)?;
+                }
                 line if line.is_preparation() => {
                     prepare(line, &scratch).map_err(|error| at(error.to_string()))?;
                 }
@@ -182,6 +200,30 @@ impl Holder {
                 self.tally.facts += 1;
                 let text = String::from_utf8_lossy(&unescape(&scratch.fill_in(text))).into_owned();
                 see(Path::new(&scratch.fill_in(path)), &text)?;
+            }
+            Line::Lack(path, text) => {
+                self.tally.facts += 1;
+                let contents = fs::read(scratch.fill_in(path)).map_err(told)?;
+                let contents = String::from_utf8_lossy(&contents).into_owned();
+                if contents.contains(&*String::from_utf8_lossy(&unescape(text))) {
+                    return Err(format!("{path} has {text:?} in it: {contents}"));
+                }
+            }
+            Line::Long(path, bytes) => {
+                self.tally.facts += 1;
+                let length = fs::metadata(scratch.fill_in(path)).map_err(told)?.len();
+                if length != *bytes {
+                    return Err(format!("{path} is {length} bytes long"));
+                }
+            }
+            Line::Fill(path, least, most) => {
+                self.tally.facts += 1;
+                let file = File::open(scratch.fill_in(path)).map_err(told)?;
+                let extents = data_extents(&file).map_err(told)?;
+                let data = extents.iter().map(|extent| extent.end - extent.start).sum::<u64>();
+                if !(*least..=*most).contains(&data) {
+                    return Err(format!("{path} has {data} bytes of data"));
+                }
             }
             Line::There(path) | Line::Gone(path) => {
                 self.tally.facts += 1;
@@ -255,13 +297,28 @@ fn as_http(request: &str) -> Vec<u8> {
     (head + &body).into_bytes()
 }
 
+/// What the simulator has to have of the real thing, it cannot do without either.
+fn is_the_simulators_need(what: &str) -> bool {
+    matches!(what, "userfaultfd" | "huge-pages")
+}
+
 fn has(what: &str) -> bool {
     let device = match what {
+        "userfaultfd" => return Userfault::new().is_ok(),
+        "huge-pages" => return free_huge_pages() >= HUGE_PAGES,
         "kvm" => "/dev/kvm",
         "tun" => "/dev/net/tun",
         _ => panic!("nobody knows how to look for {what}"),
     };
     File::options().read(true).write(true).open(device).is_ok()
+}
+
+/// As many as a conversation takes, with some to spare.
+const HUGE_PAGES: u64 = 60;
+
+fn free_huge_pages() -> u64 {
+    let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
 }
 
 /// The test harness keeps what is printed to itself; this is for whoever runs it.

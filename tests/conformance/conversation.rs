@@ -29,6 +29,8 @@ pub(crate) enum Line {
     Flip(String),
     /// `removes PATH`.
     Remove(String),
+    /// `serves PATH MEMORY`: listens there, and serves the page faults of one VMM from that file.
+    Serve(String, String),
     /// `starts` ends the process, if it still runs, and starts another.
     Restart,
     /// `> METHOD PATH BODY`
@@ -48,6 +50,14 @@ pub(crate) enum Line {
     /// `sees PATH TEXT`, with `*` and the escapes of raw lines: waits for a file to contain it.
     /// `{dir}/stdout` and `{dir}/stderr` are the VMM's.
     See(String, String),
+    /// `lacks PATH TEXT`: there is no such text in the file.
+    Lack(String, String),
+    /// `long PATH BYTES`
+    Long(String, u64),
+    /// `fills PATH LEAST MOST`: so many of its bytes are no holes.
+    Fill(String, u64, u64),
+    /// `told TEXT`, with `*`: what the VMM has told the server of its page faults.
+    Told(String),
     /// `there PATH`, `gone PATH`
     There(String),
     Gone(String),
@@ -88,6 +98,7 @@ impl Line {
             "text" => split().map(|(path, contents)| Self::Text(path, contents))?,
             "flip" => Self::Flip(rest),
             "removes" => Self::Remove(rest),
+            "serves" => split().map(|(path, memory)| Self::Serve(path, memory))?,
             "starts" => Self::Restart,
             ">" => Self::Request(rest),
             "<" => Self::Answer(rest),
@@ -97,6 +108,14 @@ impl Line {
             "sends" => Self::Signal(rest),
             "ends" => Self::End(rest),
             "sees" => split().map(|(path, text)| Self::See(path, text))?,
+            "lacks" => split().map(|(path, text)| Self::Lack(path, text))?,
+            "long" => split().and_then(|(path, bytes)| Some(Self::Long(path, bytes.parse().ok()?)))?,
+            "fills" => {
+                let (path, range) = split()?;
+                let (least, most) = range.split_once(' ')?;
+                Self::Fill(path, least.parse().ok()?, most.parse().ok()?)
+            }
+            "told" => Self::Told(rest),
             "there" => Self::There(rest),
             "gone" => Self::Gone(rest),
             _ => return None,
