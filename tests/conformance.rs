@@ -19,6 +19,8 @@ mod conversation;
 mod guest;
 #[path = "conformance/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "conformance/mishaps.rs"]
+mod mishaps;
 #[path = "conformance/pager.rs"]
 mod pager;
 #[path = "conformance/vmm.rs"]

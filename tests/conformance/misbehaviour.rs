@@ -9,7 +9,7 @@ use super::vmm::{Scratch, Vmm};
 const REQUEST: &[u8] = b"GET /version HTTP/1.1\r\n\r\n";
 
 /// A simulator with these faults, and its directory.
-fn simulator(faults: &[&str]) -> (Vmm, Scratch) {
+pub(crate) fn simulator(faults: &[&str]) -> (Vmm, Scratch) {
     let scratch = Scratch::new().expect("a directory");
     let mut arguments = vec!["--api-sock".to_owned(), scratch.fill_in("{dir}/api")];
     for fault in faults {

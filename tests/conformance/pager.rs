@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use mvm::sys::deadline::Deadline;
 use mvm::sys::poll::{self, Interest};
 use mvm::sys::socket::UnixConnection;
-use mvm::sys::userfault::{Event, Userfault};
+use mvm::sys::userfault::{CopyError, Event, Userfault};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// Serves one VMM, until it is gone.
 pub(crate) struct Pager(Receiver<String>);
@@ -27,6 +29,8 @@ struct Service {
     regions: Value,
     memory: File,
     given_back: Vec<Range<u64>>,
+    /// Pages that could not be brought while others were given back.
+    waiting: Vec<u64>,
 }
 
 impl Pager {
@@ -47,7 +51,8 @@ impl Pager {
             let regions = serde_json::from_str(&text).unwrap_or_default();
             let _ = sender.send(text);
             let Ok(faults) = Userfault::serving(faults) else { return };
-            let _ended = Service { faults, regions, memory, given_back: Vec::new() }.serve(&connection);
+            let _ended = Service { faults, regions, memory, given_back: Vec::new(), waiting: Vec::new() }
+                .serve(&connection);
         });
         Ok(Self(told))
     }
@@ -58,7 +63,8 @@ impl Pager {
     }
 }
 
-fn next_message(
+/// Waits for it; nothing when none comes.
+pub(crate) fn next_message(
     connection: &UnixConnection,
     buffer: &mut [u8],
 ) -> Option<(usize, Option<std::os::fd::OwnedFd>)> {
@@ -70,7 +76,9 @@ impl Service {
     fn serve(mut self, connection: &UnixConnection) -> io::Result<()> {
         loop {
             let sources = [Interest::Readable(self.faults.as_fd()), Interest::Readable(connection.as_fd())];
-            let [has_events, has_ended] = poll::wait(sources, Deadline::NEVER)?;
+            // Nothing tells when the giving back is over.
+            let soon = if self.waiting.is_empty() { Deadline::NEVER } else { Deadline::after(GLANCE) };
+            let [has_events, has_ended] = poll::wait(sources, soon)?;
             if has_ended {
                 return Ok(());
             }
@@ -78,6 +86,7 @@ impl Service {
             if has_events && self.faults.read(1, &mut events).is_ok() {
                 events.into_iter().for_each(|event| self.take(event));
             }
+            mem::take(&mut self.waiting).into_iter().for_each(|address| self.bring(address));
         }
     }
 
@@ -90,9 +99,9 @@ impl Service {
     }
 
     /// Whoever waits for a page that is there already, or that cannot be brought, waits for ever: the test will say.
-    fn bring(&self, address: u64) {
+    fn bring(&mut self, address: u64) {
         let number = |region: &Value, key: &str| region[key].as_u64().unwrap_or_default();
-        for region in self.regions.as_array().into_iter().flatten() {
+        for region in self.regions.clone().as_array().into_iter().flatten() {
             let (start, size) = (number(region, "base_host_virt_addr"), number(region, "size"));
             if !(start..start + size).contains(&address) {
                 continue;
@@ -103,7 +112,10 @@ impl Service {
             if !self.given_back.iter().any(|addresses| addresses.contains(&page)) {
                 let _read = self.memory.read_exact_at(&mut contents, page - start + number(region, "offset"));
             }
-            let _ = self.faults.copy(page, &contents);
+            if matches!(self.faults.copy(page, &contents), Err(CopyError::Again { .. })) {
+                self.waiting.push(page);
+            }
+            return;
         }
     }
 }
