@@ -1,13 +1,15 @@
 //! Snapshots, and VMs restored from them, on the VMM under test.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, console_of, console_with, eventually, told};
-use mvm::{State, Vm};
+use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told};
+use mvm::{Outcome, State, Vm};
 use serde_json::{Value, json};
+use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn snapshot(host: &Host, vm: &Vm, id: &str, options: Value) -> Value {
     host.runtime.take_snapshot(vm, id, Some(&options.to_string())).unwrap()
@@ -15,6 +17,38 @@ fn snapshot(host: &Host, vm: &Vm, id: &str, options: Value) -> Value {
 
 fn restore(host: &Host, snapshot: &str, id: &str, options: Value) -> Arc<Vm> {
     host.runtime.restore(snapshot, id, Some(&options.to_string())).unwrap()
+}
+
+fn refused(host: &Host, snapshot: &str, id: &str, options: Value) -> String {
+    told(&host.runtime.restore(snapshot, id, Some(&options.to_string())).unwrap_err())
+}
+
+/// The last whole number that the reporting guest has printed.
+fn count_of(vm: &Vm) -> Option<u64> {
+    let console = console_of(vm);
+    let mut lines = console.lines().rev().skip(usize::from(!console.ends_with('\n')));
+    lines.find_map(|line| u64::from_str_radix(line, 16).ok())
+}
+
+fn count_above(vm: &Vm, least: u64) -> u64 {
+    let mut count = 0;
+    eventually(&format!("it counts above {least}"), || {
+        count = count_of(vm).unwrap_or_default();
+        count > least
+    });
+    count
+}
+
+fn tracking(host: &Host, guest: Guest) -> String {
+    let mut spec = host.spec(guest);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    spec.to_string()
+}
+
+fn boot_tracking(host: &Host, id: &str, guest: Guest) -> Arc<Vm> {
+    let vm = host.runtime.create(id, &tracking(host, guest)).unwrap();
+    vm.start().unwrap();
+    vm
 }
 
 #[test]
@@ -32,9 +66,454 @@ fn a_restored_vm_goes_on_where_the_snapshot_was_taken() {
     assert_eq!(restored.state(), State::Running);
     restored.pause().unwrap();
     restored.resume().unwrap();
-    let outcome = restored.shutdown(AMPLE, None).unwrap();
-    assert_eq!(outcome.outcome, mvm::Outcome::Graceful);
+    assert_eq!(restored.shutdown(AMPLE, None).unwrap().outcome, Outcome::Graceful);
     host.runtime.destroy(&restored).unwrap();
     host.runtime.delete_snapshot("base").unwrap();
     host.assert_nothing_left();
+}
+
+#[test]
+fn a_counter_goes_on_from_where_it_was() {
+    let host = Host::new();
+    let vm = host.boot("counter", Guest::Report);
+    count_above(&vm, 3);
+    let report = snapshot(&host, &vm, "base", json!({ "after": "stay_paused" }));
+    assert_eq!((vm.state(), &report["paused_us"]), (State::Paused, &Value::Null));
+    let at = count_of(&vm).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    let restored = restore(&host, "base", "again", json!({}));
+    let first = console_with(&restored, "\n");
+    let next = u64::from_str_radix(first.lines().last().unwrap(), 16).unwrap_or(at + 1);
+    assert!(next > at && next < at + 1_000_000, "it was at {at:x} and went on at {next:x}");
+    count_above(&restored, at + 2);
+}
+
+#[test]
+fn a_chain_of_five_diffs_is_one_memory() {
+    let host = Host::new();
+    let vm = boot_tracking(&host, "counter", Guest::Report);
+    count_above(&vm, 0);
+    snapshot(&host, &vm, "s0", json!({}));
+    let mut at = 0;
+    for number in 1..=5 {
+        at = count_above(&vm, at + 1);
+        let report = snapshot(&host, &vm, &format!("s{number}"), json!({ "type": "diff" }));
+        assert_eq!(report["parent"], format!("s{}", number - 1));
+        assert!(report["memory_allocated_bytes"].as_u64().unwrap() < 16 << 20, "{report}");
+    }
+    host.runtime.destroy(&vm).unwrap();
+    let info = host.runtime.snapshot_info("s5").unwrap();
+    assert_eq!(info["chain"], json!(["s0", "s1", "s2", "s3", "s4", "s5"]));
+    let restored = restore(&host, "s5", "from-chain", json!({}));
+    count_above(&restored, at);
+    host.runtime.destroy(&restored).unwrap();
+
+    let kept = told(&host.runtime.delete_snapshot("s3").unwrap_err());
+    assert!(kept.contains("s4"), "{kept}");
+    host.runtime.merge_snapshot("s5", None).unwrap();
+    for number in (0..=4).rev() {
+        host.runtime.delete_snapshot(&format!("s{number}")).unwrap();
+    }
+    let restored = restore(&host, "s5", "from-merged", json!({}));
+    count_above(&restored, at);
+}
+
+#[test]
+fn a_diff_to_nothing_is_refused() {
+    let host = Host::new();
+    let vm = boot_tracking(&host, "counter", Guest::Count);
+    let refusal = |id: &str| {
+        let taken = host.runtime.take_snapshot(&vm, id, Some(r#"{"type":"diff"}"#));
+        told(&taken.unwrap_err())
+    };
+    assert!(refusal("d1").contains("take a full one"));
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.delete_snapshot("base").unwrap();
+    assert!(refusal("d2").contains("take a full one"));
+    // One that was made past the library changes what a diff would hold, too.
+    snapshot(&host, &vm, "base", json!({ "after": "stay_paused" }));
+    let scratch = host.scratch.path();
+    let body = json!({ "snapshot_path": scratch.join("s"), "mem_file_path": scratch.join("m") }).to_string();
+    let path = mvm::firecracker::http::RequestPath::parse("/snapshot/create").unwrap();
+    vm.request(mvm::firecracker::http::Method::Put, &path, Some(body.as_bytes())).unwrap();
+    assert!(refusal("d3").contains("take a full one"));
+    assert_eq!(host.runtime.list_snapshots()["snapshots"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_restored_vm_is_the_base_of_its_next_diff() {
+    let host = Host::new();
+    let vm = boot_tracking(&host, "counter", Guest::Report);
+    count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    let second = restore(&host, "base", "second", json!({ "track_dirty_pages": true }));
+    let at = count_above(&second, 3);
+    let report = snapshot(&host, &second, "diff", json!({ "type": "diff" }));
+    assert_eq!(report["parent"], "base");
+    host.runtime.destroy(&second).unwrap();
+    let third = restore(&host, "diff", "third", json!({}));
+    count_above(&third, at);
+}
+
+#[test]
+fn what_is_not_started_has_no_snapshot() {
+    let host = Host::new();
+    let vm = host.create("created", Guest::Halt);
+    let text = told(&host.runtime.take_snapshot(&vm, "early", None).unwrap_err());
+    assert!(text.contains("it is created; start it first"), "{text}");
+    vm.kill().unwrap();
+    let text = told(&host.runtime.take_snapshot(&vm, "late", None).unwrap_err());
+    assert!(text.contains("it is stopped"), "{text}");
+    let text = told(&host.runtime.take_snapshot(&vm, "../x", None).unwrap_err());
+    assert!(text.contains("snapshot"), "{text}");
+    assert_eq!(host.runtime.list_snapshots(), json!({ "snapshots": [], "damaged": [] }));
+}
+
+#[test]
+fn a_snapshot_that_was_cut_off_or_altered_is_found_before_anything_is_started() {
+    let host = Host::new();
+    let vm = host.boot("source", Guest::Halt);
+    for id in ["cut", "altered", "touched", "gone"] {
+        snapshot(&host, &vm, id, json!({ "checksums": if id == "touched" { "omitted" } else { "taken" } }));
+    }
+    host.runtime.destroy(&vm).unwrap();
+    let memory = |id: &str| host.scratch.path().join("state/snapshots").join(id).join("memory");
+    fs::OpenOptions::new().write(true).open(memory("cut")).unwrap().set_len(1 << 20).unwrap();
+    for id in ["altered", "touched"] {
+        use std::os::unix::fs::FileExt;
+        let file = fs::OpenOptions::new().write(true).open(memory(id)).unwrap();
+        file.write_at(b"x", 100 << 20).unwrap();
+    }
+    fs::remove_file(memory("gone")).unwrap();
+    for (id, why) in
+        [("cut", "bytes long"), ("altered", "was altered"), ("touched", "was changed"), ("gone", "missing")]
+    {
+        let text = refused(&host, id, "never", json!({}));
+        assert!(text.contains(why) && text.contains("memory"), "{text}");
+    }
+    assert!(host.runtime.verify_snapshot("altered", None).is_err());
+    assert!(refused(&host, "nowhere", "never", json!({})).contains("there is no snapshot nowhere"));
+    host.assert_nothing_left();
+}
+
+#[test]
+fn disks_come_with_the_snapshot_and_each_vm_has_its_own() {
+    let host = Host::new();
+    let disk = host.scratch.path().join("disk");
+    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["drives"] = json!([
+        { "drive_id": "data", "path_on_host": disk, "is_root_device": false },
+        { "drive_id": "tools", "path_on_host": disk, "is_root_device": false, "is_read_only": true },
+    ]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    // What the VM had is gone or changed: the snapshot has its own.
+    fs::write(&disk, vec![8; 1 << 20]).unwrap();
+    let clones = host.runtime.clone_vms("base", 2, Some(r#"{"prefix":"twin"}"#)).unwrap();
+    let data = |id: &str| host.vm_directory(id).join("drives/data");
+    assert_eq!(fs::read(data("twin-1")).unwrap(), vec![7; 1 << 20]);
+    fs::write(data("twin-1"), vec![9; 1 << 20]).unwrap();
+    assert_eq!(fs::read(data("twin-2")).unwrap(), vec![7; 1 << 20]);
+    assert!(fs::read_link(host.vm_directory("twin-1").join("drives/tools")).unwrap().ends_with("disk"));
+    // Another file, by choice.
+    let other = host.scratch.path().join("other");
+    fs::write(&other, vec![1; 1 << 20]).unwrap();
+    let drives = json!([{ "drive_id": "data", "path_on_host": other }]);
+    let chosen = restore(&host, "base", "chosen", json!({ "drives": drives }));
+    assert_eq!(fs::canonicalize(data("chosen")).unwrap(), fs::canonicalize(&other).unwrap());
+    // A clone boots again from what it is made of.
+    clones[0].kill().unwrap();
+    clones[0].start().unwrap();
+    assert_eq!(fs::read(data("twin-1")).unwrap(), vec![9; 1 << 20]);
+    for vm in clones.iter().chain([&chosen]) {
+        host.runtime.destroy(vm).unwrap();
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
+fn overrides_of_what_is_not_there_are_refused_by_name() {
+    let host = Host::new();
+    let vm = host.boot("source", Guest::Halt);
+    snapshot(&host, &vm, "base", json!({}));
+    let drive = json!({ "drives": [{ "drive_id": "nope", "path_on_host": "/dev/null" }] });
+    assert!(refused(&host, "base", "a", drive).contains(r#"has no drive "nope""#));
+    let nic = json!({ "network_overrides": [{ "iface_id": "eth9", "host_dev_name": "tap0" }] });
+    assert!(refused(&host, "base", "a", nic).contains(r#"has no network interface "eth9""#));
+    let typo = json!({ "memry": "file" });
+    assert!(refused(&host, "base", "a", typo).contains("did you mean \"memory\""));
+    let typo = json!({ "network_overrides": [{ "iface": "eth9" }] });
+    assert!(refused(&host, "base", "a", typo).contains("iface"));
+    assert_eq!(host.runtime.list().len(), 1);
+}
+
+#[test]
+fn an_interrupted_snapshot_leaves_nothing_and_the_guest_goes_on() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Report);
+    if is_simulated() {
+        // The sixth request is the one to write.
+        spec["mvm"]["arguments"] = json!(["--sim-fault", "6:slow=1500"]);
+    } else {
+        spec["machine-config"]["mem_size_mib"] = 1024.into();
+    }
+    let vm = host.runtime.create("big", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    let at = count_above(&vm, 1);
+    let taken = std::thread::scope(|scope| {
+        let taking = scope.spawn(|| host.runtime.take_snapshot(&vm, "never", None));
+        eventually("it is being written", || {
+            host.scratch.path().join("state/snapshots/.never.new/memory").exists()
+                || host.scratch.path().join("state/snapshots/.never.new").exists()
+                    && vm.state() == State::Paused
+        });
+        vm.interrupt();
+        let began = std::time::Instant::now();
+        let taken = taking.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "it was answered after {:?}", began.elapsed());
+        taken
+    });
+    let text = told(&taken.unwrap_err());
+    assert!(text.contains("interrupted"), "{text}");
+    assert_eq!(host.runtime.list_snapshots()["snapshots"], json!([]));
+    // By itself, as soon as the VMM is done.
+    count_above(&vm, at + 2);
+    vm.pause().unwrap();
+    vm.resume().unwrap();
+    assert_eq!(vm.state(), State::Running);
+    eventually("nothing is left of it", || {
+        fs::read_dir(host.scratch.path().join("state/snapshots")).unwrap().count() == 0
+    });
+    snapshot(&host, &vm, "next", json!({}));
+}
+
+#[test]
+fn clones_are_all_or_none() {
+    let host = Host::new();
+    let vm = host.boot("source", Guest::Report);
+    count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({}));
+    host.boot("web-3", Guest::Halt);
+    let text = told(&host.runtime.clone_vms("base", 4, Some(r#"{"prefix":"web"}"#)).unwrap_err());
+    assert!(text.contains("web-3"), "{text}");
+    assert_eq!(host.runtime.list().len(), 2, "those that were made are gone");
+    let clones = host.runtime.clone_vms("base", 8, Some(r#"{"prefix":"app"}"#)).unwrap();
+    let mut generations =
+        clones.iter().map(|vm| vm.info().unwrap()["generation_id"].to_string()).collect::<Vec<_>>();
+    generations.sort();
+    generations.dedup();
+    assert_eq!(generations.len(), 8);
+    for clone in &clones {
+        assert_eq!(clone.state(), State::Running);
+        count_above(clone, 2);
+    }
+    assert_eq!(clones[6].id().as_str(), "app-7");
+    let text = told(&host.runtime.clone_vms("base", 2, Some(r#"{"ids":["x"]}"#)).unwrap_err());
+    assert!(text.contains("\"ids\" has 1 elements, and 2"), "{text}");
+    assert!(host.runtime.clone_vms("base", 0, None).unwrap().is_empty());
+}
+
+#[test]
+fn a_pool_hands_over_vms_that_wait_and_fills_itself_again() {
+    let host = Host::new();
+    let vm = host.boot("source", Guest::Report);
+    count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    let options = json!({ "snapshot": "base", "size": 2 }).to_string();
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    let ready = || pool.info()["ready"].as_u64();
+    eventually("it is full", || ready() == Some(2));
+    let kept = told(&host.runtime.delete_snapshot("base").unwrap_err());
+    assert!(kept.contains("pool warm"), "{kept}");
+    let taken = host.runtime.take(&pool, "web-1", None).unwrap();
+    assert_eq!((taken.id().as_str(), taken.state()), ("web-1", State::Running));
+    count_above(&taken, 2);
+    eventually("it is full again", || ready() == Some(2));
+    assert!(host.runtime.open_pool("warm", &options).is_err());
+    let text = told(&host.runtime.take(&pool, "web-1", None).unwrap_err());
+    assert!(text.contains("there is one"), "{text}");
+    // One that has died meanwhile is not handed over.
+    host.runtime.list().iter().filter(|vm| vm.state() == State::Paused).for_each(|vm| vm.kill().unwrap());
+    let another = host.runtime.take(&pool, "web-2", None).unwrap();
+    count_above(&another, 2);
+    host.runtime.close_pool(&pool).unwrap();
+    assert_eq!(host.runtime.list().len(), 2);
+    host.runtime.delete_snapshot("base").unwrap();
+    for vm in [&taken, &another] {
+        host.runtime.destroy(vm).unwrap();
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_pool_of_configured_vms_starts_the_one_that_is_taken() {
+    let host = Host::new();
+    let options = json!({ "spec": host.spec(Guest::Obey), "size": 1, "when_empty": "fail" }).to_string();
+    let pool = host.runtime.open_pool("cold", &options).unwrap();
+    eventually("it is full", || pool.info()["ready"] == 1);
+    let vm = host.runtime.take(&pool, "web", Some(r#"{"after":"stay_paused"}"#)).unwrap();
+    assert_eq!(vm.state(), State::Created);
+    vm.start().unwrap();
+    console_with(&vm, "hello\n");
+    assert_eq!(vm.shutdown(AMPLE, None).unwrap().outcome, Outcome::Graceful);
+    host.runtime.close_pool(&pool).unwrap();
+}
+
+#[test]
+fn the_members_of_a_pool_are_taken_over_or_reaped() {
+    let mut host = Host::with_keeper();
+    let vm = host.boot("source", Guest::Report);
+    count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    drop(vm);
+    let options = json!({ "snapshot": "base", "size": 2 }).to_string();
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    eventually("it is full", || pool.info()["ready"] == 2);
+    drop(pool);
+    host.change_owner();
+    let ids = |host: &Host| host.runtime.list().iter().map(|vm| vm.id().to_string()).collect::<Vec<_>>();
+    let waiting = ids(&host);
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    assert_eq!((pool.info()["ready"].clone(), ids(&host)), (json!(2), waiting));
+    drop(pool);
+    host.change_owner();
+    host.runtime.reap(None).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_was_held_for_a_snapshot_goes_on_when_its_owner_dies() {
+    let mut host = Host::with_keeper();
+    let vm = host.boot("held", Guest::Report);
+    let at = count_above(&vm, 1);
+    // What an owner leaves behind who is killed between the pause and the write.
+    vm.pause().unwrap();
+    drop(vm);
+    host.without_owner_but(|directory| {
+        let journal = directory.join("state/vms/held/journal.json");
+        common::edit_journal(&journal, |record| record["held_for_snapshot"] = true.into());
+    });
+    let vm = host.runtime.vm("held").unwrap();
+    assert_eq!(vm.state(), State::Running);
+    count_above(&vm, at + 1);
+}
+
+#[test]
+fn another_cpu_or_another_format_is_refused_with_both_named() {
+    let host = Host::new();
+    let vm = host.boot("source", Guest::Halt);
+    for id in ["cpu", "format"] {
+        snapshot(&host, &vm, id, json!({}));
+    }
+    let manifest = |id: &str| host.scratch.path().join("state/snapshots").join(id).join("manifest.json");
+    common::edit_journal(&manifest("cpu"), |it| it["host"]["vendor"] = "AuthenticCucumber".into());
+    common::edit_journal(&manifest("format"), |it| it["snapshot_version"] = "99.0.0".into());
+    let text = refused(&host, "cpu", "a", json!({}));
+    assert!(text.contains("AuthenticCucumber") && text.contains("another CPU"), "{text}");
+    let text = refused(&host, "format", "a", json!({}));
+    assert!(text.contains("format 99.0.0") && text.contains("reads"), "{text}");
+    assert_eq!(host.runtime.list().len(), 1);
+}
+
+#[test]
+fn an_override_that_this_firecracker_has_not_is_refused_before_anything_is_started() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::simulated();
+    let mut spec = host.spec(Guest::Halt);
+    spec["network-interfaces"] = json!([{ "iface_id": "eth0", "host_dev_name": "mvmsim0" }]);
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": host.scratch.path().join("v.sock") });
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    let old = host.scratch.path().join("firecracker-1.11");
+    let simulator = common::simulator();
+    let script = format!("#!/bin/sh\nexec {} --sim-fault 0:version=1.11.0 \"$@\"\n", simulator.display());
+    fs::write(&old, script).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    for (options, told) in [
+        (
+            json!({ "network_overrides": [{ "iface_id": "eth0", "host_dev_name": "t" }] }),
+            "\"network_overrides\" needs Firecracker 1.12.0",
+        ),
+        (
+            json!({ "vsock_override": { "uds_path": "/tmp/never.sock" } }),
+            "\"vsock_override\" needs Firecracker 1.16.0",
+        ),
+        (json!({ "clock_realtime": true }), "\"clock_realtime\" needs Firecracker 1.16.0"),
+    ] {
+        let mut options = options;
+        options["mvm"] = json!({ "firecracker": old });
+        let text = refused(&host, "base", "a", options);
+        assert!(text.contains(told) && text.contains("this is 1.11.0"), "{text}");
+    }
+    assert_eq!(host.runtime.list().len(), 1);
+}
+
+#[test]
+fn clones_have_a_vsock_socket_each_and_one_that_is_taken_is_not_stolen() {
+    let host = Host::new();
+    let socket = host.scratch.path().join("v.sock");
+    let mut spec = host.spec(Guest::Halt);
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": socket });
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    let text = refused(&host, "base", "thief", json!({}));
+    assert!(text.contains("v.sock is there already") && text.contains("vsock_override"), "{text}");
+    let options = r#"{"ids":["one","two"]}"#;
+    if let Err(error) = host.runtime.clone_vms("base", 2, Some(options)) {
+        // Firecracker before 1.16 has them all bind the same path.
+        assert!(told(&error).contains("\"vsock_override\" needs Firecracker 1.16.0"));
+        return;
+    }
+    let own = |id: &str| host.vm_directory(id).join("vsock.sock");
+    assert!(own("one").exists() && own("two").exists());
+    let one = host.runtime.vm("one").unwrap();
+    host.runtime.rename(&one, "uno").unwrap();
+    assert_eq!(one.info().unwrap()["vsock_socket"], own("uno").to_str().unwrap());
+    assert!(std::os::unix::net::UnixStream::connect(own("uno")).is_ok());
+    one.kill().unwrap();
+    assert!(!own("uno").exists());
+    one.start().unwrap();
+    assert!(own("uno").exists());
+    host.runtime.destroy(&vm).unwrap();
+    // Nobody has it now.
+    restore(&host, "base", "heir", json!({}));
+    assert!(socket.exists());
+}
+
+#[test]
+fn a_guest_with_metadata_can_tell_itself_from_its_siblings() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["network-interfaces"] = json!([{ "iface_id": "eth0", "host_dev_name": "mvmt-meta0" }]);
+    spec["mmds-config"] = json!({ "network_interfaces": ["eth0"], "version": "V2" });
+    let created = host.runtime.create("source", &spec.to_string());
+    let vm = match created {
+        Err(error) if told(&error).contains("Operation not permitted") => {
+            eprintln!("SKIPPED: making a TAP device needs root");
+            return;
+        }
+        created => created.unwrap(),
+    };
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    let options = json!({ "mmds": { "role": "web" } });
+    let one = restore(&host, "base", "one", options);
+    assert_eq!(one.state(), State::Running);
+    let path = mvm::firecracker::http::RequestPath::parse("/mmds").unwrap();
+    let answer = one.request(mvm::firecracker::http::Method::Get, &path, None).unwrap();
+    let seen: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&seen["role"], &seen["mvm"]["snapshot_id"]), (&json!("web"), &json!("base")));
+    assert_eq!(seen["mvm"]["generation_id"], one.info().unwrap()["generation_id"]);
+    let mac = seen["mvm"]["network-interfaces"][0]["mac"].as_str().unwrap();
+    assert!(mac.starts_with("02:") && mac.len() == 17, "{mac}");
 }

@@ -4,6 +4,7 @@
 //! that have no name any more, with the order to let the guest go on when it is done. Where a snapshot stands, and
 //! what it consists of, is the store's business.
 
+use super::restore::After;
 use super::turn::Turn;
 use super::{Error, State, Vm};
 use crate::causes::with_causes;
@@ -32,15 +33,6 @@ pub(crate) struct Options {
     disks: Disks,
     checksums: Checksums,
     deadline_ms: u64,
-}
-
-/// What becomes of a guest that ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum After {
-    #[default]
-    GoOn,
-    StayPaused,
 }
 
 /// What becomes of disks that the guest writes to.

@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
+/// The vsock socket of a VM that has siblings, in its directory.
+pub(super) const OWN_VSOCK: &str = "vsock.sock";
+
 /// The directories of links, in a VM's directory.
 pub(super) const LINKING: [&str; 2] = ["drives", "pmem"];
 
@@ -288,6 +291,9 @@ impl Spec {
         let mut spec = Self::parse(&record.spec, &record.base)?;
         let is_own = |link: &mut Link| record.own_files.contains(&link.name);
         spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
+        let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
+        let vsock = spec.requests.iter_mut().find(|put| put.path.as_str() == "/vsock");
+        vsock.filter(|_| has_siblings).map_or(Ok(()), Put::bind_in_own_directory)?;
         Ok(spec)
     }
 
@@ -304,6 +310,16 @@ impl Spec {
     /// The VMM that it names.
     pub(crate) fn firecracker(&self) -> Option<&Path> {
         self.options.firecracker.as_deref()
+    }
+}
+
+impl Put {
+    /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.
+    fn bind_in_own_directory(&mut self) -> Result<(), SpecError> {
+        let mut section: Value = serde_json::from_slice(&self.body).map_err(settings::Error::Syntax)?;
+        section["uds_path"] = OWN_VSOCK.into();
+        (self.body, self.socket) = (section.to_string().into_bytes(), Some(OWN_VSOCK.into()));
+        Ok(())
     }
 }
 

@@ -115,6 +115,12 @@ impl Host {
         self.runtime = Arc::new(Self::open(&self.scratch, &self.options));
     }
 
+    /// The same, and meanwhile something is done in the host's directory.
+    pub fn without_owner_but(&mut self, meanwhile: impl FnOnce(&Path)) {
+        let directory = self.scratch.path().to_path_buf();
+        self.without_owner(|| meanwhile(&directory));
+    }
+
     pub fn kernel(&self, guest: Guest) -> PathBuf {
         guest::write(self.scratch.path(), guest)
     }
@@ -167,6 +173,19 @@ impl Drop for Host {
             }
         }
     }
+}
+
+/// Changes what a journal says, its checksum included.
+pub fn edit_journal(path: &Path, change: impl FnOnce(&mut Value)) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, json) = text.split_once('\n').unwrap();
+    let mut record: Value = serde_json::from_str(json).unwrap();
+    change(&mut record);
+    let body = format!("\n{record}\n");
+    let hash = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    std::fs::write(path, format!("mvm-journal 1 {hash:016x}{body}")).unwrap();
 }
 
 /// The processes whose working directory is below `directory`.

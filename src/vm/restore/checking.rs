@@ -1,0 +1,223 @@
+//! What would make the VMM refuse a snapshot, or the guest misbehave: told before anything is started.
+
+use super::options::{DriveOverride, Memory};
+use super::{OPERATION, Restoration, VsockPlace};
+use crate::firecracker::{Binary, Feature, Version};
+use crate::snapshot::Access;
+use crate::sys::mapping::PageSize;
+use crate::sys::socket;
+use crate::vm::record::Content;
+use crate::vm::spec::OWN_VSOCK;
+use crate::vm::turn::Turn;
+use crate::vm::{Error, Link, Vm};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a snapshot cannot be restored so.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// Another kind of CPU.
+    #[error(
+        "snapshot {snapshot} was taken on another CPU ({taken_on}), and this one is {here}; its guest would crash here"
+    )]
+    OtherCpu {
+        /// The snapshot.
+        snapshot: String,
+        /// Its CPU.
+        taken_on: String,
+        /// The present one.
+        here: String,
+    },
+    /// Another format.
+    #[error(
+        "snapshot {snapshot} has the format {made} of Firecracker {made_by}, and Firecracker {by} reads {loads}; use \
+         the release that made it"
+    )]
+    OtherVersion {
+        /// The snapshot.
+        snapshot: String,
+        /// Its format.
+        made: Version,
+        /// What made it.
+        made_by: String,
+        /// The format that the present VMM reads.
+        loads: Version,
+        /// The present VMM.
+        by: Version,
+    },
+    /// An override of nothing.
+    #[error("snapshot {snapshot} has no {kind} {device:?}")]
+    NoSuchDevice {
+        /// The snapshot.
+        snapshot: String,
+        /// What kind of device.
+        kind: &'static str,
+        /// Its id.
+        device: String,
+    },
+    /// Pages that Firecracker cannot map from a file.
+    #[error(
+        "snapshot {snapshot} has pages of 2 MiB, which Firecracker does not map from a file; set \"memory\": \"pager\""
+    )]
+    HugePages {
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The vsock socket.
+    #[error(
+        "its vsock socket {} is there already, and Firecracker would not bind it; end what uses it, or choose another \
+         by \"vsock_override\"",
+        path.display()
+    )]
+    SocketTaken {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// A disk that several VMs would write to.
+    #[error(
+        "snapshot {snapshot} holds no copy of its writable drive {drive:?}, and siblings cannot share it; give each its \
+         own by \"drives\", or take the snapshot with \"disks\": \"copy\""
+    )]
+    SharedDisk {
+        /// The snapshot.
+        snapshot: String,
+        /// The drive.
+        drive: String,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Vsock {
+    /// What the VMM is told.
+    pub(super) overridden: Option<PathBuf>,
+    /// What it binds.
+    pub(super) bound: Option<PathBuf>,
+}
+
+pub(super) struct Disks {
+    pub(super) content: Content,
+    pub(super) patches: Vec<(String, PathBuf)>,
+}
+
+impl Vm {
+    /// What would make the VMM refuse, or the guest misbehave, is told before anything is started.
+    pub(super) fn check_loadable(
+        &self,
+        restoration: &Restoration<'_>,
+        binary: &Binary,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let (manifest, options) = (&restoration.snapshot.manifest, restoration.options);
+        let here = &self.shared.cpu;
+        if !manifest.host.is_like(here) {
+            let (snapshot, taken_on, here) =
+                (manifest.id.clone(), manifest.host.to_string(), here.to_string());
+            return Err(self.unfit(RestoreError::OtherCpu { snapshot, taken_on, here }));
+        }
+        let made = manifest.snapshot_version.as_deref().and_then(Version::parse_number);
+        let version = self.shared.binaries.snapshot_version(binary, turn.limits());
+        let loads = version.map_err(self.vmm_error(OPERATION))?;
+        if let Some(made) = made.filter(|made| made.major != loads.major || made.minor > loads.minor) {
+            return Err(self.unfit(RestoreError::OtherVersion {
+                snapshot: manifest.id.clone(),
+                made,
+                made_by: manifest.firecracker.clone(),
+                loads,
+                by: binary.version(),
+            }));
+        }
+        let wanted = [
+            (
+                options.network_overrides.iter().any(|nic| nic.host_dev_name.is_some()),
+                Feature::NetworkOverrides,
+            ),
+            (options.clock_realtime == Some(true), Feature::ClockRealtime),
+        ];
+        for (_, feature) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+            binary.version().require(feature).map_err(self.vmm_error(OPERATION))?;
+        }
+        let interfaces = manifest.interfaces();
+        let unknown = options.network_overrides.iter().find(|nic| !interfaces.contains(&nic.iface_id));
+        let unknown = unknown.map(|nic| ("network interface", &nic.iface_id));
+        let drive =
+            |wanted: &&DriveOverride| manifest.drives.iter().all(|drive| drive.drive_id != wanted.drive_id);
+        let unknown = unknown.or_else(|| options.drives.iter().find(drive).map(|it| ("drive", &it.drive_id)));
+        if let Some((kind, id)) = unknown {
+            let snapshot = manifest.id.clone();
+            return Err(self.unfit(RestoreError::NoSuchDevice { snapshot, kind, device: id.clone() }));
+        }
+        if manifest.huge_pages() == PageSize::Huge && options.memory == Memory::File {
+            return Err(self.unfit(RestoreError::HugePages { snapshot: manifest.id.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Where its vsock socket goes. Firecracker binds it while it loads, and fails when something is there.
+    pub(super) fn vsock_of(&self, restoration: &Restoration<'_>, binary: &Binary) -> Result<Vsock, Error> {
+        let (manifest, options) = (&restoration.snapshot.manifest, restoration.options);
+        let Some(was) = manifest.vsock_path().map(PathBuf::from) else { return Ok(Vsock::default()) };
+        let chosen = options.vsock_override.as_ref().map(|vsock| vsock.uds_path.clone());
+        let own = (restoration.vsock == VsockPlace::OwnDirectory).then(|| PathBuf::from(OWN_VSOCK));
+        let overridden = chosen.or(own).filter(|chosen| *chosen != was);
+        if overridden.is_some() {
+            binary.version().require(Feature::VsockOverride).map_err(self.vmm_error(OPERATION))?;
+        }
+        let bound = overridden.clone().unwrap_or(was);
+        // One below the VM's own directory, which is yet to be made, is nobody else's.
+        if bound.is_absolute() {
+            socket::remove_dead(&bound);
+            if bound.symlink_metadata().is_ok() {
+                return Err(self.unfit(RestoreError::SocketTaken { path: bound }));
+            }
+        }
+        Ok(Vsock { overridden, bound: Some(bound) })
+    }
+
+    /// Which disks it gets under which names: what the options say, copies of those that the snapshot holds, and
+    /// otherwise those that the snapshot's VM had.
+    pub(super) fn disks_of(&self, restoration: &Restoration<'_>) -> Result<Disks, Error> {
+        let (mut content, mut patches) = (Content::default(), Vec::new());
+        for drive in &restoration.snapshot.manifest.drives {
+            let chosen = restoration.options.drives.iter().find(|it| it.drive_id == drive.drive_id);
+            let copy = drive.copy.as_ref().filter(|_| chosen.is_none());
+            let target = match (chosen, copy) {
+                (Some(chosen), _) => chosen.path_on_host.clone(),
+                (None, Some(copy)) => restoration.snapshot.directory.join(&copy.name),
+                (None, None) => drive.path_on_host.clone(),
+            };
+            let shares = copy.is_none() && chosen.is_none() && drive.access == Access::Writable;
+            if shares && restoration.vsock == VsockPlace::OwnDirectory {
+                let snapshot = restoration.snapshot.manifest.id.clone();
+                return Err(self.unfit(RestoreError::SharedDisk { snapshot, drive: drive.drive_id.clone() }));
+            }
+            if let Err(source) = std::fs::metadata(&target) {
+                return Err(Error::Directory { action: "find the disk", path: target, source });
+            }
+            let is_ours = drive.path_in_vmm.is_relative();
+            let name =
+                if is_ours { drive.path_in_vmm.clone() } else { Path::new("drives").join(&drive.drive_id) };
+            if !is_ours {
+                if let Err(source) = std::fs::metadata(&drive.path_in_vmm) {
+                    let path = drive.path_in_vmm.clone();
+                    return Err(Error::Directory {
+                        action: "find the disk that the VMM opens first",
+                        path,
+                        source,
+                    });
+                }
+                if chosen.is_none() && copy.is_none() {
+                    continue;
+                }
+                patches.push((drive.drive_id.clone(), name.clone()));
+            }
+            let place = if copy.is_some() { &mut content.copies } else { &mut content.links };
+            place.push(Link { name, target });
+        }
+        Ok(Disks { content, patches })
+    }
+
+    pub(super) fn unfit(&self, source: RestoreError) -> Error {
+        Error::Restore { id: self.id(), source: Box::new(source) }
+    }
+}

@@ -1,0 +1,196 @@
+//! Restoring a VM from a snapshot: checked before anything is started, then loaded by a new VMM and, unless it is to
+//! be held, let go on.
+//!
+//! What a snapshot holds and whether its files are whole is the store's business, and who serves the page faults the
+//! pager's.
+
+mod checking;
+mod options;
+mod spec;
+
+pub use checking::RestoreError;
+pub(crate) use options::Options;
+pub(super) use options::{After, DriveOverride, Paging, RunIn};
+pub(crate) use spec::spec_of;
+
+use super::identity::GuestIdentity;
+use super::launch::Preparation;
+use super::turn::Turn;
+use super::{Error, State, Vm};
+use crate::firecracker;
+use crate::firecracker::http::{Method, RequestPath};
+use crate::journal::{PagerRecord, RestoredRecord, SpecRecord};
+use crate::observe::events::What;
+use crate::pager;
+use crate::snapshot::Snapshot;
+use crate::sys::deadline::Deadline;
+use crate::sys::sync::lock;
+use checking::Disks;
+use options::Memory;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What is restored, and what it is to become.
+#[derive(Debug)]
+pub(crate) struct Restoration<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) options: &'a Options,
+    /// What the VM would be made of if it were not restored.
+    pub(crate) spec: SpecRecord,
+    /// What distinguishes it from its siblings.
+    pub(crate) identity: GuestIdentity,
+    /// Where its vsock socket goes unless the options say.
+    pub(crate) vsock: VsockPlace,
+    /// The pool that it is to wait in.
+    pub(crate) pool: Option<&'a str>,
+}
+
+/// Where the vsock socket of a restored VM goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VsockPlace {
+    /// Where that of the snapshot's VM was.
+    AsItWas,
+    /// Into its own directory, for it has siblings.
+    OwnDirectory,
+}
+
+/// What the VMM is asked for, in order.
+#[derive(Debug)]
+pub(super) struct Loading {
+    load: Value,
+    /// Drives that the VMM does not find by a name of ours, and the paths of those that they become.
+    patches: Vec<(String, PathBuf)>,
+    mmds: Option<Value>,
+    after: After,
+    vsock: Option<PathBuf>,
+    pub(super) pager: Option<Paging>,
+}
+
+const OPERATION: &str = "restore";
+
+impl Vm {
+    /// Makes it, with a VMM that has loaded the snapshot. After an error nothing of it is left.
+    pub(crate) fn restore(&self, restoration: &Restoration<'_>) -> Result<(), Error> {
+        let options = restoration.options;
+        let turn = self.take_turn(OPERATION, Deadline::after(Duration::from_millis(options.deadline_ms)))?;
+        let binary = self.suitable_binary(OPERATION, &turn)?;
+        let (snapshot, store) = (restoration.snapshot, &self.shared.snapshots);
+        let failed = self.snapshot_error(OPERATION);
+        self.check_loadable(restoration, &binary, &turn)?;
+        snapshot.check(store, options.verify, turn.limits()).map_err(&failed)?;
+        let layers = snapshot.layers(store).map_err(&failed)?;
+        let vsock = self.vsock_of(restoration, &binary)?;
+        let Disks { content, patches } = self.disks_of(restoration)?;
+        let pager = (options.memory == Memory::Pager).then(|| options.paging(snapshot, layers.clone()));
+        {
+            let mut record = lock(&self.record);
+            let generation_id = restoration.identity.generation_id().to_owned();
+            record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.id.clone(), generation_id });
+            record.pool = restoration.pool.map(str::to_owned);
+        }
+        let mut vmm = self.vmm_to_be(&binary);
+        let is_new = |socket: &PathBuf| !vmm.sockets.contains(socket);
+        let bound = vsock.bound.clone().filter(is_new);
+        vmm.sockets.extend(bound);
+        vmm.pager = pager.as_ref().map(|_| PagerRecord { process: None });
+        let directory = self.make_directory(&restoration.spec, content, vmm, &turn)?;
+        let memory = self.memory_of(restoration, &layers, &turn)?;
+        let loading = Loading {
+            load: options.load_body(snapshot, &memory, vsock.overridden.as_deref(), binary.version()),
+            patches,
+            mmds: options.mmds_of(restoration),
+            after: options.after,
+            vsock: vsock.bound,
+            pager,
+        };
+        self.launch(OPERATION, &binary, Preparation::Snapshot(&loading), &turn)?;
+        if layers.len() > 1 && options.memory == Memory::File {
+            // The VMM has mapped it.
+            let _gone = std::fs::remove_file(&memory);
+        }
+        directory.keep();
+        self.appear(What::Restored(snapshot.manifest.id.clone()));
+        if self.state() == State::Running {
+            self.tell(What::Resumed);
+        }
+        self.shared.events.log();
+        Ok(())
+    }
+
+    /// Has the VMM load a snapshot.
+    pub(super) fn load(
+        &self,
+        operation: &'static str,
+        loading: &Loading,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let failed = self.vmm_error(operation);
+        let (started, took) = {
+            let mut own = lock(&self.vmm);
+            let Some(vmm) = own.as_mut() else { return Ok(()) };
+            vmm.await_ready(turn.limits()).map_err(&failed)?;
+            loading.vsock.iter().for_each(|socket| vmm.leaves(socket.clone()));
+            let began = Instant::now();
+            for (method, path, body) in loading.requests() {
+                let asked = vmm.demand(method, &path, Some(body.to_string().as_bytes()), turn.limits());
+                asked.map_err(|source| self.load_error(source, loading))?;
+            }
+            (vmm.started(), began.elapsed())
+        };
+        let mut core = self.observed();
+        core.timings.spawn = started.spawn;
+        core.timings.socket = started.socket;
+        core.timings.load = Some(took);
+        if core.process.is_some() {
+            core.state = if loading.after == After::GoOn { State::Running } else { State::Paused };
+        }
+        Ok(())
+    }
+
+    /// A VMM that was ended by its pager has not failed by itself.
+    fn load_error(&self, source: firecracker::Error, loading: &Loading) -> Error {
+        let lost = loading.pager.as_ref().and_then(|_| self.pager_problem());
+        match lost {
+            Some(said) => Error::PagerLost { id: self.id(), operation: OPERATION, said },
+            None => self.vmm_error(OPERATION)(source),
+        }
+    }
+
+    /// The file or the socket that the VMM gets its memory from.
+    fn memory_of(
+        &self,
+        restoration: &Restoration<'_>,
+        layers: &[PathBuf],
+        turn: &Turn<'_>,
+    ) -> Result<PathBuf, Error> {
+        match (restoration.options.memory, layers) {
+            (Memory::Pager, _) => Ok(PathBuf::from(pager::SOCKET)),
+            (Memory::File, [only]) => Ok(only.clone()),
+            (Memory::File, _) => {
+                let place = self.files().memory();
+                let flattened = self.shared.snapshots.flatten(restoration.snapshot, &place, turn.limits());
+                flattened.map_err(self.snapshot_error(OPERATION)).map(|()| place)
+            }
+        }
+    }
+}
+
+impl Loading {
+    fn requests(&self) -> Vec<(Method, RequestPath, Value)> {
+        let fixed = RequestPath::fixed;
+        let mut requests = vec![(Method::Put, fixed("/snapshot/load"), self.load.clone())];
+        for (drive_id, path) in &self.patches {
+            if let Ok(place) = RequestPath::parse(&format!("/drives/{drive_id}")) {
+                requests.push((Method::Patch, place, json!({ "drive_id": drive_id, "path_on_host": path })));
+            }
+        }
+        requests.extend(self.mmds.clone().map(|document| (Method::Put, fixed("/mmds"), document)));
+        match (self.after, requests.as_mut_slice()) {
+            (After::StayPaused, _) => {}
+            (After::GoOn, [(_, _, load)]) => load["resume_vm"] = true.into(),
+            (After::GoOn, _) => requests.push((Method::Patch, fixed("/vm"), json!({ "state": "Resumed" }))),
+        }
+        requests
+    }
+}

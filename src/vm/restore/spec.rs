@@ -1,0 +1,49 @@
+//! What a restored VM would be made of if it were not restored: that is what it boots when it is started again.
+
+use super::VsockPlace;
+use super::options::Options;
+use crate::journal::SpecRecord;
+use crate::settings;
+use crate::snapshot::{Drive, Manifest};
+use crate::vm::spec::OWN_VSOCK;
+use serde_json::Value;
+
+/// The spec of a VM that is restored from the snapshot of `manifest`: that of the snapshot's VM, with what `options`
+/// change.
+pub(crate) fn spec_of(
+    manifest: &Manifest,
+    options: &Options,
+    vsock: VsockPlace,
+) -> Result<SpecRecord, settings::Error> {
+    let mut spec = settings::parse(&manifest.spec.spec)?;
+    let find = |spec: &mut Value, section: &str, key: &str, id: &str, change: (&str, Value)| {
+        let devices = spec.get_mut(section).and_then(Value::as_array_mut).into_iter().flatten();
+        let device = devices.into_iter().find(|device| device.get(key).and_then(Value::as_str) == Some(id));
+        if let Some(device) = device {
+            device[change.0] = change.1;
+        }
+    };
+    for drive in &options.drives {
+        let path = drive.path_on_host.to_string_lossy().into();
+        find(&mut spec, "drives", "drive_id", &drive.drive_id, ("path_on_host", path));
+    }
+    for nic in &options.network_overrides {
+        if let Some(device) = &nic.host_dev_name {
+            let change = ("host_dev_name", device.clone().into());
+            find(&mut spec, "network-interfaces", "iface_id", &nic.iface_id, change);
+        }
+    }
+    if let (Some(vsock), Some(section)) = (&options.vsock_override, spec.get_mut("vsock")) {
+        section["uds_path"] = vsock.uds_path.to_string_lossy().into();
+    }
+    if let Some(own) = &options.mvm {
+        spec["mvm"] = own.clone();
+    }
+    let is_chosen = |drive: &&Drive| options.drives.iter().all(|it| it.drive_id != drive.drive_id);
+    let copied = manifest.drives.iter().filter(|drive| drive.copy.is_some()).filter(is_chosen);
+    let mut own_files = copied.map(|drive| drive.path_in_vmm.clone()).collect::<Vec<_>>();
+    if vsock == VsockPlace::OwnDirectory && options.vsock_override.is_none() {
+        own_files.push(OWN_VSOCK.into());
+    }
+    Ok(SpecRecord { spec: spec.to_string(), base: manifest.spec.base.clone(), own_files })
+}
