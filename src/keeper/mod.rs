@@ -205,7 +205,7 @@ impl Keeper {
             Ok(false) => {}
             Ok(true) => self.end_vm_without_pager(directory),
             Err(error) => {
-                self.complain(directory, &format!("cannot watch the pager of VM {}: {error}", record.id))
+                self.complain(directory, &format!("cannot watch the pager of VM {}: {error}", record.id));
             }
         }
         let Some(limit) = record.console_limit else { return };

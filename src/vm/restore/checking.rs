@@ -1,9 +1,9 @@
 //! What would make the VMM refuse a snapshot, or the guest misbehave: told before anything is started.
 
-use super::options::{DriveOverride, Memory};
+use super::options::{Memory, Options};
 use super::{OPERATION, Restoration, VsockPlace};
 use crate::firecracker::{Binary, Feature, Version};
-use crate::snapshot::Access;
+use crate::snapshot::{Access, Manifest};
 use crate::sys::mapping::PageSize;
 use crate::sys::socket;
 use crate::vm::record::Content;
@@ -109,48 +109,43 @@ impl Vm {
         turn: &Turn<'_>,
     ) -> Result<(), Error> {
         let (manifest, options) = (&restoration.snapshot.manifest, restoration.options);
+        self.check_format(manifest, binary, turn)?;
         let here = &self.shared.cpu;
         if !manifest.host.is_like(here) {
-            let (snapshot, taken_on, here) =
-                (manifest.id.clone(), manifest.host.to_string(), here.to_string());
-            return Err(self.unfit(RestoreError::OtherCpu { snapshot, taken_on, here }));
+            let (snapshot, taken_on) = (manifest.id.clone(), manifest.host.to_string());
+            return Err(self.unfit(RestoreError::OtherCpu { snapshot, taken_on, here: here.to_string() }));
         }
+        if manifest.huge_pages() == PageSize::Huge && options.memory == Memory::File {
+            return Err(self.unfit(RestoreError::HugePages { snapshot: manifest.id.clone() }));
+        }
+        if let Some((kind, device)) = unknown_device(manifest, options) {
+            let snapshot = manifest.id.clone();
+            return Err(self.unfit(RestoreError::NoSuchDevice { snapshot, kind, device }));
+        }
+        let changes_taps = options.network_overrides.iter().any(|nic| nic.host_dev_name.is_some());
+        let wanted = [
+            (changes_taps, Feature::NetworkOverrides),
+            (options.clock_realtime == Some(true), Feature::ClockRealtime),
+        ];
+        let mut wanted = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        let able = wanted.try_for_each(|(_, feature)| binary.version().require(feature));
+        able.map_err(self.vmm_error(OPERATION))
+    }
+
+    fn check_format(&self, manifest: &Manifest, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
         let made = manifest.snapshot_version.as_deref().and_then(Version::parse_number);
         let version = self.shared.binaries.snapshot_version(binary, turn.limits());
         let loads = version.map_err(self.vmm_error(OPERATION))?;
-        if let Some(made) = made.filter(|made| made.major != loads.major || made.minor > loads.minor) {
-            return Err(self.unfit(RestoreError::OtherVersion {
+        match made.filter(|made| made.major != loads.major || made.minor > loads.minor) {
+            None => Ok(()),
+            Some(made) => Err(self.unfit(RestoreError::OtherVersion {
                 snapshot: manifest.id.clone(),
                 made,
                 made_by: manifest.firecracker.clone(),
                 loads,
                 by: binary.version(),
-            }));
+            })),
         }
-        let wanted = [
-            (
-                options.network_overrides.iter().any(|nic| nic.host_dev_name.is_some()),
-                Feature::NetworkOverrides,
-            ),
-            (options.clock_realtime == Some(true), Feature::ClockRealtime),
-        ];
-        for (_, feature) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
-            binary.version().require(feature).map_err(self.vmm_error(OPERATION))?;
-        }
-        let interfaces = manifest.interfaces();
-        let unknown = options.network_overrides.iter().find(|nic| !interfaces.contains(&nic.iface_id));
-        let unknown = unknown.map(|nic| ("network interface", &nic.iface_id));
-        let drive =
-            |wanted: &&DriveOverride| manifest.drives.iter().all(|drive| drive.drive_id != wanted.drive_id);
-        let unknown = unknown.or_else(|| options.drives.iter().find(drive).map(|it| ("drive", &it.drive_id)));
-        if let Some((kind, id)) = unknown {
-            let snapshot = manifest.id.clone();
-            return Err(self.unfit(RestoreError::NoSuchDevice { snapshot, kind, device: id.clone() }));
-        }
-        if manifest.huge_pages() == PageSize::Huge && options.memory == Memory::File {
-            return Err(self.unfit(RestoreError::HugePages { snapshot: manifest.id.clone() }));
-        }
-        Ok(())
     }
 
     /// Where its vsock socket goes. Firecracker binds it while it loads, and fails when something is there.
@@ -217,7 +212,17 @@ impl Vm {
         Ok(Disks { content, patches })
     }
 
-    pub(super) fn unfit(&self, source: RestoreError) -> Error {
+    fn unfit(&self, source: RestoreError) -> Error {
         Error::Restore { id: self.id(), source: Box::new(source) }
     }
+}
+
+/// A device that is to be changed and that the snapshot has not.
+fn unknown_device(manifest: &Manifest, options: &Options) -> Option<(&'static str, String)> {
+    let interfaces = manifest.interfaces();
+    let nic = options.network_overrides.iter().find(|nic| !interfaces.contains(&nic.iface_id));
+    let is_known = |wanted: &str| manifest.drives.iter().any(|drive| drive.drive_id == wanted);
+    let drive = options.drives.iter().find(|wanted| !is_known(&wanted.drive_id));
+    let nic = nic.map(|nic| ("network interface", nic.iface_id.clone()));
+    nic.or_else(|| drive.map(|drive| ("drive", drive.drive_id.clone())))
 }

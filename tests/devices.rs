@@ -1,0 +1,144 @@
+//! Devices that change while the guest runs.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::guest::Guest;
+use common::{AMPLE, Host, told};
+use mvm::Vm;
+use mvm::firecracker::http::{Method, RequestPath};
+use mvm::vm::Device;
+use serde_json::{Value, json};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A guest that has drivers, which the tiny ones do not; only the simulator has one.
+fn with_drivers(sections: Value) -> (Host, Arc<Vm>) {
+    let host = Host::simulated();
+    let mut spec = host.spec(Guest::Halt);
+    let kernel = host.scratch.path().join("vmlinux");
+    let mut image = fs::read(host.kernel(Guest::Halt)).unwrap();
+    // Without its script it is taken for a small Linux.
+    let script = image.windows(11).position(|bytes| bytes == b"#!mvm-guest").unwrap();
+    image[script] = b'-';
+    fs::write(&kernel, image).unwrap();
+    spec["boot-source"]["kernel_image_path"] = json!(kernel);
+    for (section, value) in sections.as_object().unwrap() {
+        spec[section] = value.clone();
+    }
+    let vm = host.runtime.create("devices", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    (host, vm)
+}
+
+fn configuration(vm: &Vm) -> Value {
+    let answer = vm.request(Method::Get, &RequestPath::parse("/vm/config").unwrap(), None).unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+#[test]
+fn a_balloon_is_followed_until_the_guest_has_given() {
+    let balloon = json!({ "amount_mib": 0, "deflate_on_oom": false, "stats_polling_interval_s": 1 });
+    let (_host, vm) = with_drivers(json!({ "balloon": balloon }));
+    assert_eq!(vm.set_balloon(16, AMPLE).unwrap(), Some(16));
+    assert_eq!(vm.balloon_statistics().unwrap()["target_mib"], 16);
+    assert_eq!(vm.set_balloon(0, AMPLE).unwrap(), Some(0));
+}
+
+#[test]
+fn a_balloon_without_statistics_is_set_and_not_followed() {
+    let balloon = json!({ "amount_mib": 0, "deflate_on_oom": false });
+    let (_host, vm) = with_drivers(json!({ "balloon": balloon }));
+    assert_eq!(vm.set_balloon(16, AMPLE).unwrap(), None);
+    assert!(vm.balloon_statistics().is_err());
+}
+
+#[test]
+fn a_guest_that_does_not_follow_is_told_of_with_what_it_has() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["balloon"] = json!({ "amount_mib": 0, "deflate_on_oom": false, "stats_polling_interval_s": 1 });
+    let vm = host.runtime.create("deaf", &spec.to_string()).unwrap();
+    let early = told(&vm.set_balloon(8, AMPLE).unwrap_err());
+    assert!(early.contains("it is created; start it first"), "{early}");
+    vm.start().unwrap();
+    match vm.set_balloon(8, Duration::from_millis(50)) {
+        Err(error) => {
+            let text = told(&error);
+            assert!(text.contains("wanted 8 MiB, and it has 0") || text.contains("refused"), "{text}");
+        }
+        Ok(actual) => assert_eq!(actual, None),
+    }
+    let none = host.boot("none", Guest::Halt);
+    assert!(told(&none.set_balloon(8, AMPLE).unwrap_err()).contains("refused"));
+}
+
+#[test]
+fn memory_is_plugged_in_and_out() {
+    let hotplug = json!({ "total_size_mib": 1024, "block_size_mib": 2, "slot_size_mib": 128 });
+    let (_host, vm) = with_drivers(json!({ "memory-hotplug": hotplug }));
+    assert_eq!(vm.set_hotplugged_memory(256, AMPLE).unwrap(), 256);
+    assert_eq!(vm.set_hotplugged_memory(0, AMPLE).unwrap(), 0);
+    assert!(vm.set_hotplugged_memory(4096, AMPLE).is_err());
+}
+
+#[test]
+fn a_drive_gets_another_file_or_keeps_the_one_it_has() {
+    let host = Host::new();
+    let file = |name: &str, size: usize| {
+        let path = host.scratch.path().join(name);
+        fs::write(&path, vec![0; size]).unwrap();
+        path
+    };
+    let mut spec = host.spec(Guest::Halt);
+    let first = file("first", 1 << 20);
+    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": first, "is_root_device": false }]);
+    let vm = host.runtime.create("drives", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    let link = host.vm_directory("drives").join("drives/data");
+    let second = file("second", 2 << 20);
+    vm.update_drive("data", Some(&second), None).unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), second);
+    let limiter = json!({ "bandwidth": { "size": 1_000_000, "refill_time": 100 } });
+    vm.update_drive("data", None, Some(limiter)).unwrap();
+    assert_eq!(configuration(&vm)["drives"][0]["rate_limiter"]["bandwidth"]["size"], 1_000_000);
+    let gone = host.scratch.path().join("gone");
+    assert!(told(&vm.update_drive("data", Some(&gone), None).unwrap_err()).contains("gone"));
+    assert!(vm.update_drive("other", Some(&first), None).is_err());
+    assert!(vm.update_drive("../data", None, None).is_err());
+    assert_eq!(fs::read_link(&link).unwrap(), second, "a refusal changes nothing");
+    assert_eq!(fs::read_dir(link.parent().unwrap()).unwrap().count(), 1);
+    vm.kill().unwrap();
+    vm.start().unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_device_is_plugged_in_and_out_where_the_vmm_can() {
+    let host = Host::new();
+    let disk = host.scratch.path().join("disk");
+    fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["arguments"] = json!(["--enable-pci"]);
+    let Ok(vm) = host.runtime.create("pci", &spec.to_string()) else { return };
+    vm.start().unwrap();
+    let definition = json!({ "drive_id": "late", "path_on_host": disk, "is_root_device": false });
+    if let Err(error) = host.runtime.attach(&vm, Device::Drive, definition.clone()) {
+        let text = told(&error);
+        assert!(
+            text.contains("hotplugging a device needs Firecracker 1.16.0") || text.contains("refused"),
+            "{text}"
+        );
+        assert!(!host.vm_directory("pci").join("drives/late").exists());
+        return;
+    }
+    assert_eq!(configuration(&vm)["drives"][0]["path_on_host"], "drives/late");
+    assert!(host.runtime.attach(&vm, Device::Drive, definition).is_err());
+    assert!(host.vm_directory("pci").join("drives/late").exists());
+    vm.detach(Device::Drive, "late").unwrap();
+    assert_eq!(configuration(&vm)["drives"], json!([]));
+    assert!(!host.vm_directory("pci").join("drives/late").exists());
+    assert!(vm.detach(Device::Drive, "late").is_err());
+}
