@@ -2,12 +2,25 @@
 //!
 //! Firecracker's part of a spec is not read here: a VMM judges its own configuration.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
 use thiserror::Error;
 
-/// Which keys an object may have, by the path of the object.
-pub(crate) type KnownKeys = &'static [(&'static str, &'static [&'static str])];
+/// An object that is read key by key. What nobody has asked for when it is finished is unknown.
+#[derive(Debug)]
+pub(crate) struct Section {
+    path: String,
+    content: Map<String, Value>,
+    asked: Vec<&'static str>,
+}
+
+/// A kind of value.
+pub(crate) trait Setting: Sized {
+    /// What it is called.
+    const WANTED: &'static str;
+    /// The value, if it is of this kind.
+    fn of(value: Value) -> Option<Self>;
+}
 
 /// What is wrong with a JSON document.
 #[derive(Debug, Error)]
@@ -30,13 +43,36 @@ pub enum Error {
         nearest: Option<&'static str>,
     },
     /// A value of the wrong kind.
-    #[error("{path}")]
+    #[error("{path}: {wanted} is wanted here, and not {found}")]
     Value {
         /// Where it stands.
         path: String,
-        /// What is wrong.
-        source: serde_json::Error,
+        /// What is wanted.
+        wanted: &'static str,
+        /// The beginning of what is there.
+        found: String,
     },
+    /// A word that is none of those that are allowed.
+    #[error("{path}: {found} is none of {}", Words(allowed))]
+    Word {
+        /// Where it stands.
+        path: String,
+        /// The words that are allowed.
+        allowed: Vec<&'static str>,
+        /// The beginning of what is there.
+        found: String,
+    },
+}
+
+struct Words<'a>(&'a [&'static str]);
+
+impl std::fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, word) in self.0.iter().enumerate() {
+            write!(f, "{}{word:?}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 struct DidYouMean(Option<&'static str>);
@@ -55,29 +91,169 @@ pub(crate) fn parse(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(Error::Syntax)
 }
 
-/// Reads `value`, which stands at `root`, and refuses keys that are not `known`.
-pub(crate) fn read<T: DeserializeOwned>(value: Value, root: &str, known: KnownKeys) -> Result<T, Error> {
-    check_keys(&value, root, known)?;
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = match error.path().to_string().as_str() {
-            "." => root.to_owned(),
-            inner => format!("{root}.{inner}"),
+impl Section {
+    /// The object that `json` holds; nothing is an empty one. It is called `name` in messages.
+    pub(crate) fn parse(json: Option<&str>, name: &str) -> Result<Self, Error> {
+        Self::of(json.map_or(Ok(Value::Null), parse)?, name)
+    }
+
+    /// The object `value`; null is an empty one.
+    pub(crate) fn of(value: Value, path: impl Into<String>) -> Result<Self, Error> {
+        let (path, asked) = (path.into(), Vec::new());
+        match value {
+            Value::Null => Ok(Self { path, content: Map::new(), asked }),
+            Value::Object(content) => Ok(Self { path, content, asked }),
+            _ => Err(Error::NotAnObject(path)),
+        }
+    }
+
+    /// The value at `key`, if there is one; null is none.
+    pub(crate) fn take<T: Setting>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
+        let Some(value) = self.take_any(key) else { return Ok(None) };
+        let found = beginning(&value);
+        let wrong = || Error::Value { path: self.path_of(key), wanted: T::WANTED, found };
+        T::of(value).ok_or_else(wrong).map(Some)
+    }
+
+    /// The same, with what holds otherwise.
+    pub(crate) fn take_or<T: Setting>(&mut self, key: &'static str, otherwise: T) -> Result<T, Error> {
+        Ok(self.take(key)?.unwrap_or(otherwise))
+    }
+
+    /// What the word at `key` means; the first of `words` holds when there is none.
+    pub(crate) fn choose<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Result<T, Error> {
+        let value = self.take_any(key);
+        let chosen = match &value {
+            None => words.first(),
+            Some(value) => words.iter().find(|(word, _)| value == word),
         };
-        Error::Value { path, source: error.into_inner() }
-    })
+        chosen.map(|(_, meaning)| *meaning).ok_or_else(|| Error::Word {
+            path: self.path_of(key),
+            allowed: words.iter().map(|(word, _)| *word).collect(),
+            found: beginning(&value.unwrap_or_default()),
+        })
+    }
+
+    /// The object at `key`; an empty one when there is none.
+    pub(crate) fn section(&mut self, key: &'static str) -> Result<Self, Error> {
+        let value = self.take_any(key).unwrap_or_default();
+        Self::of(value, self.path_of(key))
+    }
+
+    /// The same, and nothing when there is none.
+    pub(crate) fn optional_section(&mut self, key: &'static str) -> Result<Option<Self>, Error> {
+        let path = self.path_of(key);
+        self.take_any(key).map(|value| Self::of(value, path)).transpose()
+    }
+
+    /// The objects of the list at `key`; none when there is none.
+    pub(crate) fn sections(&mut self, key: &'static str) -> Result<Vec<Self>, Error> {
+        let elements = self.take_or(key, Vec::<Value>::new())?.into_iter().enumerate();
+        elements
+            .map(|(index, element)| Self::of(element, format!("{}[{index}]", self.path_of(key))))
+            .collect()
+    }
+
+    /// The value at `key`, which has to be there.
+    pub(crate) fn need<T: Setting>(&mut self, key: &'static str) -> Result<T, Error> {
+        let path = self.path_of(key);
+        self.take(key)?.ok_or(Error::Value { path, wanted: T::WANTED, found: "nothing".to_owned() })
+    }
+
+    /// Any value at `key`; null is none.
+    pub(crate) fn take_any(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.content.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// What is left, for somebody else to read.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.content
+    }
+
+    /// Refuses what nobody has asked for.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let Some(key) = self.content.keys().next() else { return Ok(()) };
+        let key = key.chars().take(64).collect::<String>();
+        Err(Error::UnknownKey { nearest: nearest(&key, &self.asked), path: self.path, key })
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
 }
 
-fn check_keys(value: &Value, path: &str, known: KnownKeys) -> Result<(), Error> {
-    let Some((_, keys)) = known.iter().find(|(at, _)| *at == path) else { return Ok(()) };
-    let object = value.as_object().ok_or_else(|| Error::NotAnObject(path.to_owned()))?;
-    for (key, inner) in object {
-        if !keys.contains(&key.as_str()) {
-            let key = key.chars().take(64).collect::<String>();
-            return Err(Error::UnknownKey { path: path.to_owned(), nearest: nearest(&key, keys), key });
-        }
-        check_keys(inner, &format!("{path}.{key}"), known)?;
+impl Setting for u64 {
+    const WANTED: &'static str = "a whole number";
+    fn of(value: Value) -> Option<Self> {
+        value.as_u64()
     }
-    Ok(())
+}
+
+impl Setting for f64 {
+    const WANTED: &'static str = "a number";
+    fn of(value: Value) -> Option<Self> {
+        value.as_f64()
+    }
+}
+
+impl Setting for bool {
+    const WANTED: &'static str = "true or false";
+    fn of(value: Value) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+impl Setting for String {
+    const WANTED: &'static str = "a string";
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for PathBuf {
+    const WANTED: &'static str = "a path";
+    fn of(value: Value) -> Option<Self> {
+        String::of(value).map(Self::from)
+    }
+}
+
+impl Setting for Map<String, Value> {
+    const WANTED: &'static str = "an object";
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(content) => Some(content),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for Vec<Value> {
+    const WANTED: &'static str = "a list";
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Array(elements) => Some(elements),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for Vec<String> {
+    const WANTED: &'static str = "a list of strings";
+    fn of(value: Value) -> Option<Self> {
+        Vec::of(value)?.into_iter().map(String::of).collect()
+    }
+}
+
+fn beginning(value: &Value) -> String {
+    value.to_string().chars().take(64).collect()
 }
 
 /// The key that `key` was most likely meant to be.

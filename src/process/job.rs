@@ -2,9 +2,8 @@
 
 use super::ladder::{Asked, Plan, Report, Rung};
 use super::{Command, Error, ExitStatus, Interrupts, Limits, Process, Session, Stdio, Waited};
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::sys::deadline::Deadline;
-use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,23 +17,18 @@ pub struct Job {
 }
 
 /// How a job is started and ended.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct JobOptions {
     directory: Option<PathBuf>,
     session: JobSession,
     kill_ms: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug)]
 enum JobSession {
-    #[default]
     New,
     Inherited,
 }
-
-const KNOWN: KnownKeys = &[("options", &["directory", "session", "kill_ms"])];
 
 impl JobOptions {
     /// Reads them from a JSON object; nothing is an empty one.
@@ -42,13 +36,14 @@ impl JobOptions {
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
-        settings::read(settings::parse(json.unwrap_or("{}"))?, "options", KNOWN)
-    }
-}
-
-impl Default for JobOptions {
-    fn default() -> Self {
-        Self { directory: None, session: JobSession::New, kill_ms: 5000 }
+        let mut given = Section::parse(json, "options")?;
+        let session = [("new", JobSession::New), ("inherited", JobSession::Inherited)];
+        let options = Self {
+            directory: given.take("directory")?,
+            session: given.choose("session", &session)?,
+            kill_ms: given.take_or("kill_ms", 5000)?,
+        };
+        given.finish().map(|()| options)
     }
 }
 

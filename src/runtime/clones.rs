@@ -3,24 +3,22 @@
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory};
 use crate::causes::with_causes;
-use crate::settings;
+use crate::settings::{self, Section};
 use crate::snapshot::SnapshotId;
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
 use crate::vm::{RestoreOptions, Vm, VmId, VsockPlace};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// What clones are called, and in what they differ.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 struct Names {
     ids: Vec<String>,
     prefix: Option<String>,
-    each: Vec<Map<String, Value>>,
+    each: Vec<Value>,
 }
 
 /// One clone to be.
@@ -96,13 +94,8 @@ impl Runtime {
 
     fn clones_to_be(&self, count: usize, options: Option<&str>) -> Result<Vec<Clone>, Error> {
         let (refuse, base) = (options_of(WHAT), current_directory()?);
-        let mut common = settings::parse(options.unwrap_or("{}")).map_err(&refuse)?;
-        let mut names = Map::new();
-        if let Some(object) = common.as_object_mut() {
-            let own = ["ids", "prefix", "each"].iter().filter_map(|key| object.remove_entry(*key));
-            names = own.collect();
-        }
-        let names: Names = settings::read(names.into(), "options", &[]).map_err(&refuse)?;
+        let given = Section::parse(options, "options").and_then(Names::split);
+        let (names, common) = given.map_err(&refuse)?;
         for (key, given) in [("ids", names.ids.len()), ("each", names.each.len())] {
             if given != 0 && given != count {
                 return Err(Error::CloneCount { key, given, count });
@@ -110,19 +103,30 @@ impl Runtime {
         }
         let clone = |index: usize| {
             let id = names.id_of(index)?;
+            let own = names.each.get(index).and_then(Value::as_object).cloned().unwrap_or_default();
             let mut options = common.clone();
-            for (key, value) in names.each.get(index).into_iter().flatten() {
-                options[key] = value.clone();
-            }
+            options.extend(own);
+            let mut options = Value::Object(options);
             fill_in(&mut options, id.as_str(), index + 1);
-            let options = RestoreOptions::parse(options, &base).map_err(&refuse)?;
-            Ok(Clone { id, options })
+            let options =
+                Section::of(options, "options").and_then(|given| RestoreOptions::read(given, &base));
+            Ok(Clone { id, options: options.map_err(&refuse)? })
         };
         (0..count).map(clone).collect()
     }
 }
 
 impl Names {
+    /// Them, and what is left for every clone.
+    fn split(mut given: Section) -> Result<(Self, Map<String, Value>), settings::Error> {
+        let names = Self {
+            ids: given.take_or("ids", Vec::new())?,
+            prefix: given.take("prefix")?,
+            each: given.take_or("each", Vec::new())?,
+        };
+        Ok((names, given.rest()))
+    }
+
     fn id_of(&self, index: usize) -> Result<VmId, Error> {
         let generated = || format!("{}-{}", self.prefix.as_deref().unwrap_or("clone"), index + 1);
         Ok(VmId::parse(&self.ids.get(index).cloned().unwrap_or_else(generated))?)

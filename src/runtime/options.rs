@@ -1,13 +1,11 @@
 //! The options of a runtime, as JSON.
 
 use super::Error;
-use crate::settings::{self, KnownKeys};
-use serde::Deserialize;
+use crate::settings::{self, Section};
 use std::path::{Path, PathBuf};
 
 /// What holds for all VMs of a runtime.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub(super) struct Options {
     /// The VMM of those VMs whose spec names none.
     pub(super) firecracker: Option<PathBuf>,
@@ -17,24 +15,20 @@ pub(super) struct Options {
     pub(super) event_queue: usize,
 }
 
-const KNOWN: KnownKeys = &[("options", &["firecracker", "keeper", "event_queue"])];
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { firecracker: None, keeper: None, event_queue: 4096 }
-    }
-}
-
 impl Options {
     /// Reads them; nothing is an empty object.
     pub(super) fn parse(json: Option<&str>, base: &Path) -> Result<Self, Error> {
-        let value = settings::parse(json.unwrap_or("{}")).map_err(Error::Options)?;
-        let options: Self = settings::read(value, "options", KNOWN).map_err(Error::Options)?;
-        let absolute = |path: Option<PathBuf>| path.map(|path| base.join(path));
-        Ok(Self {
-            firecracker: absolute(options.firecracker),
-            keeper: absolute(options.keeper),
-            event_queue: options.event_queue,
-        })
+        Self::read(json, base).map_err(Error::Options)
+    }
+
+    fn read(json: Option<&str>, base: &Path) -> Result<Self, settings::Error> {
+        let mut given = Section::parse(json, "options")?;
+        let absolute = |path: PathBuf| base.join(path);
+        let options = Self {
+            firecracker: given.take("firecracker")?.map(absolute),
+            keeper: given.take("keeper")?.map(absolute),
+            event_queue: usize::try_from(given.take_or("event_queue", 4096_u64)?).unwrap_or(usize::MAX),
+        };
+        given.finish().map(|()| options)
     }
 }

@@ -6,55 +6,25 @@
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory};
 use crate::causes::with_causes;
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
 use crate::vm::{RestoreOptions, TakeOptions, Vm, VmId, VsockPlace};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a pool is to hold.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct Options {
-    snapshot: Option<String>,
-    restore: Value,
-    spec: Option<Value>,
-    size: usize,
-    refill_per_second: f64,
-    when_empty: WhenEmpty,
-}
-
 /// What happens when somebody wants a VM and there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WhenEmpty {
     /// One is made while they wait.
-    #[default]
     Make,
     /// They are told.
     Fail,
-}
-
-const KNOWN: KnownKeys =
-    &[("options", &["snapshot", "restore", "spec", "size", "refill_per_second", "when_empty"])];
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            snapshot: None,
-            restore: json!({}),
-            spec: None,
-            size: 4,
-            refill_per_second: 20.0,
-            when_empty: WhenEmpty::default(),
-        }
-    }
 }
 
 /// A pool of VMs. Dropping it ends none of them; [`Runtime::close_pool`] does.
@@ -92,7 +62,6 @@ struct Inside {
 
 /// How long to wait after a failure to make a member, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-const WHAT: &str = "open a pool";
 /// Of the refilling thread, which calls no foreign code.
 const STACK: usize = 1 << 20;
 
@@ -129,9 +98,8 @@ impl Runtime {
     pub fn take(&self, pool: &Pool, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
         let id = VmId::parse(id)?;
         let base = current_directory()?;
-        let options = settings::parse(options.unwrap_or("{}"))
-            .and_then(|options| TakeOptions::parse(options, &base))
-            .map_err(options_of("take a VM out of a pool"))?;
+        let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
+        let options = options.map_err(options_of("take a VM out of a pool"))?;
         let examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
         let vm = match pool.take() {
             Some(vm) => vm,
@@ -157,26 +125,23 @@ impl Runtime {
     }
 
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
-        let refuse = options_of(WHAT);
-        let options = settings::parse(options).and_then(|options| settings::read(options, "options", KNOWN));
-        let options: Options = options.map_err(&refuse)?;
-        let of = match (options.snapshot, options.spec) {
+        let base = current_directory()?;
+        let given = Section::parse(Some(options), "options").and_then(|given| Given::read(given, &base));
+        let given = given.map_err(options_of("open a pool"))?;
+        let of = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
-                let restore =
-                    RestoreOptions::parse(options.restore, &current_directory()?).map_err(&refuse)?;
-                Of::Snapshot(Box::new(snapshot), Box::new(restore.held()))
+                Of::Snapshot(Box::new(snapshot), Box::new(given.restore.held()))
             }
-            (None, Some(spec)) => Of::Spec(spec.to_string()),
+            (None, Some(spec)) => Of::Spec(Value::Object(spec).to_string()),
             _ => return Err(Error::PoolOfWhat),
         };
-        let interval = 1.0 / options.refill_per_second.clamp(0.001, 100_000.0);
         Ok(Pool {
             name,
             of,
-            size: options.size,
-            interval: Duration::from_secs_f64(interval),
-            when_empty: options.when_empty,
+            size: given.size,
+            interval: Duration::from_secs_f64(1.0 / given.refill_per_second.clamp(0.001, 100_000.0)),
+            when_empty: given.when_empty,
             inside: Mutex::default(),
             changed: Condvar::new(),
             refiller: Mutex::default(),
@@ -210,6 +175,31 @@ impl Runtime {
         if let Err(error) = self.destroy(vm) {
             log::warn!("{}", with_causes(&error));
         }
+    }
+}
+
+/// What a pool is to hold, as it was given.
+struct Given {
+    snapshot: Option<String>,
+    restore: RestoreOptions,
+    spec: Option<Map<String, Value>>,
+    size: usize,
+    refill_per_second: f64,
+    when_empty: WhenEmpty,
+}
+
+impl Given {
+    fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+        let when_empty = [("make", WhenEmpty::Make), ("fail", WhenEmpty::Fail)];
+        let options = Self {
+            snapshot: given.take("snapshot")?,
+            restore: RestoreOptions::read(given.section("restore")?, base)?,
+            spec: given.take("spec")?,
+            size: usize::try_from(given.take_or("size", 4_u64)?).unwrap_or(usize::MAX),
+            refill_per_second: given.take_or("refill_per_second", 20.0)?,
+            when_empty: given.choose("when_empty", &when_empty)?,
+        };
+        given.finish().map(|()| options)
     }
 }
 

@@ -3,20 +3,10 @@
 use super::snapshots::options_of;
 use super::{Error, Runtime};
 use crate::causes::with_causes;
-use crate::settings::{self, KnownKeys};
+use crate::settings::Section;
 use crate::vm::Vm;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// How to reap.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Options {
-    dry_run: bool,
-}
-
-const KNOWN: KnownKeys = &[("options", &["dry_run"])];
 
 impl Runtime {
     /// Removes every VM that was found without a VMM and has not been started since, and what stands in the state
@@ -27,11 +17,14 @@ impl Runtime {
     /// When the options are wrong, or the state directory cannot be listed. What cannot be removed is in the
     /// report.
     pub fn reap(&self, options: Option<&str>) -> Result<Value, Error> {
-        let options = settings::parse(options.unwrap_or("{}")).map_err(options_of("reap"))?;
-        let options = settings::read::<Options>(options, "options", KNOWN).map_err(options_of("reap"))?;
-        if options.dry_run {
+        let given = Section::parse(options, "options").and_then(|mut given| {
+            let dry_run = given.take_or("dry_run", false)?;
+            given.finish().map(|()| dry_run)
+        });
+        let dry_run = given.map_err(options_of("reap"))?;
+        if dry_run {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
-            return Ok(report(&options, &would, &[], (json!([]), self.found.left_alone_json())));
+            return Ok(report(dry_run, &would, &[], (json!([]), self.found.left_alone_json())));
         }
         // What could not be dealt with when the runtime was opened may be dealt with now.
         let census = self.take_census()?;
@@ -48,7 +41,7 @@ impl Runtime {
                 Err(error) => failed.push(json!({ "id": vm.id().as_str(), "problem": with_causes(&error) })),
             }
         }
-        Ok(report(&options, &removed, &failed, (census.undone_json(), census.left_alone_json())))
+        Ok(report(dry_run, &removed, &failed, (census.undone_json(), census.left_alone_json())))
     }
 }
 
@@ -60,14 +53,9 @@ impl Runtime {
     }
 }
 
-fn report(
-    options: &Options,
-    removed: &[Value],
-    failed: &[Value],
-    (undone, left_alone): (Value, Value),
-) -> Value {
+fn report(dry_run: bool, removed: &[Value], failed: &[Value], (undone, left_alone): (Value, Value)) -> Value {
     json!({
-        "dry_run": options.dry_run,
+        "dry_run": dry_run,
         "removed": removed,
         "failed": failed,
         "undone": undone,

@@ -2,48 +2,19 @@
 
 use super::{Error, Reservation, Runtime, current_directory};
 use crate::process::Limits;
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::snapshot::{Checksums, Snapshot, SnapshotId};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
     self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, Vm, VmId, VsockPlace,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How to merge a diff into what it is a diff to.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct MergeOptions {
-    checksums: Checksums,
-    deadline_ms: u64,
-}
-
-/// How to verify.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct VerifyOptions {
-    deadline_ms: u64,
-}
-
-const LONG: u64 = 600_000;
-const MERGE_KEYS: KnownKeys = &[("options", &["checksums", "deadline_ms"])];
-const VERIFY_KEYS: KnownKeys = &[("options", &["deadline_ms"])];
-
-impl Default for MergeOptions {
-    fn default() -> Self {
-        Self { checksums: Checksums::default(), deadline_ms: LONG }
-    }
-}
-
-impl Default for VerifyOptions {
-    fn default() -> Self {
-        Self { deadline_ms: LONG }
-    }
-}
+/// How long the work on a snapshot may take, unless the options say.
+const LONG_MS: u64 = 600_000;
 
 /// What a new VM is restored from and called.
 pub(super) struct Wanted<'a> {
@@ -85,12 +56,14 @@ impl Runtime {
     /// # Errors
     /// What is not as it was, or that no checksums were taken.
     pub fn verify_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
-        let (id, refuse) = (SnapshotId::parse(id)?, options_of("verify a snapshot"));
-        let options: VerifyOptions = settings::parse(options.unwrap_or("{}"))
-            .and_then(|options| settings::read(options, "options", VERIFY_KEYS))
-            .map_err(refuse)?;
+        let id = SnapshotId::parse(id)?;
+        let given = Section::parse(options, "options").and_then(|mut given| {
+            let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
+            given.finish().map(|()| deadline_ms)
+        });
+        let deadline_ms = given.map_err(options_of("verify a snapshot"))?;
         let listening = self.waiting.listen();
-        let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
+        let deadline = Deadline::after(Duration::from_millis(deadline_ms));
         Ok(self.shared.snapshots.verify(&id, Limits { deadline, interrupt: listening.flag() })?)
     }
 
@@ -108,13 +81,16 @@ impl Runtime {
     /// When it is no diff, something of it is missing, or the disk is full; it is what it was then.
     pub fn merge_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
         let id = SnapshotId::parse(id)?;
-        let options: MergeOptions = settings::parse(options.unwrap_or("{}"))
-            .and_then(|options| settings::read(options, "options", MERGE_KEYS))
-            .map_err(options_of("merge a snapshot"))?;
+        let given = Section::parse(options, "options").and_then(|mut given| {
+            let checksums = Checksums::take(&mut given)?;
+            let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
+            given.finish().map(|()| (checksums, deadline_ms))
+        });
+        let (checksums, deadline_ms) = given.map_err(options_of("merge a snapshot"))?;
         let listening = self.waiting.listen();
-        let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
+        let deadline = Deadline::after(Duration::from_millis(deadline_ms));
         let limits = Limits { deadline, interrupt: listening.flag() };
-        Ok(self.shared.snapshots.merge(&id, limits, options.checksums)?.describe())
+        Ok(self.shared.snapshots.merge(&id, limits, checksums)?.describe())
     }
 
     /// Makes the VM `id` of a snapshot: it goes on where the snapshot was taken, or is held there. `options` is a JSON
@@ -124,10 +100,10 @@ impl Runtime {
     /// When the id, the options or the snapshot are wrong, this Firecracker or this CPU is not one for it, or the VMM
     /// fails.
     pub fn restore(&self, snapshot: &str, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
-        const WHAT: &str = "restore a VM";
         let id = VmId::parse(id)?;
-        let options = settings::parse(options.unwrap_or("{}")).map_err(options_of(WHAT))?;
-        let options = RestoreOptions::parse(options, &current_directory()?).map_err(options_of(WHAT))?;
+        let base = current_directory()?;
+        let options = Section::parse(options, "options").and_then(|given| RestoreOptions::read(given, &base));
+        let options = options.map_err(options_of("restore a VM"))?;
         let snapshot = self.shared.snapshots.find(&SnapshotId::parse(snapshot)?)?;
         let (vsock, pool) = (VsockPlace::AsItWas, None);
         self.restore_as(id, &Wanted { snapshot: &snapshot, options: &options, vsock, pool })

@@ -6,23 +6,29 @@ use super::unfinished::modified;
 use super::{Error, Kind, Snapshot, Store, StoredFile};
 use crate::host::disk;
 use crate::process::Limits;
+use crate::settings::{self, Section};
 use crate::sys::{file, sparse};
-use serde::Deserialize;
 use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// How thoroughly a snapshot is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// All files are there, and as long as they were.
     Cheap,
     /// Besides, the content of the state, and of files that were written to since.
-    #[default]
     WhenChanged,
     /// Besides, the content of all files.
     Always,
+}
+
+impl Check {
+    /// What the options of a call say.
+    pub(crate) fn take(given: &mut Section) -> Result<Self, settings::Error> {
+        let words = [("when_changed", Self::WhenChanged), ("cheap", Self::Cheap), ("always", Self::Always)];
+        given.choose("verify", &words)
+    }
 }
 
 /// A file that a restore needs.

@@ -5,8 +5,8 @@ use super::{Error, Kind, Manifest, Snapshot, Store, StoredFile};
 use crate::host::disk;
 use crate::journal::{self, aside};
 use crate::process::Limits;
+use crate::settings::{self, Section};
 use crate::sys::{file, sparse};
-use serde::Deserialize;
 use std::fmt::Write;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -22,12 +22,17 @@ pub(crate) struct Unfinished<'a> {
 }
 
 /// Whether checksums of memory and disks are taken. That of the state, which is small, always is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Checksums {
     Taken,
-    #[default]
     Omitted,
+}
+
+impl Checksums {
+    /// What the options of a call say.
+    pub(crate) fn take(given: &mut Section) -> Result<Self, settings::Error> {
+        given.choose("checksums", &[("omitted", Self::Omitted), ("taken", Self::Taken)])
+    }
 }
 
 impl<'a> Unfinished<'a> {

@@ -4,30 +4,30 @@ use super::restore::{After, DriveOverride};
 use super::{Error, State, Vm, VmId};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::journal::{self, SpecRecord};
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::sys::sync::lock;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// What its taker wants of a VM.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub(crate) struct TakeOptions {
     after: After,
     drives: Vec<DriveOverride>,
     mmds: Option<Map<String, Value>>,
 }
 
-const KNOWN: KnownKeys = &[("options", &["after", "drives", "mmds"])];
 const OPERATION: &str = "take";
 
 impl TakeOptions {
     /// Reads them; relative paths are relative to `base`.
-    pub(crate) fn parse(options: Value, base: &Path) -> Result<Self, settings::Error> {
-        let mut options: Self = settings::read(options, "options", KNOWN)?;
-        options.drives.iter_mut().for_each(|drive| drive.path_on_host = base.join(&drive.path_on_host));
-        Ok(options)
+    pub(crate) fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+        let options = Self {
+            after: After::take(&mut given)?,
+            drives: DriveOverride::take(&mut given, base)?,
+            mmds: given.take("mmds")?,
+        };
+        given.finish().map(|()| options)
     }
 }
 

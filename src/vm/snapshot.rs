@@ -14,20 +14,17 @@ use crate::host::disk;
 use crate::journal::{self, SpecRecord};
 use crate::observe::events::What;
 use crate::process::Limits;
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::snapshot::{Access, Checksums, Drive, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How to take a snapshot.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub(crate) struct Options {
-    #[serde(rename = "type")]
     kind: Kind,
     after: After,
     disks: Disks,
@@ -36,29 +33,26 @@ pub(crate) struct Options {
 }
 
 /// What becomes of disks that the guest writes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disks {
     /// The snapshot holds a copy of each.
-    #[default]
     Copy,
     /// The snapshot names them, and whoever restores it sees to it that they are as they were.
     Reference,
 }
 
-const KNOWN: KnownKeys = &[("options", &["type", "after", "disks", "checksums", "deadline_ms"])];
-
-impl Default for Options {
-    fn default() -> Self {
-        let (kind, after, disks, checksums) = Default::default();
-        Self { kind, after, disks, checksums, deadline_ms: 600_000 }
-    }
-}
-
 impl Options {
     /// Reads them; nothing is an empty object.
     pub(crate) fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
-        settings::read(settings::parse(json.unwrap_or("{}"))?, "options", KNOWN)
+        let mut given = Section::parse(json, "options")?;
+        let options = Self {
+            kind: given.choose("type", &[("full", Kind::Full), ("diff", Kind::Diff)])?,
+            after: After::take(&mut given)?,
+            disks: given.choose("disks", &[("copy", Disks::Copy), ("reference", Disks::Reference)])?,
+            checksums: Checksums::take(&mut given)?,
+            deadline_ms: given.take_or("deadline_ms", 600_000)?,
+        };
+        given.finish().map(|()| options)
     }
 }
 

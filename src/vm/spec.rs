@@ -3,16 +3,18 @@
 //! Firecracker's sections become the requests that configure a VMM, in the order in which Firecracker itself
 //! reads a config file. A section that is not known here is sent on, and the VMM judges it.
 
+mod options;
+
+pub(super) use options::{Console, GuestRung, Options};
+
 use crate::firecracker::Feature;
 use crate::firecracker::http::{RequestError, RequestPath};
-use crate::journal::{self, OnOwnerExit, Record, SpecRecord};
-use crate::settings::{self, KnownKeys};
+use crate::journal::{self, Record, SpecRecord};
+use crate::settings;
 use crate::sys::socket;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use thiserror::Error;
 
 /// The vsock socket of a VM that has siblings, in its directory.
@@ -56,52 +58,6 @@ pub struct Link {
     pub name: PathBuf,
     /// On the host.
     pub target: PathBuf,
-}
-
-/// The section `"mvm"`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Options {
-    pub(super) firecracker: Option<PathBuf>,
-    pub(super) arguments: Vec<String>,
-    pub(super) shutdown: Shutdown,
-    pub(super) deadlines: Deadlines,
-    pub(super) on_owner_exit: OnOwnerExit,
-    pub(super) console: Console,
-}
-
-/// `"mvm"."shutdown"`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Shutdown {
-    pub(super) guest: GuestRung,
-}
-
-/// `"mvm"."console"`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default)]
-pub(super) struct Console {
-    limit_bytes: u64,
-}
-
-/// How the guest is asked to power off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) enum GuestRung {
-    #[default]
-    #[serde(rename = "ctrl-alt-del")]
-    CtrlAltDel,
-    #[serde(rename = "off")]
-    Off,
-}
-
-/// `"mvm"."deadlines"`: how long each kind of call may take.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default)]
-pub(super) struct Deadlines {
-    create_ms: u64,
-    start_ms: u64,
-    request_ms: u64,
-    kill_ms: u64,
 }
 
 /// What is wrong with a spec.
@@ -180,17 +136,6 @@ pub enum SpecError {
     },
 }
 
-const KNOWN: KnownKeys = &[
-    ("mvm", &["firecracker", "arguments", "shutdown", "deadlines", "on_owner_exit", "console"]),
-    ("mvm.console", &["limit_bytes"]),
-    ("mvm.shutdown", &["guest"]),
-    ("mvm.deadlines", &["create_ms", "start_ms", "request_ms", "kill_ms"]),
-];
-
-/// Arguments of the VMM by which the library holds it; with another value it would lose it.
-const OWN_ARGUMENTS: [&str; 6] =
-    ["--id", "--api-sock", "--log-path", "--metrics-path", "--config-file", "--no-api"];
-
 /// Firecracker's sections, in the order in which it reads them itself.
 const SECTIONS: [Section; 15] = [
     Section::one("logger", "/logger", &["log_path"]),
@@ -256,7 +201,7 @@ impl Spec {
             return Err(SpecError::Kind { path: "the spec".into(), wanted: "an object" });
         };
         let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
-        let options = read_options(own, base)?;
+        let options = options::read(own, base)?;
         let (mut requests, mut features) = (Vec::new(), Vec::new());
         for section in &SECTIONS {
             match sections.remove(section.name) {
@@ -320,43 +265,6 @@ impl Put {
         section["uds_path"] = OWN_VSOCK.into();
         (self.body, self.socket) = (section.to_string().into_bytes(), Some(OWN_VSOCK.into()));
         Ok(())
-    }
-}
-
-impl Deadlines {
-    pub(super) fn create(&self) -> Duration {
-        Duration::from_millis(self.create_ms)
-    }
-
-    pub(super) fn start(&self) -> Duration {
-        Duration::from_millis(self.start_ms)
-    }
-
-    pub(super) fn request(&self) -> Duration {
-        Duration::from_millis(self.request_ms)
-    }
-
-    pub(super) fn kill(&self) -> Duration {
-        Duration::from_millis(self.kill_ms)
-    }
-}
-
-impl Console {
-    /// How long the console and the VMM's own output may grow; 0 is for ever.
-    pub(super) fn limit(self) -> Option<u64> {
-        (self.limit_bytes != 0).then_some(self.limit_bytes)
-    }
-}
-
-impl Default for Console {
-    fn default() -> Self {
-        Self { limit_bytes: 1 << 20 }
-    }
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { create_ms: 10_000, start_ms: 30_000, request_ms: 30_000, kill_ms: 5_000 }
     }
 }
 
@@ -426,21 +334,6 @@ fn checked_socket_path(path: &str) -> Result<PathBuf, SpecError> {
         return Err(SpecError::SocketPath { path: "vsock.uds_path", socket: path.to_owned() });
     }
     Ok(path.into())
-}
-
-fn read_options(own: Value, base: &Path) -> Result<Options, SpecError> {
-    let mut options: Options = settings::read(own, "mvm", KNOWN)?;
-    options.firecracker = options.firecracker.map(|path| base.join(path));
-    let taken =
-        |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
-    match options.arguments.iter().find(taken) {
-        None => Ok(options),
-        Some(argument) => Err(SpecError::Argument(argument.clone())),
-    }
-}
-
-fn is_assigned(argument: &str, name: &str) -> bool {
-    argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
 }
 
 /// A config file may name a file with the template instead of holding it; the API takes only the template.

@@ -3,15 +3,13 @@
 use super::Restoration;
 use crate::firecracker::{Feature, Version};
 use crate::pager;
-use crate::settings::{self, KnownKeys};
+use crate::settings::{self, Section};
 use crate::snapshot::{Check, Snapshot};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 /// How to restore.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(super) memory: Memory,
     pub(super) after: After,
@@ -29,27 +27,22 @@ pub(crate) struct Options {
 }
 
 /// Where the guest's memory comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     /// The VMM maps the snapshot's file.
-    #[default]
     File,
     /// The library's pager serves each page fault.
     Pager,
 }
 
 /// What becomes of the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vm) enum After {
-    #[default]
     GoOn,
     StayPaused,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub(super) struct NetworkOverride {
     pub(super) iface_id: String,
     pub(super) host_dev_name: Option<String>,
@@ -57,21 +50,19 @@ pub(super) struct NetworkOverride {
     pub(super) guest_mac: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct VsockOverride {
     pub(super) uds_path: PathBuf,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub(in crate::vm) struct DriveOverride {
     pub(in crate::vm) drive_id: String,
     pub(in crate::vm) path_on_host: PathBuf,
 }
 
 /// `"pager"`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug)]
 pub(crate) struct PagerOptions {
     pub(super) run_in: RunIn,
     workers: usize,
@@ -81,72 +72,32 @@ pub(crate) struct PagerOptions {
 }
 
 /// Where the pager runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunIn {
     /// In a process of its own, which outlives the owner.
-    #[default]
     Process,
     /// In threads of the owner; the VM ends with it.
     Thread,
 }
 
-const KNOWN: KnownKeys = &[
-    (
-        "options",
-        &[
-            "memory",
-            "after",
-            "verify",
-            "track_dirty_pages",
-            "clock_realtime",
-            "network_overrides",
-            "vsock_override",
-            "drives",
-            "mmds",
-            "pager",
-            "mvm",
-            "deadline_ms",
-        ],
-    ),
-    ("options.vsock_override", &["uds_path"]),
-    ("options.pager", &["run_in", "workers", "fault_around_bytes", "ahead", "record"]),
-    ("options.pager.record", &["limit_bytes", "for_ms"]),
-];
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            memory: Memory::default(),
-            after: After::default(),
-            verify: Check::default(),
-            track_dirty_pages: None,
-            clock_realtime: None,
-            network_overrides: Vec::new(),
-            vsock_override: None,
-            drives: Vec::new(),
-            mmds: None,
-            pager: PagerOptions::default(),
-            mvm: None,
-            deadline_ms: 30_000,
-        }
-    }
-}
-
-impl Default for PagerOptions {
-    fn default() -> Self {
-        let (run_in, ahead, record) = Default::default();
-        Self { run_in, workers: 1, fault_around_bytes: 2 << 20, ahead, record }
-    }
-}
-
 impl Options {
     /// Reads them; relative paths are relative to `base`.
-    pub(crate) fn parse(options: Value, base: &Path) -> Result<Self, settings::Error> {
-        let mut options: Self = settings::read(options, "options", KNOWN)?;
-        options.drives.iter_mut().for_each(|drive| drive.path_on_host = base.join(&drive.path_on_host));
-        options.vsock_override.iter_mut().for_each(|vsock| vsock.uds_path = base.join(&vsock.uds_path));
-        Ok(options)
+    pub(crate) fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+        let options = Self {
+            memory: given.choose("memory", &[("file", Memory::File), ("pager", Memory::Pager)])?,
+            after: After::take(&mut given)?,
+            verify: Check::take(&mut given)?,
+            track_dirty_pages: given.take("track_dirty_pages")?,
+            clock_realtime: given.take("clock_realtime")?,
+            network_overrides: NetworkOverride::take(&mut given)?,
+            vsock_override: VsockOverride::take(&mut given, base)?,
+            drives: DriveOverride::take(&mut given, base)?,
+            mmds: given.take("mmds")?,
+            pager: PagerOptions::read(given.section("pager")?)?,
+            mvm: given.take_any("mvm"),
+            deadline_ms: given.take_or("deadline_ms", 30_000)?,
+        };
+        given.finish().map(|()| options)
     }
 
     /// A pager that outlives its owner is wanted.
@@ -166,6 +117,74 @@ impl Options {
 pub(in crate::vm) struct Paging {
     pub(in crate::vm) plan: pager::Plan,
     pub(in crate::vm) run_in: RunIn,
+}
+
+impl After {
+    /// What the options of a call say.
+    pub(in crate::vm) fn take(given: &mut Section) -> Result<Self, settings::Error> {
+        given.choose("after", &[("go_on", Self::GoOn), ("stay_paused", Self::StayPaused)])
+    }
+}
+
+impl NetworkOverride {
+    fn take(given: &mut Section) -> Result<Vec<Self>, settings::Error> {
+        let read = |mut given: Section| {
+            let nic = Self {
+                iface_id: given.need("iface_id")?,
+                host_dev_name: given.take("host_dev_name")?,
+                guest_mac: given.take("guest_mac")?,
+            };
+            given.finish().map(|()| nic)
+        };
+        given.sections("network_overrides")?.into_iter().map(read).collect()
+    }
+}
+
+impl VsockOverride {
+    fn take(given: &mut Section, base: &Path) -> Result<Option<Self>, settings::Error> {
+        let Some(mut given) = given.optional_section("vsock_override")? else { return Ok(None) };
+        let uds_path = base.join(given.need::<PathBuf>("uds_path")?);
+        given.finish().map(|()| Some(Self { uds_path }))
+    }
+}
+
+impl DriveOverride {
+    /// What the options of a call say.
+    pub(in crate::vm) fn take(given: &mut Section, base: &Path) -> Result<Vec<Self>, settings::Error> {
+        let read = |mut given: Section| {
+            let path_on_host = base.join(given.need::<PathBuf>("path_on_host")?);
+            let drive = Self { drive_id: given.need("drive_id")?, path_on_host };
+            given.finish().map(|()| drive)
+        };
+        given.sections("drives")?.into_iter().map(read).collect()
+    }
+}
+
+impl PagerOptions {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
+        use pager::Ahead;
+        let ahead = [
+            ("nothing", Ahead::Nothing),
+            ("working_set", Ahead::WorkingSet),
+            ("everything", Ahead::Everything),
+        ];
+        let options = Self {
+            run_in: given.choose("run_in", &[("process", RunIn::Process), ("thread", RunIn::Thread)])?,
+            workers: usize::try_from(given.take_or("workers", 1_u64)?).unwrap_or(usize::MAX),
+            fault_around_bytes: given.take_or("fault_around_bytes", 2 << 20)?,
+            ahead: given.choose("ahead", &ahead)?,
+            record: given.optional_section("record")?.map(recording).transpose()?,
+        };
+        given.finish().map(|()| options)
+    }
+}
+
+fn recording(mut given: Section) -> Result<pager::Recording, settings::Error> {
+    let recording = pager::Recording {
+        limit_bytes: given.take_or("limit_bytes", 1 << 30)?,
+        for_ms: given.take_or("for_ms", 10_000)?,
+    };
+    given.finish().map(|()| recording)
 }
 
 impl Options {

@@ -1,0 +1,142 @@
+//! The section `"mvm"` of a spec: what the library itself does for a VM.
+
+use super::SpecError;
+use crate::journal::OnOwnerExit;
+use crate::settings::{self, Section};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The section `"mvm"`.
+#[derive(Debug, Default)]
+pub(in crate::vm) struct Options {
+    pub(in crate::vm) firecracker: Option<PathBuf>,
+    pub(in crate::vm) arguments: Vec<String>,
+    pub(in crate::vm) shutdown: Shutdown,
+    pub(in crate::vm) deadlines: Deadlines,
+    pub(in crate::vm) on_owner_exit: OnOwnerExit,
+    pub(in crate::vm) console: Console,
+}
+
+/// `"mvm"."shutdown"`.
+#[derive(Debug, Default)]
+pub(in crate::vm) struct Shutdown {
+    pub(in crate::vm) guest: GuestRung,
+}
+
+/// `"mvm"."console"`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vm) struct Console {
+    pub(super) limit_bytes: u64,
+}
+
+/// How the guest is asked to power off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::vm) enum GuestRung {
+    #[default]
+    CtrlAltDel,
+    Off,
+}
+
+/// `"mvm"."deadlines"`: how long each kind of call may take.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vm) struct Deadlines {
+    create_ms: u64,
+    start_ms: u64,
+    request_ms: u64,
+    kill_ms: u64,
+}
+
+/// Arguments of the VMM by which the library holds it; with another value it would lose it.
+const OWN_ARGUMENTS: [&str; 6] =
+    ["--id", "--api-sock", "--log-path", "--metrics-path", "--config-file", "--no-api"];
+
+impl Options {
+    fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+        let on_owner_exit = [("keep", OnOwnerExit::Keep), ("kill", OnOwnerExit::Kill)];
+        let options = Self {
+            firecracker: given.take("firecracker")?.map(|path: PathBuf| base.join(path)),
+            arguments: given.take_or("arguments", Vec::new())?,
+            shutdown: Shutdown::read(given.section("shutdown")?)?,
+            deadlines: Deadlines::read(given.section("deadlines")?)?,
+            on_owner_exit: given.choose("on_owner_exit", &on_owner_exit)?,
+            console: Console::read(given.section("console")?)?,
+        };
+        given.finish().map(|()| options)
+    }
+}
+
+impl Shutdown {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
+        let guest = [("ctrl-alt-del", GuestRung::CtrlAltDel), ("off", GuestRung::Off)];
+        let shutdown = Self { guest: given.choose("guest", &guest)? };
+        given.finish().map(|()| shutdown)
+    }
+}
+
+impl Deadlines {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
+        let default = Self::default();
+        let deadlines = Self {
+            create_ms: given.take_or("create_ms", default.create_ms)?,
+            start_ms: given.take_or("start_ms", default.start_ms)?,
+            request_ms: given.take_or("request_ms", default.request_ms)?,
+            kill_ms: given.take_or("kill_ms", default.kill_ms)?,
+        };
+        given.finish().map(|()| deadlines)
+    }
+
+    pub(in crate::vm) fn create(&self) -> Duration {
+        Duration::from_millis(self.create_ms)
+    }
+
+    pub(in crate::vm) fn start(&self) -> Duration {
+        Duration::from_millis(self.start_ms)
+    }
+
+    pub(in crate::vm) fn request(&self) -> Duration {
+        Duration::from_millis(self.request_ms)
+    }
+
+    pub(in crate::vm) fn kill(&self) -> Duration {
+        Duration::from_millis(self.kill_ms)
+    }
+}
+
+impl Console {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
+        let console = Self { limit_bytes: given.take_or("limit_bytes", Self::default().limit_bytes)? };
+        given.finish().map(|()| console)
+    }
+
+    /// How long the console and the VMM's own output may grow; 0 is for ever.
+    pub(in crate::vm) fn limit(self) -> Option<u64> {
+        (self.limit_bytes != 0).then_some(self.limit_bytes)
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { limit_bytes: 1 << 20 }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { create_ms: 10_000, start_ms: 30_000, request_ms: 30_000, kill_ms: 5_000 }
+    }
+}
+
+pub(super) fn read(own: Value, base: &Path) -> Result<Options, SpecError> {
+    let options = Options::read(Section::of(own, "mvm")?, base)?;
+    let taken =
+        |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
+    match options.arguments.iter().find(taken) {
+        None => Ok(options),
+        Some(argument) => Err(SpecError::Argument(argument.clone())),
+    }
+}
+
+fn is_assigned(argument: &str, name: &str) -> bool {
+    argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+}
