@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Data flows downwards: `capi` → [`runtime`] → [`vm`] → [`firecracker`] → `observe` → [`process`] → `sys`, and a
+//! Data flows downwards: `capi` → [`runtime`] → [`vm`] → [`firecracker`] → `pager` → `observe` → [`process`] → `sys`, and a
 //! lower room never imports a higher one. `unsafe` lives in `capi` and `sys` alone.
 
 #[allow(unsafe_code)]

@@ -4,7 +4,9 @@
 use mvm::process::Identity;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,16 +15,40 @@ fn main() -> ExitCode {
         let _printed = writeln!(std::io::stdout(), "mvm-keeper {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let Some((directory, owner)) = parse(&arguments) else {
-        complain("usage: mvm-keeper STATE_DIRECTORY OWNER_PID OWNER_STARTED (the library starts it)");
-        return ExitCode::from(2);
-    };
     // What cannot be logged is lost; the keeper works without.
     let _logging = log::set_logger(&Stderr).map(|()| log::set_max_level(log::LevelFilter::Warn));
-    match mvm::keeper::serve(&directory, owner) {
+    let served = match arguments.as_slice() {
+        [pager, rest @ ..] if pager == "pager" => {
+            parse(rest).map(|(directory, owner)| page(&directory, owner))
+        }
+        all => parse(all).map(|(directory, owner)| keep(&directory, owner)),
+    };
+    served.unwrap_or_else(|| {
+        complain("usage: mvm-keeper [pager] DIRECTORY OWNER_PID OWNER_STARTED (the library starts it)");
+        ExitCode::from(2)
+    })
+}
+
+fn keep(directory: &Path, owner: Identity) -> ExitCode {
+    match mvm::keeper::serve(directory, owner) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("cannot keep {}: {error}", directory.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The socket that the VMM connects to is standard input.
+fn page(directory: &Path, owner: Identity) -> ExitCode {
+    let listener = std::io::stdin().as_fd().try_clone_to_owned().map(UnixListener::from);
+    let served = listener.map_err(|error| error.to_string()).and_then(|listener| {
+        mvm::pager::serve(directory, owner, &listener).map_err(|error| mvm::pager::in_one_line(&error))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot serve the memory of the VM in {}: {error}", directory.display()));
             ExitCode::FAILURE
         }
     }

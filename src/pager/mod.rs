@@ -1,96 +1,116 @@
-//! Stub.
-#![allow(missing_docs, missing_debug_implementations)]
-use crate::process::{self, ExitStatus, Identity, Process};
+//! Memory for one restored VM: its page faults are served from the files of a snapshot (userfaultfd).
+//!
+//! A pager serves one VM, so that tenants share nothing and one that fails takes one VM with it; which it does: a guest
+//! that waits for ever for a page is worse than one that has ended. It runs as a program, `mvm-keeper pager`, that
+//! outlives its owner, or as threads of the owner. All that it needs to know stands in the VM's directory.
+
+mod ahead;
+mod error;
+mod figures;
+mod handshake;
+mod held;
+mod image;
+mod life;
+mod pages;
+mod server;
+mod window;
+mod working_set;
+
+pub use error::PagerError;
+pub use figures::{Figures, State};
+pub use handshake::Senseless;
+pub use held::{Held, HeldError, bind, last_words, store_working_set};
+pub use life::serve;
+
+use crate::journal;
 use serde::{Deserialize, Serialize};
-use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-pub(crate) const SOCKET: &str = "pager.sock";
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    pub(crate) layers: Vec<PathBuf>,
-    pub(crate) bytes: u64,
-    pub(crate) workers: usize,
-    pub(crate) fault_around_bytes: u64,
-    pub(crate) ahead: Ahead,
-    pub(crate) record: Option<Recording>,
-    pub(crate) working_set: Option<PathBuf>,
-    pub(crate) removals: Removals,
+
+/// What a pager is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Memory files, the base first: of those that have data at a page the last one counts, and a page that is a hole
+    /// in all of them is zeros. They must not change as long as the VM runs.
+    pub layers: Vec<PathBuf>,
+    /// The size of the guest's memory, which each of the files has.
+    pub bytes: u64,
+    /// How many threads serve faults.
+    pub workers: usize,
+    /// How much may be put in place around a fault, at most; 0 for nothing but the page.
+    pub fault_around_bytes: u64,
+    /// What is put in place before it is asked for.
+    pub ahead: Ahead,
+    /// Whether it is recorded what the guest touches first.
+    pub record: Option<Recording>,
+    /// The file of the working set, to be replayed or to be written.
+    pub working_set: Option<PathBuf>,
+    /// Whether the VMM may give memory back while it runs.
+    pub removals: Removals,
 }
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+
+/// What is put in place before it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ahead {
-    #[default]
+pub enum Ahead {
+    /// Nothing: memory comes on demand.
     Nothing,
+    /// What the working set names.
     WorkingSet,
+    /// That first, where there is one, and then all the rest.
     Everything,
 }
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Recording {
-    pub(crate) limit_bytes: u64,
-    pub(crate) for_ms: u64,
+
+/// How much of a working set is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recording {
+    /// At most this many bytes.
+    pub limit_bytes: u64,
+    /// For this long after the VMM has come.
+    pub for_ms: u64,
 }
-impl Default for Recording {
-    fn default() -> Self {
-        Self { limit_bytes: 1 << 30, for_ms: 10_000 }
-    }
-}
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum Removals {
+
+/// Whether a VMM may give memory back, as it does for a balloon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removals {
+    /// It may: copies and removals keep out of each other's way, for a lock's price.
     Possible,
+    /// It has no device that could.
     Impossible,
 }
-#[derive(Debug, thiserror::Error)]
-pub enum HeldError {
-    #[error("no")]
-    No(#[source] process::Error),
-}
-#[derive(Debug)]
-pub(crate) struct Held;
-impl Held {
-    pub(crate) fn start_program(_: &Path, _: &Path, _: Identity, _: UnixListener) -> Result<Self, HeldError> {
-        Ok(Self)
+
+impl Plan {
+    /// Writes it where the pager of the VM of `directory` reads it.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn write(&self, directory: &Path) -> Result<(), journal::Error> {
+        journal::write(&plan_file(directory), self)
     }
-    pub(crate) fn start_thread(_: &Path, _: Identity, _: UnixListener) -> Result<Self, HeldError> {
-        Ok(Self)
-    }
-    pub(crate) fn adopt(_: Process) -> Self {
-        Self
-    }
-    pub(crate) fn identity(&self) -> std::io::Result<Identity> {
-        Identity::own()
-    }
-    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-    pub(crate) fn is_alive(&self) -> bool {
-        true
-    }
-    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
-        None
-    }
-    pub(crate) fn end(&self, _: Duration) {}
-    pub(crate) fn last_words(&self, _: &Path) -> Option<String> {
-        None
+
+    fn read(directory: &Path) -> Result<Self, PagerError> {
+        journal::read(&plan_file(directory)).map_err(PagerError::Plan)
     }
 }
-#[derive(PartialEq, Eq)]
-pub(crate) enum State {
-    Failed,
+
+/// The file of a [`Plan`] in a VM's directory.
+pub(crate) fn plan_file(directory: &Path) -> PathBuf {
+    directory.join("pager.json")
 }
-pub(crate) struct Figures {
-    pub(crate) state: State,
+
+/// The socket that the VMM connects to.
+pub fn socket_file(directory: &Path) -> PathBuf {
+    directory.join("pager.sock")
 }
-impl Figures {
-    pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-    pub(crate) fn read(_: &Path) -> std::io::Result<Self> {
-        Err(std::io::ErrorKind::NotFound.into())
-    }
+
+/// What a pager that is a program has to say.
+pub fn log_file(directory: &Path) -> PathBuf {
+    directory.join("pager.log")
 }
-pub(crate) fn prepare(_: &Path, _: &Plan) -> Result<UnixListener, HeldError> {
-    unimplemented!()
+
+/// An error and its causes in one line, for the log of a program.
+pub fn in_one_line(error: &PagerError) -> String {
+    crate::causes::with_causes(error)
 }

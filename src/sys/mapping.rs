@@ -1,11 +1,13 @@
-//! Anonymous memory at fixed addresses, as a VMM has it for its guest: read, written and given back by offset. Other
-//! threads, the kernel and the server of its page faults may change it at any time, so nobody gets a slice of it.
+//! Memory that others change too: a guest's, as a VMM has it, files that the kernel copies from, and counters in a
+//! file. Nobody gets a slice of any of them; they are reached by atomics, or by the kernel alone.
 
 mod file;
 
 use super::checked;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -147,6 +149,102 @@ impl Drop for Mapping {
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
+
+/// A file that the kernel reads from by address, and this process never: so a file that is cut off meanwhile is an
+/// error of the call that met it, and no signal.
+#[derive(Debug)]
+pub struct FileMapping {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl FileMapping {
+    /// Maps the first `size` bytes of `file`.
+    ///
+    /// # Errors
+    /// Whatever `mmap(2)` reports.
+    pub fn new(file: &File, size: u64) -> io::Result<Self> {
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (access, flags) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_NORESERVE);
+        // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, file.as_raw_fd(), 0) };
+        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
+            Some(start) => Ok(Self { start, size }),
+            None => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The address of what stands at `offsets`, for the kernel; nothing when they reach past what is mapped.
+    pub(super) fn address_of(&self, offsets: &Range<u64>) -> Option<u64> {
+        let is_inside = offsets.start <= offsets.end && offsets.end <= self.size as u64;
+        is_inside.then(|| self.start.as_ptr().addr() as u64 + offsets.start)
+    }
+}
+
+impl Drop for FileMapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`, and nobody but the kernel ever looks into it.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.size) };
+    }
+}
+
+// SAFETY: the memory is never looked into from here.
+unsafe impl Send for FileMapping {}
+// SAFETY: as above.
+unsafe impl Sync for FileMapping {}
+
+/// Numbers in a file that other processes read while this one counts.
+#[derive(Debug)]
+pub struct SharedCounters {
+    start: NonNull<u8>,
+    count: usize,
+}
+
+impl SharedCounters {
+    /// `count` zeros in `file`, whose blocks are had at once: a full disk is an error here and not a signal later.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    pub fn new(file: &File, count: usize) -> io::Result<Self> {
+        let size = count * WORD;
+        let length = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+        file.set_len(0)?;
+        // SAFETY: no pointer is passed.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
+            Some(start) => Ok(Self { start, count }),
+            None => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The counter at `index`.
+    pub fn at(&self, index: usize) -> Option<&AtomicU64> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: the word lies in the mapping, is aligned as a page is, and is accessed by atomics alone.
+        Some(unsafe { AtomicU64::from_ptr(self.start.add(index * WORD).as_ptr().cast()) })
+    }
+}
+
+impl Drop for SharedCounters {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`, and every borrow of it has ended.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * WORD) };
+    }
+}
+
+// SAFETY: the memory is reached by atomics alone.
+unsafe impl Send for SharedCounters {}
+// SAFETY: as above.
+unsafe impl Sync for SharedCounters {}
 
 #[cfg(test)]
 mod tests {

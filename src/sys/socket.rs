@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 /// The longest path that fits into a socket address, without its NUL.
@@ -179,6 +179,12 @@ impl From<UnixStream> for UnixConnection {
     fn from(stream: UnixStream) -> Self {
         Self(stream.into())
     }
+}
+
+/// Has further connections refused; those that are waiting can still be accepted.
+pub fn refuse(listener: &UnixListener) {
+    // SAFETY: no pointer is passed. It can fail only for what is no socket that listens.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RD) };
 }
 
 /// Removes the socket at `path` when nobody listens at it any more: whoever binds one leaves it behind, and somebody

@@ -1,7 +1,7 @@
 //! Page faults of a process that are served by another one (userfaultfd): the server's half, and the half of whoever
 //! has the memory. Which page holds what is for others to know.
 
-use super::mapping::Mapping;
+use super::mapping::{FileMapping, Mapping};
 use super::{checked, checked_len};
 use std::fs::File;
 use std::io;
@@ -143,11 +143,33 @@ impl Userfault {
     /// # Errors
     /// See [`CopyError`].
     pub fn copy(&self, destination: u64, source: &[u8]) -> Result<usize, CopyError> {
-        let (source, length) = (source.as_ptr().addr() as u64, source.len());
-        let mut order = Copy { destination, source, length: length as u64, mode: 0, copied: 0 };
+        self.copy_from(destination, source.as_ptr().addr() as u64, source.len() as u64)
+    }
+
+    /// The same with what stands at `offsets` of a file.
+    ///
+    /// # Errors
+    /// See [`CopyError`]; `EFAULT` when the file ends before, or cannot be read there.
+    pub fn copy_from_file(
+        &self,
+        destination: u64,
+        file: &FileMapping,
+        offsets: &Range<u64>,
+    ) -> Result<usize, CopyError> {
+        let Some(source) = file.address_of(offsets) else {
+            return Err(CopyError::Failed(io::Error::from_raw_os_error(libc::EFAULT)));
+        };
+        self.copy_from(destination, source, offsets.end - offsets.start)
+    }
+
+    fn copy_from(&self, destination: u64, source: u64, length: u64) -> Result<usize, CopyError> {
+        let mut order = Copy { destination, source, length, mode: 0, copied: 0 };
         // The kernel fills pages that are missing from memory that was registered, and touches no other: a
         // `Mapping` of this process, which promises nothing about its content, or memory of another one.
-        self.control(UFFDIO_COPY, &mut order).map(|()| length).map_err(|error| outcome(error, order.copied))
+        let copied = self.control(UFFDIO_COPY, &mut order);
+        copied
+            .map(|()| usize::try_from(length).unwrap_or(usize::MAX))
+            .map_err(|error| outcome(error, order.copied))
     }
 
     /// Puts pages of zeros in place. Huge pages cannot be had this way.
