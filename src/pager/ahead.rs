@@ -13,12 +13,14 @@ use std::time::Duration;
 /// under way is what a fault may have to wait for.
 const SHORTEST: u64 = 64 << 10;
 const LONGEST: u64 = 2 << 20;
+/// So many pieces between two looks at whether to go on: a look costs as much as a page.
+const BETWEEN_LOOKS: u64 = 16;
 /// Between two tries while the memory is changing.
 const PACE: Duration = Duration::from_millis(1);
 
 /// Does what `plan` wants ahead, until it is done or the server stops.
 pub(super) fn stream(server: &Server<'_>, plan: &Plan) -> Result<(), PagerError> {
-    let mut streaming = Streaming { server, hands: Hands::default(), piece: SHORTEST, faults: 0 };
+    let mut streaming = Streaming { server, hands: Hands::default(), piece: SHORTEST, pieces: 0, faults: 0 };
     let named = plan.working_set.as_deref().filter(|_| plan.ahead != Ahead::Nothing);
     let working_set = named.map(|path| working_set::load(path, plan.bytes)).unwrap_or_default();
     for offsets in working_set {
@@ -30,7 +32,7 @@ pub(super) fn stream(server: &Server<'_>, plan: &Plan) -> Result<(), PagerError>
         server.figures.add(Count::ReplayedPages, replayed);
     }
     if plan.ahead != Ahead::Everything {
-        return Ok(());
+        return server.check();
     }
     for region in &server.layout.regions {
         if streaming.fill(&(region.offset..region.end_offset()))? == Pace::Stopped {
@@ -38,13 +40,14 @@ pub(super) fn stream(server: &Server<'_>, plan: &Plan) -> Result<(), PagerError>
         }
     }
     server.figures.note_state(State::Complete);
-    Ok(())
+    server.check()
 }
 
 struct Streaming<'a> {
     server: &'a Server<'a>,
     hands: Hands,
     piece: u64,
+    pieces: u64,
     faults: u64,
 }
 
@@ -70,9 +73,13 @@ impl Streaming<'_> {
     fn fill_pages(&mut self, pages: Range<u64>) -> Result<Pace, PagerError> {
         let mut at = pages.start;
         while at < pages.end {
-            if self.server.stop.is_raised() {
-                return Ok(Pace::Stopped);
+            if self.pieces.is_multiple_of(BETWEEN_LOOKS) {
+                self.server.check()?;
+                if self.server.stop.is_raised() {
+                    return Ok(Pace::Stopped);
+                }
             }
+            self.pieces += 1;
             let end = pages.end.min(at + (self.next_piece() / self.server.layout.page).max(1));
             let left = self.server.fill_ahead(at..end, &mut self.hands)?;
             if left.start == at {

@@ -19,6 +19,7 @@ pub(super) struct Image {
     layers: Vec<Layer>,
     /// Sorted, and without overlaps; between them are zeros.
     pieces: Vec<Piece>,
+    bytes: u64,
 }
 
 /// One file of it.
@@ -51,7 +52,19 @@ impl Image {
             pieces = overlay(pieces, &data, layers.len());
             layers.push(layer);
         }
-        Ok(Self { layers, pieces })
+        Ok(Self { layers, pieces, bytes })
+    }
+
+    /// Whether all files are as long as ever: one that was cut off in the middle of a page reads as zeros there, and the
+    /// copy says nothing.
+    pub(super) fn check(&self) -> Result<(), PagerError> {
+        for layer in &self.layers {
+            let offset = layer.file.metadata().map_err(|source| layer.failed(source))?.len();
+            if offset < self.bytes {
+                return Err(PagerError::Truncated { path: layer.path.clone(), offset });
+            }
+        }
+        Ok(())
     }
 
     /// How far the beginning of `offsets` comes from one source, and from which: a file, or nowhere.
@@ -102,17 +115,6 @@ impl Layer {
     /// For the kernel to copy from.
     pub(super) fn mapping(&self) -> &FileMapping {
         &self.mapping
-    }
-
-    /// What is wrong with the file, when pages that end before `end` may not be what they were: a file that is cut off
-    /// in the middle of a page reads as zeros there.
-    pub(super) fn check(&self, end: u64) -> Result<(), PagerError> {
-        let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
-        if length < end {
-            Err(PagerError::Truncated { path: self.path.clone(), offset: length })
-        } else {
-            Ok(())
-        }
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PagerError> {

@@ -41,7 +41,7 @@ pub struct Plan {
     pub fault_around_bytes: u64,
     /// What is put in place before it is asked for.
     pub ahead: Ahead,
-    /// Whether it is recorded what the guest touches first.
+    /// Whether it is recorded what the guest touches first; not where a working set is replayed.
     pub record: Option<Recording>,
     /// The file of the working set, to be replayed or to be written.
     pub working_set: Option<PathBuf>,
@@ -88,6 +88,13 @@ impl Plan {
     /// Whatever the file system reports.
     pub fn write(&self, directory: &Path) -> Result<(), journal::Error> {
         journal::write(&plan_file(directory), self)
+    }
+
+    /// What is to be recorded. Where a working set is replayed nothing is: what it spares the guest would be missing
+    /// from the next one.
+    fn recording(&self) -> Option<&Recording> {
+        let is_there = self.working_set.as_ref().is_some_and(|path| path.exists());
+        self.record.as_ref().filter(|_| self.ahead == Ahead::Nothing || !is_there)
     }
 
     fn read(directory: &Path) -> Result<Self, PagerError> {

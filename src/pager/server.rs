@@ -85,7 +85,7 @@ impl<'a> Server<'a> {
         Ok(Self {
             figures,
             stop: flag()?,
-            recorder: plan.record.as_ref().map(|recording| Mutex::new(Recorder::new(recording))),
+            recorder: plan.recording().map(|recording| Mutex::new(Recorder::new(recording))),
             recorded: flag()?,
             userfault,
             image,
@@ -127,6 +127,11 @@ impl<'a> Server<'a> {
         let left = self.fill(run.clone(), Purpose::Ahead, hands)?;
         self.present.remove_all(left.clone());
         Ok(if left.is_empty() { run.end..pages.end } else { left.start..pages.end })
+    }
+
+    /// Whether the memory files are as long as ever.
+    pub(super) fn check(&self) -> Result<(), PagerError> {
+        self.image.check()
     }
 
     /// Reads what has happened: adds faults to `pending`, and notes what was given back. Says how much that was.
@@ -182,7 +187,8 @@ impl<'a> Server<'a> {
             }
         };
         self.figures.add(Count::Faults, 1);
-        self.fill_around(window, page, hands)
+        self.fill_around(window, page, hands)?;
+        self.image.check()
     }
 
     /// Puts `page` in place, and what follows it in the first piece of its window; gives the window, or nothing when
@@ -277,7 +283,6 @@ impl<'a> Server<'a> {
             None => Ok((whole, self.zero(address, whole - pages.start, hands))),
             Some(layer) => {
                 let copied = self.userfault.copy_from_file(address, layer.mapping(), &(offset..whole * page));
-                layer.check(whole * page)?;
                 Ok((whole, copied.map(drop)))
             }
         }
