@@ -149,7 +149,9 @@ impl Facts {
             runtime::Error::SnapshotId(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
             runtime::Error::Snapshot(error) => Self::of_snapshot(error),
             runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
-            runtime::Error::NoKeeper => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("keeper"),
+            runtime::Error::NoKeeper | runtime::Error::NoPager => {
+                Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("keeper")
+            }
             runtime::Error::Keeper(error) => match error {
                 KeeperError::Output { source, .. } | KeeperError::Thread(source) => Self::of_io(source),
                 KeeperError::Program(source) => Self::of_process(source),
@@ -253,7 +255,11 @@ impl Facts {
 
     fn of_pager(error: &pager::HeldError) -> Self {
         match error {
-            pager::HeldError::No(source) => Self::of_process(source),
+            pager::HeldError::Output { source, .. }
+            | pager::HeldError::Threads(source)
+            | pager::HeldError::Ask { source, .. } => Self::of_io(source),
+            pager::HeldError::Program(source) => Self::of_process(source),
+            pager::HeldError::Refused(_) => Self::of(mvm_status::MVM_ERR_BAD_STATE),
         }
         .at("pager")
     }

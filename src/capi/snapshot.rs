@@ -235,6 +235,22 @@ pub unsafe extern "C" fn mvm_restore(
     })
 }
 
+/// Has the pager of a restored VM store the working set that it has recorded so far (`"record"` in `mvm_restore`) with the
+/// snapshot; later restores replay it by `"ahead": "working_set"`. Without this call it is stored when the recording's
+/// limits are reached, or when the VM ends. `*stretches`, which may be NULL, says of how many stretches of memory it is.
+///
+/// Errors: `MVM_ERR_BAD_STATE` (nothing is recorded), `MVM_ERR_NOT_FOUND` (no pager serves the VM), `MVM_ERR_TIMEOUT`,
+/// `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. Blocks: up to `request_ms`. Since 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut u64) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::optional_out(stretches, 0) };
+        out.write(handle::get::<OwnedVm, _>(vm)?.vm.store_working_set()? as u64);
+        Ok(())
+    })
+}
+
 /// Makes `count` VMs of one snapshot: all of them, or none. They share the snapshot's memory in the page cache, and each
 /// has its own copy of every disk it writes to, its own vsock socket (`vsock.sock` in its directory, unless the options
 /// say otherwise; 1.16) and its own `generation_id`. `options` is that of `mvm_restore`, and besides:

@@ -3,7 +3,7 @@
 use super::{life, log_file, socket_file};
 use crate::causes::with_causes;
 use crate::observe::console;
-use crate::process::{self, Command, Identity, Limits, Process, Session, Stdio};
+use crate::process::{self, Command, ExitStatus, Identity, Limits, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
@@ -11,6 +11,7 @@ use crate::sys::mask::HeldSignals;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::{self, UnixConnection};
+use crate::sys::sync::lock;
 use serde::Deserialize;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use thiserror::Error;
@@ -37,7 +38,7 @@ pub enum Held {
 pub struct Serving {
     stop: Arc<EventFd>,
     ended: Arc<EventFd>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Why there is no pager, or it did not do what it was asked for.
@@ -141,7 +142,8 @@ impl Held {
             }
         });
         drop(held);
-        Ok(Self::Threads(Serving { stop, ended, thread: thread.map_err(HeldError::Threads)? }))
+        let thread = Mutex::new(Some(thread.map_err(HeldError::Threads)?));
+        Ok(Self::Threads(Serving { stop, ended, thread }))
     }
 
     /// Holds one that somebody else has started.
@@ -173,11 +175,19 @@ impl Held {
         }
     }
 
+    /// How it ended, or `None` while it runs; threads do not say.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        match self {
+            Self::Program(process) => process.exit_status().ok().flatten(),
+            Self::Threads(_) => None,
+        }
+    }
+
     /// Waits for its end, which comes by itself when its VMM has ended; after `patience` it is ended, and its VMM too.
     ///
     /// # Errors
     /// The process that outlives SIGKILL.
-    pub fn end(self, patience: Duration) -> Result<(), process::Error> {
+    pub fn end(&self, patience: Duration) -> Result<(), process::Error> {
         let limits = Limits { deadline: Deadline::after(patience), interrupt: None };
         match self {
             Self::Program(process) => {
@@ -194,7 +204,8 @@ impl Held {
             Self::Threads(serving) => {
                 let _ended = poll::wait([Interest::Readable(serving.ended.as_fd())], limits.deadline);
                 serving.stop.raise();
-                let _ended = serving.thread.join();
+                let thread = lock(&serving.thread).take();
+                let _ended = thread.map(JoinHandle::join);
                 Ok(())
             }
         }

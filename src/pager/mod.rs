@@ -117,6 +117,11 @@ pub fn log_file(directory: &Path) -> PathBuf {
     directory.join("pager.log")
 }
 
+/// All files of a pager in a VM's directory, whether they are there or not.
+pub(crate) fn files(directory: &Path) -> [PathBuf; 4] {
+    [plan_file(directory), socket_file(directory), log_file(directory), figures::stat_file(directory)]
+}
+
 /// An error and its causes in one line, for the log of a program.
 pub fn in_one_line(error: &PagerError) -> String {
     crate::causes::with_causes(error)

@@ -22,6 +22,12 @@ pub enum Error {
         "\"on_owner_exit\": \"kill\" needs the keeper: set \"keeper\" in the runtime's options to the path of mvm-keeper"
     )]
     NoKeeper,
+    /// A VM whose page faults are to be served by a process, and nobody to do that.
+    #[error(
+        "\"memory\": \"pager\" needs the keeper: set \"keeper\" in the runtime's options to the path of mvm-keeper, or \
+         \"run_in\": \"thread\" in \"pager\""
+    )]
+    NoPager,
     /// The keeper.
     #[error(transparent)]
     Keeper(KeeperError),

@@ -17,7 +17,10 @@ impl Runtime {
         if need.on_owner_exit == OnOwnerExit::Kill && self.options.keeper.is_none() {
             return Err(Error::NoKeeper);
         }
-        if need.on_owner_exit == OnOwnerExit::Keep && !need.bounded_console {
+        if need.paged && self.options.keeper.is_none() {
+            return Err(Error::NoPager);
+        }
+        if need.on_owner_exit == OnOwnerExit::Keep && !need.bounded_console && !need.paged {
             return Ok(());
         }
         let mut keeper = lock(&self.keeper);

@@ -8,6 +8,7 @@ use crate::firecracker::VmmFiles;
 use crate::host::{DiskError, disk};
 use crate::journal::{self, aside, journal_file, spec_file};
 use crate::observe::metrics::MetricsFiles;
+use crate::pager;
 use crate::process::Limits;
 use crate::sys::file;
 use std::ffi::OsStr;
@@ -123,7 +124,12 @@ pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
     }
     let files = VmmFiles::new(path.to_path_buf());
     let metrics = MetricsFiles::new(path.to_path_buf()).first();
-    for file in [journal_file(path), spec_file(path)].into_iter().chain(files.all()).chain(metrics) {
+    for file in [journal_file(path), spec_file(path)]
+        .into_iter()
+        .chain(files.all())
+        .chain(metrics)
+        .chain(pager::files(path))
+    {
         let _gone_or_told_below = fs::remove_file(file);
     }
     for name in names {

@@ -145,8 +145,8 @@ pub enum Error {
         /// Which VM.
         id: VmId,
     },
-    /// What was to serve the page faults could not be started.
-    #[error("cannot {operation} VM {id}: no pager serves its memory")]
+    /// What was to serve the page faults could not be started, or asked.
+    #[error("cannot {operation} VM {id}")]
     Pager {
         /// Which VM.
         id: VmId,

@@ -5,6 +5,7 @@ use crate::firecracker::http::RequestPath;
 use crate::firecracker::{API_SOCKET, Version};
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::console::{self, Piece};
+use crate::pager::{Figures, State as PagerState};
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::sync::lock;
@@ -50,7 +51,7 @@ impl Vm {
             "last_snapshot": record.last_snapshot,
             "pool": record.pool,
             "vsock_socket": self.vsock_socket(&record).map(|path| path.to_string_lossy().into_owned()),
-            "pager": core.pager.as_ref().and_then(|_| self.pager_figures()).map(|figures| figures.json()),
+            "pager": self.pager_figures().as_ref().map(pager_json),
             "last_pause_us": timings.pause.map(micros),
             "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
@@ -115,6 +116,32 @@ impl Vm {
         self.check_presence(core.presence, operation)?;
         Ok(core)
     }
+}
+
+/// What a pager has counted, as JSON.
+fn pager_json(figures: &Figures) -> Value {
+    json!({
+        "state": match figures.state {
+            PagerState::Waiting => "waiting",
+            PagerState::Serving => "serving",
+            PagerState::Complete => "complete",
+            PagerState::Ended => "ended",
+            PagerState::Failed => "failed",
+        },
+        "faults": figures.faults,
+        "deferred": figures.deferred,
+        "fault_bytes": figures.fault_bytes,
+        "around_bytes": figures.around_bytes,
+        "ahead_bytes": figures.ahead_bytes,
+        "zero_pages": figures.zero_pages,
+        "removed_pages": figures.removed_pages,
+        "present_pages": figures.present_pages,
+        "total_pages": figures.total_pages,
+        "page_bytes": figures.page_bytes,
+        "recorded_pages": figures.recorded_pages,
+        "replayed_pages": figures.replayed_pages,
+        "avoided_faults": figures.avoided_faults,
+    })
 }
 
 fn request_json((path, took): &(RequestPath, Duration)) -> Value {

@@ -319,7 +319,7 @@ impl Vm {
         let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
         self.look_after_pager(&mut core);
         if let Some(exit) = exit {
-            self.tell_loss(&mut core);
+            self.tell_why_it_ended(&mut core);
             core.has_ended(exit);
             self.neglect(&mut core);
             if core.presence == Presence::Present {
@@ -451,7 +451,11 @@ impl Core {
 
     fn has_ended(&mut self, exit: ExitStatus) {
         let asked = self.process.as_ref().is_some_and(|process| process.was_asked_to_end());
-        self.state = if asked { State::Stopped } else { State::after(exit) };
+        self.state = match (&self.pager_loss, asked) {
+            (Some(_), _) => State::Failed,
+            (None, true) => State::Stopped,
+            (None, false) => State::after(exit),
+        };
         (self.exit, self.in_doubt) = (Some(exit), false);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::restore::{Paging, RunIn};
 use super::{Core, Error, Vm};
+use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::observe::events::What;
 use crate::pager::{self, Figures, Held};
@@ -23,9 +24,15 @@ impl Vm {
         let (files, owner) = (self.files(), self.shared.owner);
         let directory = files.directory();
         let failed = |source| Error::Pager { id: self.id(), operation, source };
-        let listener = pager::prepare(directory, &paging.plan).map_err(failed)?;
+        paging.plan.write(directory).map_err(|source| Error::Journal { id: self.id(), source })?;
+        let bound = pager::bind(directory);
+        let listener = bound.map_err(|source| Error::Directory {
+            action: "make a pager's socket in",
+            path: directory.to_path_buf(),
+            source,
+        })?;
         let held = match (paging.run_in, &self.shared.keeper) {
-            (RunIn::Process, Some(program)) => Held::start_program(program, directory, owner, listener),
+            (RunIn::Process, Some(program)) => Held::start_program(program, directory, owner, &listener),
             (RunIn::Process | RunIn::Thread, _) => Held::start_thread(directory, owner, listener),
         };
         self.attend_pager(Arc::new(held.map_err(failed)?));
@@ -44,17 +51,19 @@ impl Vm {
     /// Who serves the page faults, for the journal.
     pub(super) fn pager_identity(&self) -> Option<Identity> {
         let pager = lock(&self.core).pager.clone()?;
-        pager.identity().ok()
+        // Threads of the owner go with the owner.
+        Some(pager.identity().unwrap_or(self.shared.owner))
     }
 
     /// A VM whose pager is gone would stop at its next page fault for ever: it is ended instead.
     pub(super) fn look_after_pager(&self, core: &mut Core) {
         let Some(pager) = core.pager.clone() else { return };
         match &core.process {
-            Some(process) if !pager.is_alive() => {
-                // One that has ended already says so itself.
-                let _ended = process.send(Signal::Kill);
-                self.tell_loss(core);
+            // It ends when its VM has.
+            Some(process) if !pager.is_alive() && matches!(process.exit_status(), Ok(None)) => {
+                let _told_by_its_end = process.send(Signal::Kill);
+                let loss = problem(&pager, &self.files()).unwrap_or_else(|| "it has ended".to_owned());
+                self.tell_loss(core, Some(loss));
             }
             Some(_) => {}
             None if !pager.is_alive() => {
@@ -65,14 +74,17 @@ impl Vm {
         }
     }
 
-    /// Tells, once, that the pager has failed or is gone.
-    pub(super) fn tell_loss(&self, core: &mut Core) {
-        if core.pager_loss.is_some() {
-            return;
-        }
-        core.pager_loss = core.pager.as_ref().and_then(|pager| problem(pager, &self.files()));
-        if let Some(problem) = &core.pager_loss {
-            self.tell(What::PagerLost(problem.clone()));
+    /// Tells, when its VMM has ended, that the pager had failed before.
+    pub(super) fn tell_why_it_ended(&self, core: &mut Core) {
+        let loss = core.pager.as_ref().and_then(|pager| problem(pager, &self.files()));
+        self.tell_loss(core, loss);
+    }
+
+    /// Once.
+    fn tell_loss(&self, core: &mut Core, loss: Option<String>) {
+        if let (None, Some(loss)) = (&core.pager_loss, loss) {
+            self.tell(What::PagerLost(loss.clone()));
+            core.pager_loss = Some(loss);
         }
     }
 
@@ -87,8 +99,21 @@ impl Vm {
         let pager = lock(&self.core).pager.take();
         if let Some(pager) = pager {
             pager.pidfd().iter().for_each(|pidfd| self.shared.events.forget(*pidfd));
-            pager.end(PATIENCE);
+            let ended = pager.end(PATIENCE);
+            ended.unwrap_or_else(|error| log::warn!("VM {}: {}", self.id(), with_causes(&error)));
         }
+    }
+
+    /// Has the pager store the working set that it has recorded so far with the snapshot, for later restores; says in
+    /// how many stretches of memory.
+    ///
+    /// # Errors
+    /// When no pager serves it, or it records nothing.
+    pub fn store_working_set(&self) -> Result<usize, Error> {
+        const OPERATION: &str = "store the working set of";
+        let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
+        let stored = pager::store_working_set(self.files().directory(), turn.limits());
+        stored.map_err(|source| Error::Pager { id: self.id(), operation: OPERATION, source })
     }
 
     /// Whether its page faults are served from the snapshot `id`.
@@ -109,7 +134,7 @@ fn problem(pager: &Held, files: &VmmFiles) -> Option<String> {
     let has_failed = Figures::read(directory).is_ok_and(|figures| figures.state == pager::State::Failed);
     match pager.exit_status() {
         None | Some(ExitStatus::Code(0)) if !has_failed => None,
-        None => Some(pager.last_words(directory).unwrap_or_else(|| "it said nothing".to_owned())),
-        Some(exit) => Some(pager.last_words(directory).unwrap_or_else(|| format!("it has ended ({exit})"))),
+        None => Some(pager::last_words(directory).unwrap_or_else(|| "it does not say why".to_owned())),
+        Some(exit) => Some(pager::last_words(directory).unwrap_or_else(|| format!("it has ended ({exit})"))),
     }
 }

@@ -247,7 +247,7 @@ impl Options {
             workers: self.pager.workers.clamp(1, 64),
             fault_around_bytes: self.pager.fault_around_bytes,
             ahead: self.pager.ahead,
-            record: self.pager.record,
+            record: self.pager.record.clone(),
             working_set: Some(snapshot.working_set_file()),
             removals: if balloon { pager::Removals::Possible } else { pager::Removals::Impossible },
         };

@@ -1,0 +1,220 @@
+//! VMs whose memory the pager serves, on the VMM under test.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::guest::Guest;
+use common::{AMPLE, Host, console_of, console_with, eventually, told};
+use mvm::runtime::What;
+use mvm::{State, Vm};
+use serde_json::{Value, json};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A snapshot of a guest that has filled its memory, and looks after it page by page.
+fn patterned(host: &Host, guest: Guest) {
+    let vm = host.boot("source", guest);
+    console_with(&vm, "filled\n");
+    host.runtime.take_snapshot(&vm, "base", None).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+}
+
+fn paged(host: &Host, id: &str, pager: Value) -> Arc<Vm> {
+    let options = json!({ "memory": "pager", "pager": pager }).to_string();
+    host.runtime.restore("base", id, Some(&options)).unwrap()
+}
+
+fn figure(vm: &Vm, name: &str) -> u64 {
+    vm.info().unwrap()["pager"][name].as_u64().unwrap()
+}
+
+fn events_of(host: &Host) -> Vec<What> {
+    std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap()).map(|event| event.what).collect()
+}
+
+/// The keeper that serves the VM.
+fn pager_pid(host: &Host, id: &str) -> String {
+    let journal = fs::read_to_string(host.vm_directory(id).join("journal.json")).unwrap();
+    let record: Value = serde_json::from_str(journal.split_once('\n').unwrap().1).unwrap();
+    record["vmm"]["pager"]["process"]["pid"].to_string()
+}
+
+fn kill(pid: &str) {
+    assert!(std::process::Command::new("kill").args(["-9", pid]).status().unwrap().success());
+}
+
+/// Has the guest look at all of its memory once.
+fn look(vm: &Vm, times: usize) {
+    let path = mvm::firecracker::http::RequestPath::parse("/actions").unwrap();
+    let press = br#"{"action_type":"SendCtrlAltDel"}"#;
+    vm.request(mvm::firecracker::http::Method::Put, &path, Some(press)).unwrap();
+    eventually("it has looked", || console_of(vm).matches("ok\n").count() == times);
+}
+
+#[test]
+fn every_page_that_the_pager_serves_is_right() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    for (id, pager) in [
+        ("on-demand", json!({})),
+        ("bare", json!({ "fault_around_bytes": 0, "workers": 2 })),
+        ("streamed", json!({ "ahead": "everything" })),
+        ("in-threads", json!({ "run_in": "thread" })),
+    ] {
+        let vm = paged(&host, id, pager);
+        assert_eq!(vm.state(), State::Running);
+        look(&vm, 1);
+        assert!(!console_of(&vm).contains("bad"), "{id}");
+        assert!(figure(&vm, "present_pages") >= 64 << 8, "{}", vm.info().unwrap()["pager"]);
+        let kept = told(&host.runtime.delete_snapshot("base").unwrap_err());
+        assert!(kept.contains(&format!("VM {id}")), "{kept}");
+        host.runtime.destroy(&vm).unwrap();
+    }
+    host.runtime.delete_snapshot("base").unwrap();
+    host.assert_nothing_left();
+    assert!(!events_of(&host).iter().any(|what| matches!(what, What::PagerLost(_))));
+}
+
+#[test]
+fn a_chain_of_diffs_is_served_without_being_merged() {
+    let host = Host::with_keeper();
+    let mut spec = host.spec(Guest::Scan);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    host.runtime.take_snapshot(&vm, "empty", None).unwrap();
+    console_with(&vm, "filled\n");
+    host.runtime.take_snapshot(&vm, "base", Some(r#"{"type":"diff"}"#)).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    let vm = paged(&host, "paged", json!({}));
+    look(&vm, 1);
+    assert!(!console_of(&vm).contains("bad"));
+}
+
+#[test]
+fn a_working_set_is_recorded_and_replayed_ahead_of_the_faults() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scatter);
+    let vm = paged(&host, "recorded", json!({ "record": {} }));
+    look(&vm, 1);
+    assert!(vm.store_working_set().unwrap() > 0);
+    let on_demand = figure(&vm, "faults");
+    assert!(figure(&vm, "recorded_pages") >= 64 << 8);
+    host.runtime.destroy(&vm).unwrap();
+    assert_eq!(host.runtime.snapshot_info("base").unwrap()["has_working_set"], true);
+    let vm = paged(&host, "replayed", json!({ "ahead": "working_set" }));
+    eventually("it was replayed", || figure(&vm, "replayed_pages") >= 64 << 8);
+    look(&vm, 1);
+    assert!(!console_of(&vm).contains("bad"));
+    assert!(figure(&vm, "faults") < on_demand / 2, "{} after {on_demand}", vm.info().unwrap()["pager"]);
+    let refused = told(&vm.store_working_set().unwrap_err());
+    assert!(refused.contains("working set"), "{refused}");
+}
+
+#[test]
+fn a_vm_whose_pager_is_killed_ends_within_a_bound() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Pattern);
+    let vm = paged(&host, "orphaned", json!({ "fault_around_bytes": 0 }));
+    console_with(&vm, "ok\n");
+    events_of(&host);
+    kill(&pager_pid(&host, "orphaned"));
+    // Nobody asks: it is the keeper who sees to it.
+    let exit = vm.wait(AMPLE).unwrap();
+    assert_eq!((vm.state(), exit), (State::Failed, mvm::ExitStatus::Signal(9)));
+    let events = events_of(&host);
+    assert!(matches!(events.as_slice(), [What::PagerLost(_), What::Exited(_)]), "{events:?}");
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_memory_file_that_is_cut_off_ends_the_vm_with_the_reason() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    let vm = paged(&host, "cut", json!({}));
+    let memory = host.scratch.path().join("state/snapshots/base/memory");
+    fs::OpenOptions::new().write(true).open(memory).unwrap().set_len(1 << 20).unwrap();
+    events_of(&host);
+    let path = mvm::firecracker::http::RequestPath::parse("/actions").unwrap();
+    let press = br#"{"action_type":"SendCtrlAltDel"}"#;
+    let _pressed = vm.request(mvm::firecracker::http::Method::Put, &path, Some(press));
+    vm.wait(AMPLE).unwrap();
+    eventually("it is told why", || {
+        events_of(&host).iter().any(|what| matches!(what, What::PagerLost(text) if text.contains("cut off")))
+    });
+    assert_eq!(vm.state(), State::Failed);
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_pager_serves_on_without_an_owner_and_is_the_next_ones() {
+    let mut host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    drop(paged(&host, "survivor", json!({ "fault_around_bytes": 0 })));
+    host.change_owner();
+    let vm = host.runtime.vm("survivor").unwrap();
+    assert_eq!(vm.state(), State::Running);
+    look(&vm, 1);
+    assert!(!console_of(&vm).contains("bad"));
+    // It is watched as before.
+    kill(&pager_pid(&host, "survivor"));
+    vm.wait(AMPLE).unwrap();
+    assert_eq!(vm.state(), State::Failed);
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_vm_whose_pager_dies_while_it_has_no_owner_is_not_left_standing() {
+    let mut host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    drop(paged(&host, "lost", json!({})));
+    let pid = pager_pid(&host, "lost");
+    host.without_owner(|| kill(&pid));
+    let vm = host.runtime.vm("lost").unwrap();
+    assert!(matches!(vm.state(), State::Stopped | State::Failed), "it is {}", vm.state());
+    host.runtime.reap(None).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_restore_whose_vmm_is_told_nonsense_leaves_nothing() {
+    let host = Host::with_options(json!({ "firecracker": common::simulator(), "keeper": common::keeper() }));
+    patterned(&host, Guest::Scan);
+    for kind in ["garbage", "narrow"] {
+        let fault = format!("1:handshake={kind}");
+        let options = json!({
+            "memory": "pager",
+            "mvm": { "arguments": ["--sim-fault", fault] },
+        });
+        let restored = host.runtime.restore("base", "never", Some(&options.to_string()));
+        match restored {
+            Err(error) => {
+                let text = told(&error);
+                assert!(text.contains("pager") || text.contains("VMM ended"), "{text}");
+            }
+            // Regions that are too small are found out by the first fault outside.
+            Ok(vm) => {
+                let path = mvm::firecracker::http::RequestPath::parse("/actions").unwrap();
+                let press = br#"{"action_type":"SendCtrlAltDel"}"#;
+                let _pressed = vm.request(mvm::firecracker::http::Method::Put, &path, Some(press));
+                vm.wait(AMPLE).unwrap();
+                assert_eq!(vm.state(), State::Failed);
+                host.runtime.destroy(&vm).unwrap();
+            }
+        }
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_pager_process_without_a_keeper_is_refused_with_what_helps() {
+    let host = Host::new();
+    patterned(&host, Guest::Scan);
+    let text = told(&host.runtime.restore("base", "a", Some(r#"{"memory":"pager"}"#)).unwrap_err());
+    assert!(text.contains("\"keeper\"") && text.contains("\"thread\""), "{text}");
+    host.assert_nothing_left();
+}
