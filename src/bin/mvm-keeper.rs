@@ -42,13 +42,13 @@ fn keep(directory: &Path, owner: Identity) -> ExitCode {
 /// The socket that the VMM connects to is standard input.
 fn page(directory: &Path, owner: Identity) -> ExitCode {
     let listener = std::io::stdin().as_fd().try_clone_to_owned().map(UnixListener::from);
-    let served = listener.map_err(|error| error.to_string()).and_then(|listener| {
-        mvm::pager::serve(directory, owner, &listener).map_err(|error| mvm::pager::in_one_line(&error))
-    });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
+    match listener {
+        Ok(listener) => match mvm::pager::serve(directory, owner, &listener, &complain) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_said) => ExitCode::FAILURE,
+        },
         Err(error) => {
-            complain(&format!("cannot serve the memory of the VM in {}: {error}", directory.display()));
+            complain(&format!("cannot take the socket of the VM in {}: {error}", directory.display()));
             ExitCode::FAILURE
         }
     }

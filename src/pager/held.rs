@@ -1,7 +1,6 @@
 //! The owner's side: starting a pager, finding one that a former owner has started, and letting go of it.
 
 use super::{life, log_file, socket_file};
-use crate::causes::with_causes;
 use crate::observe::console;
 use crate::process::{self, Command, ExitStatus, Identity, Limits, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
@@ -137,9 +136,8 @@ impl Held {
         let held = HeldSignals::hold();
         let thread = thread::Builder::new().name("mvm-pager".to_owned()).stack_size(STACK).spawn(move || {
             let _told = RaiseAtEnd(over);
-            if let Err(error) = life::serve_until(&directory, owner, &listener, Some(&stopped)) {
-                note_last_words(&directory, &with_causes(&error));
-            }
+            let say = |words: &str| note_last_words(&directory, words);
+            let _told_by_that = life::serve_until(&directory, owner, &listener, Some(&stopped), &say);
         });
         drop(held);
         let thread = Mutex::new(Some(thread.map_err(HeldError::Threads)?));

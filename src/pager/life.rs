@@ -18,6 +18,7 @@ use crate::sys::socket::{self, UnixConnection};
 use crate::sys::sync::lock;
 use crate::sys::userfault::Userfault;
 use serde_json::json;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -36,12 +37,18 @@ const STACK: usize = 256 * 1024;
 
 /// Serves the VM of `directory` for `owner`: a VMM that works there and connects to `listener`.
 ///
-/// It ends when the VMM has ended, or before one has come, when the owner has, or after a minute.
+/// It ends when the VMM has ended, or before one has come, when the owner has, or after a minute. What goes wrong it
+/// tells by `say`, before it ends the VMM: whoever sees that end finds the reason there.
 ///
 /// # Errors
 /// Whatever keeps it from serving. The VMM was ended then, if it had come.
-pub fn serve(directory: &Path, owner: Identity, listener: &UnixListener) -> Result<(), PagerError> {
-    serve_until(directory, owner, listener, None)
+pub fn serve(
+    directory: &Path,
+    owner: Identity,
+    listener: &UnixListener,
+    say: &dyn Fn(&str),
+) -> Result<(), PagerError> {
+    serve_until(directory, owner, listener, None, say)
 }
 
 /// The same until `stop` is raised; then the VMM ends too.
@@ -50,25 +57,29 @@ pub(super) fn serve_until(
     owner: Identity,
     listener: &UnixListener,
     stop: Option<&EventFd>,
+    say: &dyn Fn(&str),
 ) -> Result<(), PagerError> {
+    let said = Cell::new(false);
     let figures = listener.set_nonblocking(true).and_then(|()| Counters::new(directory));
     let served = figures.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
     let served =
         served.map_err(PagerError::system("make the file of the pager's figures")).and_then(|figures| {
-            let life = Life { directory, listener, figures, stop };
+            let life = Life { directory, listener, figures, stop, say, said: &said };
             let (plan, image) = life.prepare()?;
             match life.await_vmm(owner, &plan)? {
                 Some(arrived) => life.serve(&plan, &image, arrived),
                 None => Ok(()),
             }
         });
-    if served.is_err() {
-        end_those_who_wait(directory, listener);
-    }
     if let Ok(figures) = figures {
         figures.note_state(if served.is_ok() { State::Ended } else { State::Failed });
     }
-    served
+    served.inspect_err(|error| {
+        if !said.get() {
+            say(&with_causes(error));
+        }
+        end_those_who_wait(directory, listener);
+    })
 }
 
 struct Life<'a> {
@@ -76,6 +87,8 @@ struct Life<'a> {
     listener: &'a UnixListener,
     figures: &'a Counters,
     stop: Option<&'a EventFd>,
+    say: &'a dyn Fn(&str),
+    said: &'a Cell<bool>,
 }
 
 /// A VMM, and what it wants served.
@@ -143,15 +156,15 @@ impl Life<'_> {
         });
         match heard {
             Ok(memory) => Ok(memory.map(|memory| Arrived { vmm, memory })),
-            Err(error) => Err(end(&vmm, error)),
+            Err(error) => Err(self.end(&vmm, error)),
         }
     }
 
     fn serve(&self, plan: &Plan, image: &Image, Arrived { vmm, memory }: Arrived) -> Result<(), PagerError> {
         let vmm = &vmm;
-        let server = Server::new(plan, memory, image, self.figures).map_err(|error| end(vmm, error))?;
+        let server = Server::new(plan, memory, image, self.figures).map_err(|error| self.end(vmm, error))?;
         let happened = EventFd::new().map_err(PagerError::system("make an eventfd"));
-        let happened = happened.map_err(|error| end(vmm, error))?;
+        let happened = happened.map_err(|error| self.end(vmm, error))?;
         let failure = Failure { first: Mutex::new(None), happened };
         self.figures.note(Count::TotalPages, server.layout.page_count());
         self.figures.note(Count::PageBytes, server.layout.page);
@@ -168,7 +181,7 @@ impl Life<'_> {
                 .map_err(PagerError::system("start a thread of the pager"))
                 .and_then(|()| self.watch(plan, &server, vmm, &failure));
             server.stop.raise();
-            watched.map_err(|error| end(vmm, error))
+            watched.map_err(|error| self.end(vmm, error))
         })
     }
 
@@ -207,6 +220,17 @@ impl Life<'_> {
             store_or_warn(plan, server);
         }
         Ok(())
+    }
+
+    /// Ends a VMM that waits for memory which nobody will serve; gives the reason on.
+    fn end(&self, vmm: &Process, error: PagerError) -> PagerError {
+        self.figures.note_state(State::Failed);
+        (self.say)(&with_causes(&error));
+        self.said.set(true);
+        match vmm.send(Signal::Kill) {
+            Ok(()) => error,
+            Err(cannot) => PagerError::Process(cannot),
+        }
     }
 
     fn hear_owner(&self, plan: &Plan, server: &Server<'_>) {
@@ -259,17 +283,6 @@ fn vmm_behind(connection: &UnixConnection, directory: &Path) -> Option<Process> 
     let process = Process::find(Identity::of(pid).ok()?).ok()??;
     // Looked at after the process is held, so that the number is its own.
     (procfs::works_in(pid, directory) == Some(true)).then_some(process)
-}
-
-/// Ends a VMM that waits for memory which nobody will serve; gives the reason on.
-fn end(vmm: &Process, error: PagerError) -> PagerError {
-    match vmm.send(Signal::Kill) {
-        Ok(()) => error,
-        Err(cannot) => {
-            log::warn!("{}", with_causes(&error));
-            PagerError::Process(cannot)
-        }
-    }
 }
 
 /// No VMM is to wait for an answer that never comes.

@@ -121,8 +121,3 @@ pub fn log_file(directory: &Path) -> PathBuf {
 pub(crate) fn files(directory: &Path) -> [PathBuf; 4] {
     [plan_file(directory), socket_file(directory), log_file(directory), figures::stat_file(directory)]
 }
-
-/// An error and its causes in one line, for the log of a program.
-pub fn in_one_line(error: &PagerError) -> String {
-    crate::causes::with_causes(error)
-}
