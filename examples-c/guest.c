@@ -1,10 +1,11 @@
 /*
- * Writes three tiny guests into a directory: ELF files of a few dozen instructions, which Firecracker boots in
+ * Writes four tiny guests into a directory: ELF files of a few dozen instructions, which Firecracker boots in
  * milliseconds. A real operator has a Linux kernel instead; the examples need none.
  *
  *   halt.elf   says hello on the serial console, then halts for ever and hears nothing
  *   obey.elf   says hello, then powers off when Ctrl-Alt-Del is pressed
  *   off.elf    says hello, then powers off
+ *   report.elf says hello, then counts in its memory and prints each number, some fifty a second
  *
  * Behind the instructions stands the same in words, for firecracker-sim, which runs no machine code.
  */
@@ -24,6 +25,20 @@ static const uint8_t OBEY[] = {
     0x75, 0xf2,             /* no: look again */
     0xb0, 0xfe, 0xe6, 0x64, /* reset */
     0xf4, 0xeb, 0xfd,
+};
+static const uint8_t REPORT[] = {
+    0xbb, 0x00, 0x00, 0x00, 0x02,                   /* count: the number stands at 32 MiB */
+    0x48, 0xff, 0x03, 0x48, 0x8b, 0x33,             /* inc qword [rbx]; mov rsi, [rbx] */
+    0xb9, 0x10, 0x00, 0x00, 0x00,                   /* sixteen digits */
+    0x48, 0xc1, 0xc6, 0x04, 0x89, 0xf0, 0x24, 0x0f, /* digit: the next four bits */
+    0x04, 0x30, 0x3c, 0x39, 0x76, 0x02, 0x04, 0x27, /* 0 to 9, a to f */
+    0xee, 0xff, 0xc9, 0x75, 0xeb,                   /* printed; digit again */
+    0xb0, 0x0a, 0xee,                               /* a new line */
+    0x0f, 0x31, 0x89, 0xc7,                         /* the time stamp counter, kept */
+    0x0f, 0x31, 0x29, 0xf8,                         /* wait: */
+    0x3d, 0x80, 0xf0, 0xfa, 0x02, 0x72, 0xf5,       /* until 50 000 000 ticks have gone by */
+    0x66, 0xba, 0xf8, 0x03,                         /* the serial port again */
+    0xeb, 0xc3,                                     /* count on */
 };
 
 static size_t put(uint8_t *at, const void *bytes, size_t length) {
@@ -83,5 +98,5 @@ int main(int argc, char **argv) {
     return 2;
   }
   return write_guest(argv[1], "halt", HALT, sizeof HALT) | write_guest(argv[1], "obey", OBEY, sizeof OBEY) |
-         write_guest(argv[1], "off", OFF, sizeof OFF);
+         write_guest(argv[1], "off", OFF, sizeof OFF) | write_guest(argv[1], "report", REPORT, sizeof REPORT);
 }

@@ -1,0 +1,131 @@
+/* Boots one microVM and makes many of it: clones with a disk and metadata of their own, and a pool that is kept warm. */
+#include "example.h"
+#include <poll.h>
+#include <unistd.h>
+
+enum { CLONES = 4 };
+
+static void make_disk(const char *path) {
+  FILE *disk = fopen(path, "wb");
+  if (disk == NULL || ftruncate(fileno(disk), 1 << 20) != 0 || fclose(disk) != 0) {
+    perror(path);
+    exit(1);
+  }
+}
+
+/* A guest that has booted and got ready, frozen; the VM itself is not needed any more. */
+static void freeze(const struct example *where, mvm_runtime *runtime, const char *snapshot, const char *devices) {
+  char spec[12000];
+  mvm_vm *vm;
+  snprintf(spec, sizeof spec,
+           "{\"boot-source\":{\"kernel_image_path\":\"%s/obey.elf\"},"
+           "\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":64}%s}",
+           where->guests, devices);
+  MUST(mvm_create(runtime, "template", spec, &vm));
+  MUST(mvm_start(vm));
+  MUST(mvm_snapshot_create(vm, snapshot, NULL, NULL));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+static void end(mvm_vm *vm) {
+  mvm_shutdown_outcome outcome;
+  MUST(mvm_shutdown(vm, 30000, 0, &outcome));
+  printf("ended %s\n", outcome == MVM_SHUTDOWN_GRACEFUL ? "gracefully: the guest hears us" : "by force");
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+/* A TAP device each, whose names are numbered, a copy of the disk each, and what tells them what they are for. */
+static void clone_with_metadata(const struct example *where, mvm_runtime *runtime, const char *disk) {
+  const char *options =
+      "{\"ids\":[\"web-a\",\"web-b\",\"db-a\",\"db-b\"],"
+      "\"network_overrides\":[{\"iface_id\":\"eth0\",\"host_dev_name\":\"mvmclone{n}\"}],"
+      "\"each\":[{\"mmds\":{\"role\":\"web\",\"name\":\"{id}\"}},{\"mmds\":{\"role\":\"web\",\"name\":\"{id}\"}},"
+      "{\"mmds\":{\"role\":\"db\",\"name\":\"{id}\"}},{\"mmds\":{\"role\":\"db\",\"name\":\"{id}\"}}]}";
+  char devices[8192], *metadata;
+  mvm_vm *vms[CLONES];
+  snprintf(devices, sizeof devices,
+           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\",\"is_root_device\":false}],"
+           "\"network-interfaces\":[{\"iface_id\":\"eth0\",\"host_dev_name\":\"mvmclone0\"}],"
+           "\"mmds-config\":{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\"}",
+           disk);
+  freeze(where, runtime, "with-metadata", devices);
+  mvm_status status = mvm_clone(runtime, "with-metadata", CLONES, options, vms);
+  if (status == MVM_ERR_UNSUPPORTED)
+    tell("mvm_clone"); /* before 1.12 there is no TAP device for each */
+  else
+    must_be_ok(status, "mvm_clone");
+  for (int i = 0; i < CLONES && status == MVM_OK; i++) {
+    MUST(mvm_request(vms[i], "GET", "/mmds", NULL, &metadata));
+    printf("the clone's guest can read: %s\n", metadata);
+    mvm_string_free(metadata);
+    end(vms[i]);
+  }
+  MUST(mvm_snapshot_delete(runtime, "with-metadata"));
+}
+
+static void print_pool(mvm_pool *pool) {
+  char *info;
+  MUST(mvm_pool_info(pool, &info));
+  printf("the pool: %s\n", info);
+  mvm_string_free(info);
+}
+
+static void await_full(mvm_pool *pool) {
+  char *info;
+  int is_full = 0;
+  while (!is_full) {
+    MUST(mvm_pool_info(pool, &info));
+    is_full = strstr(info, "\"ready\":2") != NULL;
+    mvm_string_free(info);
+    if (!is_full) poll(NULL, 0, 1);
+  }
+}
+
+/* Restored and held ahead of need; whoever needs a VM has it after one request. */
+static void take_from_a_pool(const struct example *where, mvm_runtime *runtime, const char *disk, const char *other) {
+  char devices[8192], options[4400];
+  mvm_pool *pool;
+  mvm_vm *vm;
+  snprintf(devices, sizeof devices,
+           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\",\"is_root_device\":false}]", disk);
+  freeze(where, runtime, "idle", devices);
+  MUST(mvm_pool_open(runtime, "warm", "{\"snapshot\":\"idle\",\"size\":2}", &pool));
+  await_full(pool);
+  print_pool(pool);
+  snprintf(options, sizeof options, "{\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\"}]}", other);
+  MUST(mvm_pool_take(pool, "tenant-1", options, &vm)); /* with the tenant's disk */
+  end(vm);
+  await_full(pool); /* it has filled itself again */
+  print_pool(pool);
+  MUST(mvm_pool_close(pool));
+  MUST(mvm_snapshot_delete(runtime, "idle"));
+}
+
+int main(int argc, char **argv) {
+  struct example where = example_from(argc, argv);
+  int is_simulator = strstr(where.firecracker, "firecracker-sim") != NULL;
+  mvm_runtime *runtime;
+  char disk[4200], other[4200], *list;
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  snprintf(disk, sizeof disk, "%s/disk", where.state);
+  snprintf(other, sizeof other, "%s/other-disk", where.state);
+  make_disk(disk);
+  make_disk(other);
+
+  if (is_simulator || geteuid() == 0)
+    clone_with_metadata(&where, runtime, disk);
+  else
+    printf("clones with metadata need TAP devices, which Firecracker makes for root alone\n");
+  take_from_a_pool(&where, runtime, disk, other);
+
+  MUST(mvm_runtime_list(runtime, &list));
+  printf("left: %s\n", list);
+  int nothing_left = strcmp(list, "[]") == 0;
+  mvm_string_free(list);
+  MUST(mvm_runtime_close(runtime));
+  unlink(disk);
+  unlink(other);
+  return nothing_left ? 0 : 1;
+}
