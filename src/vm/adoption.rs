@@ -167,6 +167,8 @@ impl Vm {
             },
             Err(problem) => (Spec::of_record(&record), Some(problem)),
         };
+        // A memory that was put together for a restore has been mapped, or is of no use any more.
+        let _gone = std::fs::remove_file(files.memory());
         let binary = record.firecracker.clone();
         let vm = Self::new(id, files.directory().to_path_buf(), spec, binary, Arc::clone(shared));
         *lock(&vm.record) = record;
