@@ -261,7 +261,7 @@ static const struct {
 } may_be_taken_out[] = {
     {"-", "-"},   /* opening */
     {"-", "-"},   /* opening the pool */
-    {"-pr", "-"}, /* taking one */
+    {"-r", "-"},  /* taking one: half taken is not at all */
     {"r", "-p"},  /* taking another */
     {"r", "p"},   /* closing the pool */
     {"r", "p"},   /* closing */

@@ -1,9 +1,10 @@
 //! A VM that waits in a pool, and its way out: another id, what its taker wants changed, and on it goes.
 
 use super::restore::{After, DriveOverride};
+use super::turn::Turn;
 use super::{Error, State, Vm, VmId};
 use crate::firecracker::http::{Method, RequestPath};
-use crate::journal::{self, SpecRecord};
+use crate::journal::{self, SpecRecord, Stage};
 use crate::settings::{self, Section};
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
@@ -35,11 +36,21 @@ impl Vm {
     /// Calls it `id`, changes what is to be changed, and lets its guest go on, or start.
     pub(crate) fn leave_pool(&self, id: &VmId, options: &TakeOptions) -> Result<(), Error> {
         let turn = self.begin(OPERATION, self.spec.options.deadlines.start())?;
-        lock(&self.record).pool = None;
+        {
+            // What is half handed over has no part of its taker's wishes for certain: without its owner it is undone.
+            let mut record = lock(&self.record);
+            (record.pool, record.stage) = (None, Stage::Creating);
+        }
         self.rename_in_turn(id)?;
+        self.fulfil(options, &turn)?;
+        self.note(|record| record.stage = Stage::Present)
+    }
+
+    /// What its taker wants.
+    fn fulfil(&self, options: &TakeOptions, turn: &Turn<'_>) -> Result<(), Error> {
         for drive in &options.drives {
             let change = (drive.drive_id.as_str(), drive.path_on_host.as_path());
-            self.exchange_drive(OPERATION, change, Map::new(), &turn)?;
+            self.exchange_drive(OPERATION, change, Map::new(), turn)?;
         }
         if let Some(document) = &options.mmds {
             let body = Value::Object(document.clone()).to_string();
@@ -52,7 +63,7 @@ impl Vm {
                 let body = br#"{"state":"Resumed"}"#;
                 self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Running, turn.limits())
             }
-            (After::GoOn, State::Created) => self.boot(&turn),
+            (After::GoOn, State::Created) => self.boot(turn),
             _ => Ok(()),
         }
     }
