@@ -37,8 +37,11 @@ _Static_assert(offsetof(mvm_event, vm) == 40 && offsetof(mvm_event, text) == 112
 _Static_assert(sizeof(mvm_log_line) == 1112 && offsetof(mvm_log_line, level) == 4, "log line");
 _Static_assert(offsetof(mvm_log_line, target) == 24 && offsetof(mvm_log_line, text) == 88, "log line");
 _Static_assert(MVM_EVENT_NONE == 0 && MVM_EVENT_EXITED == 5 && MVM_EVENT_DROPPED == 11, "events");
+_Static_assert(MVM_EVENT_RENAMED == 12 && MVM_EVENT_SNAPSHOTTED == 13, "events");
+_Static_assert(MVM_EVENT_RESTORED == 14 && MVM_EVENT_PAGER_LOST == 15, "events");
 _Static_assert(MVM_LOG_OFF == 0 && MVM_LOG_DEBUG == 4, "levels");
 _Static_assert(MVM_OK == 0 && MVM_ERR_INTERNAL == -1 && MVM_ERR_TIMEOUT == -10 && MVM_ERR_IO == -18, "statuses");
+_Static_assert(MVM_ERR_DAMAGED == -19 && MVM_UNKNOWN == UINT64_MAX, "statuses");
 _Static_assert(MVM_STATE_CREATED == 1 && MVM_STATE_FAILED == 5, "states");
 _Static_assert(MVM_SHUTDOWN_GRACEFUL == 1 && MVM_SHUTDOWN_ALREADY_EXITED == 3, "outcomes");
 _Static_assert(MVM_FOREVER == UINT64_MAX && MVM_DEFAULT_GRACE_MS == 2000 && MVM_DEFAULT_POLL_MS == 50, "times");
@@ -283,6 +286,7 @@ int main(int argc, char **argv) {
   char spec[8192];
   CHECK(mvm_version() == MVM_VERSION_NUMBER);
   CHECK(strcmp(mvm_status_name(-10), "MVM_ERR_TIMEOUT") == 0 && strcmp(mvm_status_name(99), "unknown") == 0);
+  CHECK(strcmp(mvm_status_name(-19), "MVM_ERR_DAMAGED") == 0 && strcmp(mvm_status_name(-20), "unknown") == 0);
   MUST(mvm_runtime_open(where.state, where.options, &runtime));
   example_spec(&where, "halt", spec, sizeof spec);
 

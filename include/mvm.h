@@ -872,7 +872,7 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
 /* ======== WARM POOLS ================================================================================*/
 
 /**
- * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 64 letters, digits and '-'; members
+ * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-'; members
  * are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
  *
  *     { "snapshot": "base",          members are restored from it, and held; or

@@ -517,6 +517,7 @@ pub(super) fn status_name(status: i32) -> &'static CStr {
         -16 => c"MVM_ERR_PERMISSION",
         -17 => c"MVM_ERR_NO_RESOURCES",
         -18 => c"MVM_ERR_IO",
+        -19 => c"MVM_ERR_DAMAGED",
         _ => c"unknown",
     }
 }

@@ -19,7 +19,7 @@ pub struct mvm_pool {
 
 /// # Warm pools
 ///
-/// Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 64 letters, digits and '-'; members
+/// Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-'; members
 /// are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
 ///
 /// ```text

@@ -171,22 +171,18 @@ impl Runtime {
     /// # Errors
     /// When the id or the spec is wrong, there is such a VM, or the VMM fails.
     pub fn create(&self, id: &str, spec: &str) -> Result<Arc<Vm>, Error> {
-        self.create_as(VmId::parse(id)?, spec, None)
+        let given = SpecRecord { spec: spec.to_owned(), base: current_directory()?, own_files: Vec::new() };
+        self.create_as(VmId::parse(id)?, &given, None)
     }
 
     /// Makes the VM `id`, which is to wait in `pool`.
-    fn create_as(&self, id: VmId, spec: &str, pool: Option<&str>) -> Result<Arc<Vm>, Error> {
-        let given = SpecRecord { spec: spec.to_owned(), base: current_directory()?, own_files: Vec::new() };
-        let spec = Spec::parse(&given.spec, &given.base).map_err(|problem| vm::Error::Spec {
-            id: id.clone(),
-            operation: "create",
-            source: Arc::new(problem),
-        })?;
+    fn create_as(&self, id: VmId, given: &SpecRecord, pool: Option<&str>) -> Result<Arc<Vm>, Error> {
+        let spec = parse_spec("create", &id, given)?;
         let vm = self.new_vm(id, spec)?;
         self.reserve(&vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need())?;
-        vm.create(&given, pool)?;
+        vm.create(given, pool)?;
         std::mem::forget(reservation);
         Ok(vm)
     }
@@ -365,6 +361,11 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,
         owner: Identity::own().map_err(failed("find this process in /proc"))?,
     })
+}
+
+fn parse_spec(operation: &'static str, id: &VmId, given: &SpecRecord) -> Result<Spec, vm::Error> {
+    let parsed = Spec::parse(&given.spec, &given.base);
+    parsed.map_err(|problem| vm::Error::Spec { id: id.clone(), operation, source: Arc::new(problem) })
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

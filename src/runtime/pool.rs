@@ -4,8 +4,9 @@
 //! so the next owner finds them, and takes them into a pool of the same name and kind, or reaps them.
 
 use super::snapshots::{Wanted, options_of};
-use super::{Error, Runtime, current_directory};
+use super::{Error, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
+use crate::journal::SpecRecord;
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
@@ -46,7 +47,7 @@ enum Of {
     /// Restored and held.
     Snapshot(Box<Snapshot>, Box<RestoreOptions>),
     /// Configured and not started.
-    Spec(String),
+    Spec(SpecRecord),
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +74,8 @@ impl Runtime {
     /// When the options are wrong, there is such a pool, or no thread can be started.
     pub fn open_pool(self: &Arc<Self>, name: &str, options: &str) -> Result<Arc<Pool>, Error> {
         let name = VmId::parse(name)?;
+        // Its members' numbers need room.
+        VmId::parse(&format!("{name}-{}", u32::MAX))?;
         let pool = Arc::new(self.pool_to_be(name.clone(), options)?);
         {
             let mut pools = lock(&self.pools);
@@ -133,7 +136,12 @@ impl Runtime {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
                 Of::Snapshot(Box::new(snapshot), Box::new(given.restore.held()))
             }
-            (None, Some(spec)) => Of::Spec(Value::Object(spec).to_string()),
+            (None, Some(spec)) => {
+                let spec = Value::Object(spec).to_string();
+                let given = SpecRecord { spec, base, own_files: Vec::new() };
+                parse_spec("open a pool of", &name, &given)?;
+                Of::Spec(given)
+            }
             _ => return Err(Error::PoolOfWhat),
         };
         Ok(Pool {
@@ -237,7 +245,7 @@ impl Pool {
     fn is_what_it_holds(&self, vm: &Vm) -> bool {
         match &self.of {
             Of::Snapshot(snapshot, _) => vm.waits_restored_from(&snapshot.manifest.id),
-            Of::Spec(spec) => vm.waits_configured_as(spec),
+            Of::Spec(given) => vm.waits_configured_as(&given.spec),
         }
     }
 
@@ -283,7 +291,7 @@ impl Pool {
                 let vsock = VsockPlace::OwnDirectory;
                 runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
             }
-            Of::Spec(spec) => runtime.create_as(id, spec, pool),
+            Of::Spec(given) => runtime.create_as(id, given, pool),
         }
     }
 
