@@ -89,6 +89,60 @@ static mvm_exit whole_life(mvm_runtime *runtime, uint64_t grace_ms, mvm_shutdown
   return how;
 }
 
+/* Small, so that its snapshots are soon written. */
+static const char *small_spec(char *spec, size_t size) {
+  example_spec(&where, "obey", spec, size);
+  memcpy(strstr(spec, "128"), " 20", 3);
+  return spec;
+}
+
+static void end(mvm_vm *vm) {
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+static void must_run(mvm_vm *vm) {
+  mvm_vm_state state;
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_RUNNING);
+}
+
+/* Ways by which a restored VM may get its memory. */
+static const char *const MEMORIES[] = {"{\"memory\":\"file\"}"};
+
+/* Every operation on a snapshot, and every VM that is made of one. */
+static void life_of_snapshots(mvm_runtime *runtime) {
+  mvm_vm *vm, *vms[3];
+  mvm_pool *pool;
+  char spec[8192], *text;
+  MUST(mvm_create(runtime, "source", small_spec(spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  MUST_TELL(mvm_snapshot_create(vm, "base", "{\"checksums\":\"taken\"}", &text));
+  MUST_TELL(mvm_snapshot_create(vm, "more", "{\"type\":\"diff\",\"checksums\":\"taken\"}", &text));
+  MUST(mvm_rename(vm, "renamed"));
+  must_run(vm);
+  end(vm);
+  MUST_TELL(mvm_snapshot_list(runtime, &text));
+  MUST_TELL(mvm_snapshot_info(runtime, "more", &text));
+  MUST_TELL(mvm_snapshot_verify(runtime, "more", NULL, &text));
+  for (size_t i = 0; i < sizeof MEMORIES / sizeof *MEMORIES; i++) {
+    MUST(mvm_restore(runtime, "more", "restored", MEMORIES[i], &vm));
+    must_run(vm);
+    end(vm);
+  }
+  MUST_TELL(mvm_snapshot_merge(runtime, "more", NULL, &text));
+  MUST(mvm_clone(runtime, "more", 3, NULL, vms));
+  for (int i = 0; i < 3; i++) end(vms[i]);
+  MUST(mvm_pool_open(runtime, "pool", "{\"snapshot\":\"more\",\"size\":2}", &pool));
+  MUST(mvm_pool_take(pool, "taken", NULL, &vm));
+  must_run(vm);
+  end(vm);
+  MUST_TELL(mvm_pool_info(pool, &text));
+  MUST(mvm_pool_close(pool));
+  MUST(mvm_snapshot_delete(runtime, "base"));
+  MUST(mvm_snapshot_delete(runtime, "more"));
+}
+
 static mvm_runtime *open_runtime(void) {
   mvm_runtime *runtime;
   MUST(mvm_runtime_open(where.state, where.options, &runtime));
@@ -130,8 +184,17 @@ static struct host_state look(void) {
   return state;
 }
 
+/* One that was joined may be on the kernel's list for some moments more. */
+static void await_as_many_threads(int count) {
+  for (int i = 0; count_entries("/proc/self/task") != count; i++) {
+    REQUIRE(i < 5000);
+    poll(NULL, 0, 1);
+  }
+}
+
 static void same(const struct host_state *before) {
   static struct host_state after;
+  await_as_many_threads(before->threads);
   after = look();
   for (int i = 1; i < 65; i++) {
     REQUIRE(before->dispositions[i].sa_handler == after.dispositions[i].sa_handler);
@@ -150,6 +213,7 @@ static mvm_exit a_life_that_leaves_no_trace(uint64_t grace_ms, mvm_shutdown_outc
   before = look();
   mvm_runtime *runtime = open_runtime();
   mvm_exit how = whole_life(runtime, grace_ms, wanted);
+  life_of_snapshots(runtime);
   MUST(mvm_runtime_close(runtime));
   same(&before);
   return how;
@@ -182,7 +246,102 @@ static void without_a_keeper_there_is_one_thread_until_the_runtime_is_closed(voi
   for (int i = 0; i < 3; i++) whole_life(runtime, 30000, MVM_SHUTDOWN_GRACEFUL);
   REQUIRE(count_entries("/proc/self/task") == before + 1);
   MUST(mvm_runtime_close(runtime));
-  REQUIRE(count_entries("/proc/self/task") == before);
+  await_as_many_threads(before);
+}
+
+/* Counts this process's threads of a name, and requires of each that it holds every signal back that can be. */
+static int threads_called(const char *name) {
+  char path[300], line[256];
+  int count = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  REQUIRE(tasks != NULL);
+  for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", task->d_name);
+    FILE *status = fopen(path, "re");
+    int is_it = 0;
+    if (status == NULL) continue; /* "." and "..", or it has ended */
+    while (fgets(line, sizeof line, status) != NULL) {
+      unsigned long long held;
+      if (strncmp(line, "Name:\t", 6) == 0) is_it = strncmp(line + 6, name, strlen(name)) == 0;
+      if (!is_it || sscanf(line, "SigBlk: %llx", &held) != 1) continue;
+      count++;
+      /* All but SIGKILL, SIGSTOP, and the two that the C library keeps to itself. */
+      REQUIRE((held | 1ull << 8 | 1ull << 18 | 3ull << 31) == ~0ull);
+    }
+    fclose(status);
+  }
+  closedir(tasks);
+  return count;
+}
+
+/* A thread gives itself its name when it begins. */
+static void await_threads(const char *name, int count) {
+  for (int i = 0; threads_called(name) != count; i++) {
+    REQUIRE(i < 30000);
+    poll(NULL, 0, 1);
+  }
+}
+
+static mvm_vm *boot_with_snapshot(mvm_runtime *runtime, const char *snapshot) {
+  mvm_vm *vm;
+  char spec[8192];
+  MUST(mvm_create(runtime, "source", small_spec(spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  MUST(mvm_snapshot_create(vm, snapshot, NULL, NULL));
+  return vm;
+}
+
+static void a_pool_has_a_thread_until_it_or_the_runtime_is_closed(void) {
+  const char *options = "{\"snapshot\":\"base\",\"size\":1}";
+  mvm_runtime *runtime = open_runtime();
+  mvm_pool *pool, *other;
+  char *text;
+  end(boot_with_snapshot(runtime, "base"));
+  MUST(mvm_pool_open(runtime, "one", options, &pool));
+  MUST(mvm_pool_open(runtime, "two", options, &other));
+  await_threads("mvm-pool", 2);
+  MUST(mvm_pool_close(pool));
+  await_threads("mvm-pool", 1);
+  for (int is_full = 0; !is_full; poll(NULL, 0, 1)) {
+    MUST(mvm_pool_info(other, &text));
+    is_full = strstr(text, "\"ready\":1") != NULL;
+    mvm_string_free(text);
+  }
+  MUST(mvm_runtime_close(runtime));
+  await_threads("mvm-", 0);
+  /* What waited goes on waiting, and nobody wants it any more. */
+  runtime = open_runtime();
+  MUST(mvm_runtime_reap(runtime, NULL, &text));
+  REQUIRE(strstr(text, "\"two-1\"") != NULL);
+  mvm_string_free(text);
+  MUST(mvm_snapshot_delete(runtime, "base"));
+  MUST(mvm_runtime_close(runtime));
+}
+
+static atomic_int watching = 1;
+
+static void *watch_threads(void *argument) {
+  while (atomic_load(&watching)) threads_called("mvm-");
+  return argument;
+}
+
+static void the_threads_of_a_clone_hold_signals_back_and_end_with_the_call(void) {
+  enum { MANY = 12 };
+  mvm_runtime *runtime = open_runtime();
+  mvm_vm *vms[MANY];
+  pthread_t watcher;
+  end(boot_with_snapshot(runtime, "base"));
+  REQUIRE(pthread_create(&watcher, NULL, watch_threads, NULL) == 0);
+  int before = count_entries("/proc/self/task");
+  for (int i = 0; i < 3; i++) {
+    MUST(mvm_clone(runtime, "base", MANY, NULL, vms));
+    await_as_many_threads(before);
+    for (int k = 0; k < MANY; k++) end(vms[k]);
+  }
+  atomic_store(&watching, 0);
+  pthread_join(watcher, NULL);
+  MUST(mvm_snapshot_delete(runtime, "base"));
+  MUST(mvm_runtime_close(runtime));
 }
 
 static void sigchld_may_be_ignored(void) {
@@ -289,6 +448,76 @@ static void no_descriptor_left_is_an_error_and_leaves_nothing(void) {
   MUST(mvm_runtime_close(runtime));
 }
 
+static int entries_of(const char *name) {
+  char path[4400];
+  snprintf(path, sizeof path, "%s/%s", where.state, name);
+  return count_entries(path) - 2;
+}
+
+static mvm_status take_a_snapshot(mvm_runtime *runtime, mvm_vm *source) {
+  mvm_status status = mvm_snapshot_create(source, "few", NULL, NULL);
+  (void)runtime;
+  must_run(source);
+  return status;
+}
+
+static mvm_status restore_one(mvm_runtime *runtime, mvm_vm *source) {
+  mvm_vm *vm;
+  mvm_status status = mvm_restore(runtime, "base", "few", "{\"deadline_ms\":1000}", &vm);
+  (void)source;
+  REQUIRE((vm != NULL) == (status == MVM_OK));
+  if (vm != NULL) end(vm);
+  return status;
+}
+
+static mvm_status clone_two(mvm_runtime *runtime, mvm_vm *source) {
+  mvm_vm *vms[2];
+  mvm_status status = mvm_clone(runtime, "base", 2, "{\"deadline_ms\":1000}", vms);
+  (void)source;
+  for (int i = 0; i < 2; i++) {
+    REQUIRE((vms[i] != NULL) == (status == MVM_OK));
+    if (vms[i] != NULL) end(vms[i]);
+  }
+  return status;
+}
+
+/* With one more number for descriptors each time, until it works; each failure says so and leaves nothing. */
+static void with_few_descriptors(mvm_runtime *runtime, mvm_vm *source,
+                                 mvm_status (*call)(mvm_runtime *runtime, mvm_vm *source)) {
+  int descriptors = count_entries("/proc/self/fd") - 3, failed = 0;
+  int vms = entries_of("vms"), snapshots = entries_of("snapshots");
+  struct rlimit all;
+  getrlimit(RLIMIT_NOFILE, &all);
+  for (rlim_t numbers = 3;; numbers++) {
+    REQUIRE(numbers < 200);
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){numbers, all.rlim_max});
+    mvm_status status = call(runtime, source);
+    setrlimit(RLIMIT_NOFILE, &all);
+    if (status == MVM_OK) break;
+    mvm_error error = {.size = sizeof error};
+    mvm_last_error(&error);
+    int is_the_vmms = status == MVM_ERR_VMM_REFUSED || status == MVM_ERR_VMM_EXITED || status == MVM_ERR_TIMEOUT;
+    if (!is_the_vmms && error.os_errno != EMFILE) tell("with few descriptors");
+    REQUIRE(is_the_vmms || (status == MVM_ERR_NO_RESOURCES && error.os_errno == EMFILE));
+    REQUIRE(count_entries("/proc/self/fd") - 3 == descriptors);
+    REQUIRE(entries_of("vms") == vms && entries_of("snapshots") == snapshots);
+    failed += status == MVM_ERR_NO_RESOURCES;
+  }
+  REQUIRE(failed > 0);
+}
+
+static void snapshots_without_descriptors_are_errors_and_leave_nothing(void) {
+  mvm_runtime *runtime = open_runtime();
+  mvm_vm *source = boot_with_snapshot(runtime, "base");
+  with_few_descriptors(runtime, source, take_a_snapshot);
+  with_few_descriptors(runtime, source, restore_one);
+  with_few_descriptors(runtime, source, clone_two);
+  end(source);
+  MUST(mvm_snapshot_delete(runtime, "few"));
+  MUST(mvm_snapshot_delete(runtime, "base"));
+  MUST(mvm_runtime_close(runtime));
+}
+
 static void *close_runtime(void *runtime) {
   MUST(mvm_runtime_close(runtime));
   return NULL;
@@ -376,14 +605,19 @@ int main(int argc, char **argv) {
   HOST(an_ordinary_host_is_as_it_was_before);
   HOST(a_host_with_a_mask_and_a_limit_of_its_own_keeps_them);
   HOST(without_a_keeper_there_is_one_thread_until_the_runtime_is_closed);
+  HOST(a_pool_has_a_thread_until_it_or_the_runtime_is_closed);
+  HOST(the_threads_of_a_clone_hold_signals_back_and_end_with_the_call);
   HOST(sigchld_may_be_ignored);
   HOST(a_reaper_may_take_every_child);
   HOST(descriptors_0_to_2_may_be_closed);
   HOST(a_profiler_may_interrupt_every_call);
-  if (getenv("VALGRIND") == NULL)
+  if (getenv("VALGRIND") == NULL) {
     HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
-  else
-    printf("skip  no_descriptor_left_is_an_error_and_leaves_nothing: valgrind keeps a limit of its own\n"), fflush(stdout);
+    HOST(snapshots_without_descriptors_are_errors_and_leave_nothing);
+  } else {
+    printf("skip  no descriptor left, twice: valgrind keeps a limit of its own\n");
+    fflush(stdout);
+  }
   HOST(a_runtime_may_be_closed_while_its_vm_is_waited_for);
   HOST(a_thread_may_call_while_it_ends);
   HOST(a_forked_child_does_not_keep_the_state_directory);

@@ -63,13 +63,18 @@ impl Runtime {
         };
         thread::scope(|scope| {
             let held = HeldSignals::hold();
-            for _ in 1..threads_for(count) {
+            let spawn = |_| {
                 let builder = thread::Builder::new().name("mvm-clone".to_owned());
                 // With fewer threads it takes longer, and that is all.
-                let _spawned = builder.spawn_scoped(scope, make);
-            }
+                builder.spawn_scoped(scope, make).ok()
+            };
+            let helpers = (1..threads_for(count)).filter_map(spawn).collect::<Vec<_>>();
             drop(held);
             make();
+            // The scope waits for their work alone, and the host may count its threads.
+            for helper in helpers {
+                helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
         });
         self.all_or_none(made)
     }
