@@ -278,16 +278,28 @@ pub(super) fn sync(path: &Path) -> Result<(), Error> {
     synced.map_err(|source| Error::File { action: "sync", path: path.into(), source })
 }
 
-/// Removes what stands at `path`, which may be nothing; a link is removed itself.
+/// Removes what stands at `path`, which may be nothing; a link is removed itself. The files that are known go by name,
+/// because listing a directory takes a descriptor, and a process that has run out of them must be able to clean up.
 pub(super) fn clear(path: &Path) -> Result<(), Error> {
     let removed = match path.symlink_metadata() {
         Ok(about) if !about.is_dir() => fs::remove_file(path),
-        _ => fs::remove_dir_all(path),
+        Ok(_) => clear_directory(path),
+        Err(error) => Err(error),
     };
     match removed {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(Error::File { action: "remove", path: path.into(), source })
         }
         _ => Ok(()),
+    }
+}
+
+fn clear_directory(path: &Path) -> io::Result<()> {
+    for name in [MANIFEST, "state", "memory", WORKING_SET] {
+        let _gone_or_told_below = fs::remove_file(path.join(name));
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),
+        removed => removed,
     }
 }
