@@ -195,6 +195,28 @@ fn what_a_balloon_took_reads_as_zeros_even_where_page_faults_are_served() {
 }
 
 #[test]
+fn an_older_release_makes_and_loads_older_snapshots() {
+    let (mut vmm, scratch) = booted(PATTERN, &["0:version=1.8.0"]);
+    done(&mut vmm, r#"PATCH /vm {"state":"Paused"}"#);
+    let diff = create(&scratch).replace('}', r#","snapshot_type":"Diff"}"#);
+    let (status, body) = ask(&mut vmm, &diff);
+    assert!(
+        status == 400 && body.contains("not allowed on uVMs with dirty page tracking disabled"),
+        "{body}"
+    );
+    done(&mut vmm, &create(&scratch));
+    let mut same = restorer(&scratch, "0:version=1.8.0");
+    let tracked = load(&scratch, "File", "memory").replace("\"resume_vm\"", "\"track_dirty_pages\"");
+    let (status, body) = ask(&mut same, &tracked);
+    assert!(status == 400 && body.contains("unknown field `track_dirty_pages`, expected one of"), "{body}");
+    done(&mut same, &load(&scratch, "File", "memory"));
+    let mut newer = restorer(&scratch, "0:version=1.12.1");
+    let (status, body) = ask(&mut newer, &load(&scratch, "File", "memory"));
+    assert!(status == 400 && body.contains("Failed to load snapshot state from file"), "{body}");
+    assert_eq!(newer.wait().expect("an end"), "1");
+}
+
+#[test]
 fn a_file_of_another_kind_of_state_is_no_snapshot() -> io::Result<()> {
     let scratch = snapshot(PATTERN);
     let whole = fs::read(scratch.path.join("state"))?;

@@ -107,7 +107,8 @@ Kinds for the start (N = 0):
   slow=MS        open the API socket so much later
   deaf           open the API socket, but never accept a connection
   ignore-sigterm survive SIGTERM
-  version=X.Y.Z  the version that GET /version, GET / and --version tell
+  version=X.Y.Z  the version that GET /version, GET / and --version tell; snapshots are that version's too: their
+                 format, the fields of a load, diffs without dirty page tracking, the page-fault handshake
 
 A guest is the ELF file of kernel_image_path. What follows a line '#!mvm-guest' in it, up to a NUL or the end
 of the file, is its script, one command a line; without one it boots like a small Linux, with drivers, and

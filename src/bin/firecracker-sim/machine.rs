@@ -23,6 +23,7 @@ use crate::kernel;
 use crate::log::{self, Speaker};
 use crate::memory::{GuestMemory, Layout, Room};
 use crate::metrics;
+use crate::release::{Manner, Release};
 use crate::resources::{DEFAULT_COMMAND_LINE, Resources, open_pmem};
 use crate::snapshot::{self, State};
 
@@ -162,7 +163,10 @@ impl Machine {
 
     fn handle_after_start(&mut self, action: Action, guest: &Guest) -> Outcome {
         match action {
-            Action::CreateSnapshot(request) => self.create_snapshot(&request, guest)?,
+            Action::CreateSnapshot(request) => {
+                self.check_diff(&request)?;
+                self.create_snapshot(&request, guest)?;
+            }
             Action::FlushMetrics => {
                 metrics::flush().map_err(|error| ActionError::InternalVmm(VmmError::Metrics(error)))?;
             }
@@ -206,6 +210,14 @@ impl Machine {
         let micros = metrics::store_elapsed("vmm_resume_vm", started.elapsed());
         let line = format!("'resume vm' VMM action took {micros} us.");
         log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:906", &line);
+    }
+
+    /// Old releases made no diff without dirty page tracking.
+    fn check_diff(&self, request: &CreateSnapshotParams) -> Result<(), ActionError> {
+        let is_possible = request.snapshot_type == SnapshotType::Full
+            || self.resources.machine.track_dirty_pages
+            || Release::told().untracked_diff() == Manner::New;
+        if is_possible { Ok(()) } else { Err(ActionError::UntrackedDiff) }
     }
 
     fn create_snapshot(

@@ -16,6 +16,7 @@ mod log;
 mod machine;
 mod memory;
 mod metrics;
+mod release;
 mod resources;
 mod server;
 mod snapshot;
@@ -34,6 +35,7 @@ use crate::guest::Ending;
 use crate::jail::Jail;
 use crate::log::Speaker;
 use crate::machine::{End, Machine};
+use crate::release::Release;
 use crate::server::Server;
 use mvm::sys::sync::lock;
 
@@ -69,6 +71,7 @@ fn run(mut line: Vec<String>) -> Result<u8, MainError> {
     let jail_is_root = jail.as_ref().map(Jail::enter).transpose().map_err(MainError::Simulator)?;
     let arguments = Arguments::parse(jail.as_ref().map_or(&line, |jail| &jail.vmm_arguments))?;
     let version = start::version_told(&own.faults);
+    Release::pass_for(&version);
     if let Some(text) = start::answer_at_once(&arguments, &version)? {
         print(&text);
         return Ok(0);

@@ -14,12 +14,8 @@ use crate::error::{
 };
 use crate::guest::GuestState;
 use crate::memory::{GuestMemory, Layout, Room, Target, Tracking};
+use crate::release::Release;
 
-/// The version of the data format that Firecracker 1.16 reads and writes.
-pub(crate) const VERSION: &str = "v10.0.0";
-
-/// The format, then the length of the JSON that follows on the next line.
-const FIRST_LINE: &str = "firecracker-sim state v10.0.0, ";
 /// Firecracker reads no longer ones.
 const LONGEST: usize = 10_000_000;
 const CRC_SIZE: usize = 8;
@@ -54,7 +50,7 @@ pub(crate) fn read(path: &Path) -> Result<State, StateFileError> {
 pub(crate) fn describe(bytes: &[u8]) -> Result<&'static str, SnapshotError> {
     let (contents, _) = without_crc(bytes)?;
     json_in(contents)?;
-    Ok(VERSION)
+    Ok(Release::told().snapshot_format())
 }
 
 /// The memory that a guest is restored with: the file's, as long as the guest does not write.
@@ -71,7 +67,7 @@ fn write_state(path: &Path, state: &State) -> Result<(), CreateSnapshotError> {
     use CreateSnapshotError::{SerializeMicrovmState, SnapshotBackingFile};
     let io = |error| SerializeMicrovmState(SnapshotError::Io(error));
     let json = serde_json::to_string(state).map_err(|error| io(error.into()))?;
-    let mut bytes = format!("{FIRST_LINE}{}\n{json}", json.len()).into_bytes();
+    let mut bytes = format!("{}{}\n{json}", first_line(), json.len()).into_bytes();
     bytes.extend(crc64(&bytes).to_le_bytes());
     let mut file = File::create(path).map_err(|error| SnapshotBackingFile("open", error))?;
     file.write_all(&bytes).map_err(io)?;
@@ -117,10 +113,15 @@ fn parse(bytes: &[u8]) -> Result<State, SnapshotError> {
     serde_json::from_slice(json).map_err(|_| SnapshotError::Bitcode(NotAStateFile))
 }
 
+/// The format, behind which comes the length of the JSON that follows on the next line.
+fn first_line() -> String {
+    format!("firecracker-sim state {}, ", Release::told().snapshot_format())
+}
+
 /// A file that was cut is no state file to Firecracker, one with a wrong byte has a wrong checksum.
 fn json_in(contents: &[u8]) -> Result<&[u8], SnapshotError> {
     let foreign = || SnapshotError::Bitcode(NotAStateFile);
-    let rest = contents.strip_prefix(FIRST_LINE.as_bytes()).ok_or_else(foreign)?;
+    let rest = contents.strip_prefix(first_line().as_bytes()).ok_or_else(foreign)?;
     let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(foreign)?;
     let (length, json) = (&rest[..end], &rest[end + 1..]);
     let is_whole = length == json.len().to_string().as_bytes();

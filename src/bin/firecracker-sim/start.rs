@@ -21,10 +21,9 @@ use crate::fault::{Fault, StartFault};
 use crate::log::{self, LoggerConfig, Speaker};
 use crate::machine::{End, Machine};
 use crate::metrics::{self, MetricsConfig};
+use crate::release::{self, Release};
 use crate::server::{self, Server};
 use crate::{config_file, machine, snapshot};
-
-const VERSION: &str = "1.16.1";
 
 /// The signals that Firecracker takes for its end, and the exit code of each.
 const FATAL_SIGNALS: &[(i32, &str, u8)] = &[
@@ -52,7 +51,7 @@ pub(crate) fn version_told(faults: &[Fault]) -> String {
         StartFault::Version(version) => Some(version.clone()),
         _ => None,
     });
-    told.unwrap_or_else(|| VERSION.to_owned())
+    told.unwrap_or_else(|| release::NEWEST.to_owned())
 }
 
 /// What is asked for instead of a VMM.
@@ -64,7 +63,7 @@ pub(crate) fn answer_at_once(arguments: &Arguments, version: &str) -> Result<Opt
         return Ok(Some(format!("Firecracker v{version}\n\n")));
     }
     if arguments.has("snapshot-version") {
-        return Ok(Some(format!("{}\n", snapshot::VERSION)));
+        return Ok(Some(format!("{}\n", Release::told().snapshot_format())));
     }
     let Some(path) = arguments.value("describe-snapshot") else { return Ok(None) };
     let bytes = fs::read(path).map_err(SnapshotVersionError::OpenSnapshot)?;

@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use super::{Action, Parsed, RequestError, deprecated};
 use crate::http::Method;
 use crate::memory::Tracking;
+use crate::release::Release;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) enum SnapshotType {
@@ -109,6 +110,9 @@ pub(super) fn patch_vm(body: &[u8]) -> Result<Parsed, RequestError> {
 }
 
 fn put_load(body: &[u8]) -> Result<Parsed, RequestError> {
+    if let Some(refused) = Release::told().unknown_load_field(&String::from_utf8_lossy(body)) {
+        return Err(wrong_fields(&refused));
+    }
     let body: LoadSnapshotConfig = serde_json::from_slice(body)?;
     let old_fields = body.mem_file_path.is_some() || body.enable_diff_snapshots;
     let memory = match (body.mem_backend, body.mem_file_path) {

@@ -176,6 +176,11 @@ pub(crate) enum ActionError {
     MmdsLimitExceeded(MmdsDatastoreError),
     #[error("Network config error: {0}")]
     NetworkConfig(#[from] NetworkInterfaceError),
+    #[error(
+        "The requested operation is not supported: Diff snapshots are not allowed on uVMs with dirty page tracking \
+         disabled."
+    )]
+    UntrackedDiff,
     #[error("The requested operation is not supported after starting the microVM.")]
     OperationNotSupportedPostBoot,
     #[error("The requested operation is not supported before starting the microVM.")]

@@ -10,6 +10,7 @@ use mvm::sys::userfault::Userfault;
 use crate::error::{GuestMemoryError, MemoryError};
 use crate::fault::Handshake;
 use crate::memory::{GuestMemory, Layout};
+use crate::release::{Manner, Release};
 
 /// Returns as soon as the handler has been told; its first page is asked for by whoever touches the memory.
 pub(super) fn served_memory(
@@ -36,19 +37,25 @@ pub(super) fn served_memory(
         Handshake::Mute => Ok(0),
     };
     sent.map_err(GuestMemoryError::UffdSend)?;
-    // As long as the connection stands the handler knows that we live.
-    mem::forget(connection);
+    if Release::told().handshake() == Manner::New {
+        // As long as the connection stands the handler knows that we live.
+        mem::forget(connection);
+    }
     memory.keep(faults);
     Ok(memory)
 }
 
 fn regions(memory: &GuestMemory, layout: &Layout, shrunk: usize) -> String {
     let page = layout.pages().bytes();
+    let page_size = match Release::told().handshake() {
+        Manner::New => format!("\"page_size\":{page},"),
+        Manner::Old => String::new(),
+    };
     let regions = memory.mappings().map(|(address, size, offset)| {
         let size = size / shrunk;
         // The last field's name is wrong, and kept for those who know it.
         format!(
-            r#"{{"base_host_virt_addr":{address},"size":{size},"offset":{offset},"page_size":{page},"page_size_kib":{page}}}"#
+            r#"{{"base_host_virt_addr":{address},"size":{size},"offset":{offset},{page_size}"page_size_kib":{page}}}"#
         )
     });
     format!("[{}]", regions.collect::<Vec<_>>().join(","))
