@@ -50,7 +50,8 @@ const ALL: [Guest; 12] = [
 ];
 
 /// Which MiB of their memory the guests fill that look after a pattern: the first word of each page. Another number
-/// of them goes by [`write_with_pattern`].
+/// of them goes by [`write_with_pattern`]; they reach up to 1 GiB, which is what Firecracker maps for them, and stand
+/// themselves in the page at 16 MiB.
 pub const PATTERN: Range<u32> = 32..96;
 
 const LOAD: u64 = 0x100_0000;

@@ -38,6 +38,13 @@ pub(crate) enum Ending {
     TripleFault,
 }
 
+/// What came of asking it to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Done,
+    NotYet,
+}
+
 /// A guest as a snapshot keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GuestState {
@@ -131,11 +138,14 @@ impl Guest {
         Self { shared: Arc::new(Shared { progress: Mutex::new(progress), changed: Condvar::new(), memory }) }
     }
 
-    /// Returns when it has come to a stop: its memory does not change any more.
-    pub(crate) fn pause(&self) {
+    /// Returns when it has come to a stop, and its memory does not change any more, or when patience is at its end.
+    pub(crate) fn pause(&self, patience: Duration) -> Stop {
         self.change(|progress| progress.is_running = false);
         let progress = lock(&self.shared.progress);
-        let _stopped = self.shared.changed.wait_while(progress, |progress| progress.is_at_work);
+        let at_work = |progress: &mut Progress| progress.is_at_work;
+        let waited = self.shared.changed.wait_timeout_while(progress, patience, at_work);
+        let (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if progress.is_at_work { Stop::NotYet } else { Stop::Done }
     }
 
     pub(crate) fn resume(&self) {

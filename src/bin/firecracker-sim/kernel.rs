@@ -22,14 +22,26 @@ const MARKER: &[u8] = b"#!mvm-guest\n";
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) script: Script,
-    /// The guest's address, and what stands there.
-    segments: Vec<(u64, Vec<u8>)>,
+    file: File,
+    segments: Vec<Segment>,
+}
+
+/// What is to stand in the guest's memory, and where it stands in the file.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    address: u64,
+    position: u64,
+    length: usize,
 }
 
 impl Kernel {
-    pub(crate) fn put_into(&self, memory: &GuestMemory, command_line: &str) {
-        self.segments.iter().for_each(|(address, bytes)| memory.write(*address, bytes));
+    pub(crate) fn put_into(&self, memory: &GuestMemory, command_line: &str) -> Result<(), ElfError> {
+        for Segment { address, position, length } in &self.segments {
+            let read = memory.read_from(*address, &self.file, *position, *length);
+            read.map_err(|_| ElfError::ReadKernelImage)?;
+        }
         memory.write(COMMAND_LINE, command_line.as_bytes());
+        Ok(())
     }
 }
 
@@ -61,10 +73,10 @@ pub(crate) fn load(path: &str, mem_size_mib: usize) -> Result<Kernel, ElfError> 
         segments.extend(read_segment(&file, &segment, mem_size_mib as u64)?);
     }
     let script = script_in(&file).map_err(|_| ElfError::ReadKernelImage)?;
-    Ok(Kernel { script, segments })
+    Ok(Kernel { script, file, segments })
 }
 
-fn read_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<Option<(u64, Vec<u8>)>, ElfError> {
+fn read_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<Option<Segment>, ElfError> {
     let in_file = number(segment, 32, 8);
     if number(segment, 0, 4) != LOADABLE || in_file == 0 {
         return Ok(None);
@@ -77,9 +89,8 @@ fn read_segment(file: &File, segment: &[u8], mem_size_mib: u64) -> Result<Option
     if !(whole_in_file && whole_in_memory) {
         return Err(ElfError::ReadKernelImage);
     }
-    let mut bytes = vec![0; usize::try_from(in_file).map_err(|_| ElfError::ReadKernelImage)?];
-    file.read_exact_at(&mut bytes, number(segment, 8, 8)).map_err(|_| ElfError::ReadKernelImage)?;
-    Ok(Some((address, bytes)))
+    let length = usize::try_from(in_file).map_err(|_| ElfError::ReadKernelImage)?;
+    Ok(Some(Segment { address, position: number(segment, 8, 8), length }))
 }
 
 fn is_memory(start: u64, end: u64, size: u64) -> bool {

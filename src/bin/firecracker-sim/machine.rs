@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,11 +14,11 @@ use mvm::sys::signal;
 use crate::api::{Action, CreateSnapshotParams, LoadSnapshot, Outcome, SnapshotType};
 use crate::error::{
     ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
-    CreateSnapshotError, DeviceManagerError, KernelLoaderError, LoadSnapshotError, MainError, MemoryError,
-    MicrovmStateError, StartMicrovmError, VmmError,
+    CreateSnapshotError, DeviceManagerError, ElfError, KernelLoaderError, LoadSnapshotError, MainError,
+    MemoryError, MicrovmStateError, StartMicrovmError, VmmError,
 };
 use crate::fault::RequestFault;
-use crate::guest::{Ending, Guest, GuestState, Serial};
+use crate::guest::{Ending, Guest, GuestState, Serial, Stop};
 use crate::kernel;
 use crate::log::{self, Speaker};
 use crate::memory::{GuestMemory, Layout, Room};
@@ -26,6 +26,9 @@ use crate::metrics;
 use crate::release::{Manner, Release};
 use crate::resources::{DEFAULT_COMMAND_LINE, Resources, open_pmem};
 use crate::snapshot::{self, State};
+
+/// How long a vCPU may keep a pause waiting, in a page fault that nobody serves.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(30);
 
 mod devices;
 mod handler;
@@ -111,11 +114,11 @@ impl Machine {
         let refused = |error| StartMicrovmError::CreateDeviceManager(DeviceManagerError::EventFd(error));
         let serial = self.open_serial().map_err(refused)?;
         let loaded = kernel::load(&kernel.kernel_image_path, self.resources.machine.mem_size_mib)
-            .map_err(|error| ConfigurationError::KernelLoader(KernelLoaderError::Elf(error)))
-            .map_err(StartMicrovmError::ConfigureSystem)?;
+            .map_err(as_start_error)?;
         self.resources.pmem.iter().try_for_each(open_pmem).map_err(StartMicrovmError::CreatePmemDevice)?;
         let memory = self.fresh_memory().map_err(StartMicrovmError::GuestMemory)?;
-        loaded.put_into(&memory, kernel.boot_args.as_deref().unwrap_or(DEFAULT_COMMAND_LINE));
+        let command_line = kernel.boot_args.as_deref().unwrap_or(DEFAULT_COMMAND_LINE);
+        loaded.put_into(&memory, command_line).map_err(as_start_error)?;
         let guest = self.launch(GuestState::at_start(loaded.script), Arc::new(memory), serial);
         log_resumption();
         guest.resume();
@@ -170,7 +173,7 @@ impl Machine {
             Action::FlushMetrics => {
                 metrics::flush().map_err(|error| ActionError::InternalVmm(VmmError::Metrics(error)))?;
             }
-            Action::Pause => self.pause(guest),
+            Action::Pause => self.pause(guest).map_err(ActionError::InternalVmm)?,
             Action::Resume => self.resume(guest),
             Action::SendCtrlAltDel => guest.press_ctrl_alt_del(),
             Action::Mmds => {
@@ -190,13 +193,16 @@ impl Machine {
         Ok(None)
     }
 
-    fn pause(&mut self, guest: &Guest) {
+    fn pause(&mut self, guest: &Guest) -> Result<(), VmmError> {
         let started = Instant::now();
-        guest.pause();
+        if guest.pause(PAUSE_PATIENCE) == Stop::NotYet {
+            return Err(VmmError::VcpuMessage);
+        }
         self.stage = Stage::Paused(guest.clone());
         let micros = metrics::store_elapsed("vmm_pause_vm", started.elapsed());
         let line = format!("'pause vm' VMM action took {micros} us.");
         log::info(Speaker::Main, "src/vmm/src/rpc_interface.rs:893", &line);
+        Ok(())
     }
 
     fn resume(&mut self, guest: &Guest) {
@@ -351,6 +357,10 @@ impl Machine {
         let (id, version) = (Value::from(self.id.as_str()), Value::from(self.version.as_str()));
         format!(r#"{{"id":{id},"state":"{state}","vmm_version":{version},"app_name":"Firecracker"}}"#)
     }
+}
+
+fn as_start_error(error: ElfError) -> StartMicrovmError {
+    StartMicrovmError::ConfigureSystem(ConfigurationError::KernelLoader(KernelLoaderError::Elf(error)))
 }
 
 /// Writes the metrics where nobody can be told of a failure but the log.

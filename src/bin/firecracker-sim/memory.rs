@@ -181,10 +181,21 @@ impl GuestMemory {
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) {
         let Some((region, offset)) = self.find(address) else { return };
         region.memory.write(offset, bytes);
-        let end = offset.saturating_add(bytes.len()).min(region.memory.size());
-        if let Some(dirty) = &region.dirty {
-            (offset / PAGE..end.div_ceil(PAGE)).for_each(|page| dirty.set(page));
-        }
+        region.mark_written(offset, bytes.len());
+    }
+
+    /// Reads so many bytes of a file into the guest's memory.
+    pub(crate) fn read_from(
+        &self,
+        address: u64,
+        file: &File,
+        position: u64,
+        length: usize,
+    ) -> io::Result<()> {
+        let (region, offset) = self.find(address).ok_or(io::ErrorKind::InvalidInput)?;
+        region.memory.read_from(&(offset..offset.saturating_add(length)), file, position)?;
+        region.mark_written(offset, length);
+        Ok(())
     }
 
     /// Gives the highest `above` bytes below the hole back, except for the highest `below`: a balloon that grows.
@@ -277,6 +288,13 @@ impl Region {
             self.memory.write_to(&range, file, self.position + range.start as u64)?;
         }
         if room < self.memory.size() { Err(io::Error::from_raw_os_error(libc::ENOSPC)) } else { Ok(()) }
+    }
+
+    fn mark_written(&self, offset: usize, length: usize) {
+        let end = offset.saturating_add(length).min(self.memory.size());
+        if let Some(dirty) = &self.dirty {
+            (offset / PAGE..end.div_ceil(PAGE)).for_each(|page| dirty.set(page));
+        }
     }
 
     fn plugged(&self) -> usize {

@@ -81,6 +81,34 @@ impl Mapping {
         Ok(())
     }
 
+    /// Reads `file` from `position` on into the memory at `offsets`. Unlike a write by hand, what cannot be had as memory
+    /// is an error here and not SIGBUS.
+    ///
+    /// # Errors
+    /// `EINVAL` when the offsets do not lie in it, `EFAULT` when there is no page left, `UnexpectedEof` when the file ends
+    /// before, and whatever reading reports.
+    pub fn read_from(&self, offsets: &Range<usize>, file: &File, position: u64) -> io::Result<()> {
+        self.inside(offsets)?;
+        let mut done = 0;
+        while done < offsets.len() {
+            let start = self.inside(&(offsets.start + done..offsets.end))?;
+            let position =
+                libc::off_t::try_from(position + done as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
+            // SAFETY: the kernel writes within the mapping, which lives as long as `self` and to which no reference is
+            // ever given out.
+            let read = unsafe {
+                libc::pread(file.as_raw_fd(), start.as_ptr().cast(), offsets.len() - done, position)
+            };
+            match checked_len(read) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Which of its 4 KiB pages are in memory (`mincore(2)`): those that were touched, and of a file also those that
     /// somebody else has read.
     ///
@@ -121,6 +149,9 @@ mod tests {
         assert_eq!(bytes[..4], [7, 7, 9, 7]);
         assert_eq!(bytes[4093..4095], [0, 0]);
         assert!(memory.write_to(&(0..8193), &file, 0).is_err());
+        memory.read_from(&(8000..8100), &File::open(&path).unwrap(), 0).unwrap();
+        assert_eq!((memory.byte(7999), memory.byte(8000), memory.byte(8002)), (0, 7, 9));
+        assert!(memory.read_from(&(0..4096), &File::open(&path).unwrap(), 3 * 4096 - 1).is_err());
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -212,6 +212,8 @@ impl From<MmdsDatastoreError> for ActionError {
 pub(crate) enum VmmError {
     #[error("Failed perform action on device: Device not found")]
     FindDeviceError,
+    #[error("Failed to message the vCPUs.")]
+    VcpuMessage,
     #[error("Metrics error: {0}")]
     Metrics(io::Error),
     #[error("Block: {0}")]
