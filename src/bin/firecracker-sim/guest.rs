@@ -318,7 +318,7 @@ fn step(
     Next::Advance
 }
 
-/// Each thread takes every so manieth page, so that they are all over the memory at any time.
+/// The threads take turns at the pages, so that they are close together at any time, as a storm of faults is.
 fn storm(memory: &GuestMemory, threads: u64, range: &Range<u64>) {
     let touch = move |first: u64| {
         let mut address = range.start + first * PAGE;
