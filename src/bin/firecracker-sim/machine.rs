@@ -23,6 +23,7 @@ use crate::kernel;
 use crate::log::{self, Speaker};
 use crate::memory::{GuestMemory, Layout, Room};
 use crate::metrics;
+use crate::proc;
 use crate::release::{Manner, Release};
 use crate::resources::{DEFAULT_COMMAND_LINE, Resources, open_pmem};
 use crate::snapshot::{self, State};
@@ -242,7 +243,7 @@ impl Machine {
         let state = State {
             config: self.resources.to_config(),
             guest: guest.state(),
-            cpu_vendor: restore::cpu_vendor(),
+            cpu_vendor: proc::look().cpu_vendor.clone(),
             requested_size_mib: self.requested_size_mib,
         };
         let crashes = self.faults.contains(&RequestFault::CrashHalfway);

@@ -16,6 +16,7 @@ mod log;
 mod machine;
 mod memory;
 mod metrics;
+mod proc;
 mod release;
 mod resources;
 mod server;
@@ -67,6 +68,7 @@ fn run(mut line: Vec<String>) -> Result<u8, MainError> {
         print(fault::HELP);
         return Ok(0);
     }
+    proc::look();
     let jail = Jail::parse(&line).transpose()?;
     let jail_is_root = jail.as_ref().map(Jail::enter).transpose().map_err(MainError::Simulator)?;
     let arguments = Arguments::parse(jail.as_ref().map_or(&line, |jail| &jail.vmm_arguments))?;

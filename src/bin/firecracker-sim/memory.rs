@@ -13,6 +13,7 @@ use mvm::sys::sparse;
 use mvm::sys::userfault::Userfault;
 
 use crate::config::{HugePageConfig, MachineConfig, MemoryHotplugConfig, VmmConfig};
+use crate::proc;
 
 const PAGE: usize = 4096;
 /// Where the hole for devices begins in a guest's address space, and where memory goes on above it.
@@ -309,9 +310,11 @@ impl Region {
     /// Pages that were touched, or that the file has. (`mincore` would forget what was swapped out.)
     fn not_zero(&self) -> io::Result<Vec<Range<usize>>> {
         const PRESENT_OR_SWAPPED: u8 = 0b1100_0000;
+        let Some(pagemap) = &proc::look().pagemap else {
+            return Ok(iter::once(0..self.memory.size()).collect());
+        };
         let mut entries = vec![0; self.memory.size() / PAGE * 8];
-        File::open("/proc/self/pagemap")?
-            .read_exact_at(&mut entries, self.memory.address() / PAGE as u64 * 8)?;
+        pagemap.read_exact_at(&mut entries, self.memory.address() / PAGE as u64 * 8)?;
         let mut pages: Vec<bool> =
             entries.chunks(8).map(|entry| entry[7] & PRESENT_OR_SWAPPED != 0).collect();
         let page_at =

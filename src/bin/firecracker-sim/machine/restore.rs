@@ -1,7 +1,6 @@
 //! Building a machine from a snapshot: the state file first, then the memory, then the devices, each of which
 //! opens its file or socket on the host again.
 
-use std::fs;
 use std::sync::Arc;
 
 use super::{Machine, handler};
@@ -14,6 +13,7 @@ use crate::fault::{Handshake, RequestFault};
 use crate::guest::{GuestState, Serial};
 use crate::log::{self, Speaker};
 use crate::memory::{GuestMemory, Layout, Tracking};
+use crate::proc;
 use crate::resources::{bound_vsock, open_pmem, opened_drive};
 use crate::snapshot;
 
@@ -115,20 +115,13 @@ fn restored_memory(
 
 /// As Firecracker has it, a snapshot of another vendor's processor is loaded, with a warning.
 fn compare_vendors(snapshotted: &str) {
-    let here = cpu_vendor();
+    let here = &proc::look().cpu_vendor;
     let place = "src/vmm/src/persist.rs:239";
     log::info(Speaker::Main, place, &format!("Host CPU vendor ID: {:?}", here.as_bytes()));
     log::info(Speaker::Main, place, &format!("Snapshot CPU vendor ID: {:?}", snapshotted.as_bytes()));
     if here != snapshotted {
         log::warn(Speaker::Main, place, "Host CPU vendor ID differs from the snapshotted one");
     }
-}
-
-/// Empty where `/proc/cpuinfo` does not say.
-pub(super) fn cpu_vendor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let vendor = text.lines().find_map(|line| line.strip_prefix("vendor_id")?.split_once(": "));
-    vendor.map(|(_, vendor)| vendor.to_owned()).unwrap_or_default()
 }
 
 fn apply_overrides(config: &mut VmmConfig, request: &LoadSnapshot) -> Result<(), StateFileError> {
