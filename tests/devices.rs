@@ -1,5 +1,5 @@
 //! Devices that change while the guest runs.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! VMs whose memory the pager serves, on the VMM under test.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
 
 mod common;
 
