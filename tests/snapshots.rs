@@ -432,6 +432,9 @@ fn an_override_that_this_firecracker_has_not_is_refused_before_anything_is_start
     let vm = host.runtime.create("source", &spec.to_string()).unwrap();
     vm.start().unwrap();
     snapshot(&host, &vm, "base", json!({}));
+    // As if that one had made it.
+    let manifest = host.scratch.path().join("state/snapshots/base/manifest.json");
+    common::edit_journal(&manifest, |it| it["snapshot_version"] = "5.0.0".into());
     let old = host.scratch.path().join("firecracker-1.11");
     let simulator = common::simulator();
     let script = format!("#!/bin/sh\nexec {} --sim-fault 0:version=1.11.0 \"$@\"\n", simulator.display());
