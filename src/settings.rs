@@ -94,7 +94,10 @@ pub(crate) fn parse(text: &str) -> Result<Value, Error> {
 impl Section {
     /// The object that `json` holds; nothing is an empty one. It is called `name` in messages.
     pub(crate) fn parse(json: Option<&str>, name: &str) -> Result<Self, Error> {
-        Self::of(json.map_or(Ok(Value::Null), parse)?, name)
+        match json.map(parse).transpose()? {
+            Some(Value::Null) => Err(Error::NotAnObject(name.to_owned())),
+            value => Self::of(value.unwrap_or_default(), name),
+        }
     }
 
     /// The object `value`; null is an empty one.
