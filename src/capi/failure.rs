@@ -230,8 +230,12 @@ impl Facts {
             | E::Length { .. }
             | E::Altered { .. }
             | E::Holes { .. }
-            | E::Parent { .. }
             | E::Touched { .. } => Self::of(mvm_status::MVM_ERR_DAMAGED),
+            // A parent that is gone or altered damages its child; one that cannot be read for now does not.
+            E::Parent { source, .. } => match &**source {
+                E::File { .. } | E::Parent { .. } => Self::of_snapshot(source),
+                _ => Self::of(mvm_status::MVM_ERR_DAMAGED),
+            },
             E::NoChecksum { .. } | E::HolesUntold { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             E::NotADiff { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
             E::Note { source, .. } => Self::of_journal(source),

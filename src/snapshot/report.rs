@@ -53,7 +53,7 @@ impl Store {
     pub(crate) fn info(&self, id: &SnapshotId) -> Result<Value, Error> {
         let snapshot = self.find(id)?;
         let mut info = snapshot.describe();
-        info["children"] = json!(self.dependents(id));
+        info["children"] = json!(self.dependents(id)?);
         match self.chain(&snapshot) {
             Ok(chain) => info["chain"] = chain.iter().map(|one| one.manifest.id.as_str()).collect(),
             Err(error) => info["problem"] = causes::with_causes(&error).into(),

@@ -71,6 +71,10 @@ impl Store {
             return Err(Error::NotFound { id: id.clone(), path: directory });
         }
         match journal::read::<Manifest>(&directory.join(MANIFEST)) {
+            // Whoever has no descriptor left is not to be told to delete what is whole.
+            Err(journal::Error::Read { path, source }) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::File { action: "read", path, source })
+            }
             Err(source) => Err(Error::Manifest { path: directory, source }),
             Ok(manifest) => match manifest.fault(id.as_str()) {
                 Some(fault) => Err(Error::Content { path: directory, fault }),
@@ -108,9 +112,16 @@ impl Store {
     }
 
     /// The diffs that build upon `id`.
-    pub(crate) fn dependents(&self, id: &SnapshotId) -> Vec<String> {
-        let manifests = self.list().0.into_iter().map(|snapshot| snapshot.manifest);
-        manifests.filter(|one| one.parent.as_deref() == Some(id.as_str())).map(|one| one.id).collect()
+    ///
+    /// # Errors
+    /// When it cannot be told for now, which a damaged snapshot does not prevent.
+    pub(crate) fn dependents(&self, id: &SnapshotId) -> Result<Vec<String>, Error> {
+        let (snapshots, unusable) = self.list();
+        let unread =
+            unusable.into_iter().map(|(_, error)| error).find(|error| matches!(error, Error::File { .. }));
+        let manifests = snapshots.into_iter().map(|snapshot| snapshot.manifest);
+        let dependents = manifests.filter(|one| one.parent.as_deref() == Some(id.as_str())).map(|one| one.id);
+        unread.map_or_else(|| Ok(dependents.collect()), Err)
     }
 
     /// Deletes the snapshot called `id`, damaged or not.
@@ -132,7 +143,7 @@ impl Store {
 
     fn rename_out(&self, id: &SnapshotId, directory: &Path, removal: &Path) -> Result<(), Error> {
         let _changing = lock(&self.changes);
-        let dependents = self.dependents(id);
+        let dependents = self.dependents(id)?;
         if !dependents.is_empty() {
             return Err(Error::Dependents { id: id.clone(), dependents });
         }
