@@ -215,7 +215,7 @@ static const struct {
     {create_with, "mvm_snapshot_create",
      {"{\"type\":7}", "{\"type\":\"whole\"}", "{\"after\":\"stay\"}", "{\"disks\":[]}", "{\"checksums\":true}",
       "{\"deadline_ms\":-1}", "{\"deadline_ms\":\"soon\"}", "{\"deadline_ms\":1e300}"}},
-    {verify_with, "mvm_snapshot_verify", {"{\"deadline_ms\":null}", "{\"deadline_ms\":1.5}"}},
+    {verify_with, "mvm_snapshot_verify", {"{\"deadline_ms\":\"soon\"}", "{\"deadline_ms\":1.5}"}},
     {merge_with, "mvm_snapshot_merge", {"{\"checksums\":\"some\"}", "{\"deadline_ms\":{}}"}},
     {restore_with, "mvm_restore",
      {"{\"memory\":\"none\"}", "{\"after\":1}", "{\"verify\":\"never\"}", "{\"drives\":{}}",

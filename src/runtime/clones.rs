@@ -18,7 +18,7 @@ use std::thread;
 struct Names {
     ids: Vec<String>,
     prefix: Option<String>,
-    each: Vec<Value>,
+    each: Vec<Map<String, Value>>,
 }
 
 /// One clone to be.
@@ -108,9 +108,8 @@ impl Runtime {
         }
         let clone = |index: usize| {
             let id = names.id_of(index)?;
-            let own = names.each.get(index).and_then(Value::as_object).cloned().unwrap_or_default();
             let mut options = common.clone();
-            options.extend(own);
+            options.extend(names.each.get(index).cloned().unwrap_or_default());
             let mut options = Value::Object(options);
             fill_in(&mut options, id.as_str(), index + 1);
             let options =
@@ -127,7 +126,7 @@ impl Names {
         let names = Self {
             ids: given.take_or("ids", Vec::new())?,
             prefix: given.take("prefix")?,
-            each: given.take_or("each", Vec::new())?,
+            each: given.sections("each")?.into_iter().map(Section::rest).collect(),
         };
         Ok((names, given.rest()))
     }
