@@ -6,6 +6,7 @@
  * and the program says so.
  */
 #include "example.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -181,9 +182,144 @@ static void a_read_only_disk_is_told_and_changes_nothing(const char *spec) {
   MUST(mvm_runtime_close(runtime));
 }
 
+/* ---- Snapshots, on a disk with room for some ---- */
+
+static void make_room_for_snapshots(void) {
+  REQUIRE(mount(NULL, where.state, NULL, MS_REMOUNT, "size=160m,mode=700") == 0);
+}
+
+static int entries(const char *name) {
+  char path[4200];
+  int count = 0;
+  snprintf(path, sizeof path, "%s/%s", where.state, name);
+  DIR *directory = opendir(path);
+  if (directory == NULL) return 0;
+  while (readdir(directory) != NULL) count++;
+  closedir(directory);
+  return count - 2;
+}
+
+static void make_disk(const char *path) {
+  static char content[1 << 20];
+  memset(content, 'x', sizeof content);
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0 && write(fd, content, sizeof content) == (ssize_t)sizeof content);
+  close(fd);
+}
+
+/* With a disk that the guest may write to, which stands elsewhere. */
+static mvm_vm *boot_with_disk(mvm_runtime *runtime, const char *disk) {
+  mvm_vm *vm;
+  char spec[12000];
+  snprintf(spec, sizeof spec,
+           "{\"boot-source\":{\"kernel_image_path\":\"%s/halt.elf\"},"
+           "\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\",\"is_root_device\":false}],"
+           "\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":20,\"track_dirty_pages\":true}}",
+           where.guests, disk);
+  MUST(mvm_create(runtime, "vm", spec, &vm));
+  MUST(mvm_start(vm));
+  return vm;
+}
+
+static void must_run(mvm_vm *vm) {
+  mvm_vm_state state;
+  MUST(mvm_state(vm, &state));
+  REQUIRE(state == MVM_STATE_RUNNING);
+}
+
+static mvm_status take_a_snapshot(mvm_runtime *runtime, mvm_vm *vm) {
+  mvm_status status = mvm_snapshot_create(vm, "tried", NULL, NULL);
+  (void)runtime;
+  must_run(vm); /* it was held, and goes on */
+  return status;
+}
+
+static mvm_status restore_one(mvm_runtime *runtime, mvm_vm *vm) {
+  mvm_vm *restored;
+  mvm_status status = mvm_restore(runtime, "tried", "tried", "{\"deadline_ms\":5000}", &restored);
+  (void)vm;
+  REQUIRE((restored != NULL) == (status == MVM_OK));
+  if (restored == NULL) return status;
+  MUST(mvm_destroy(restored));
+  MUST(mvm_release(restored));
+  return status;
+}
+
+static mvm_status merge(mvm_runtime *runtime, mvm_vm *vm) {
+  (void)vm;
+  return mvm_snapshot_merge(runtime, "diff", NULL, NULL);
+}
+
+/* With more room each time, until it works. Whether the library or Firecracker runs into the end of the disk, nothing stays. */
+static void on_a_full_disk(mvm_runtime *runtime, mvm_vm *vm, mvm_status (*call)(mvm_runtime *runtime, mvm_vm *vm)) {
+  int failed = 0, vm_entries = entries("vms"), snapshots = entries("snapshots");
+  for (unsigned long blocks = 0;; blocks += blocks / 4 + 1) {
+    leave_free(blocks);
+    mvm_status status = call(runtime, vm);
+    if (status == MVM_OK) break;
+    mvm_error error = {.size = sizeof error};
+    mvm_last_error(&error);
+    int is_told = status == MVM_ERR_NO_RESOURCES && error.os_errno == ENOSPC;
+    int is_told_by_the_vmm = status == MVM_ERR_VMM_REFUSED && strstr(error.fault_message, "os error 28") != NULL;
+    if (!is_told && !is_told_by_the_vmm) fprintf(stderr, "%lu blocks: %d %s\n", blocks, error.os_errno, error.fault_message);
+    REQUIRE(is_told || is_told_by_the_vmm);
+    REQUIRE(entries("vms") == vm_entries && entries("snapshots") == snapshots);
+    failed++;
+  }
+  REQUIRE(failed > 0);
+  unlink(ballast);
+}
+
+static void snapshots_on_a_full_disk_leave_everything_as_it_was(const char *disk) {
+  mvm_runtime *runtime;
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  mvm_vm *vm = boot_with_disk(runtime, disk);
+  on_a_full_disk(runtime, vm, take_a_snapshot);
+  on_a_full_disk(runtime, vm, restore_one);
+  MUST(mvm_snapshot_delete(runtime, "tried"));
+  MUST(mvm_snapshot_create(vm, "tried", NULL, NULL));
+  MUST(mvm_snapshot_create(vm, "diff", "{\"type\":\"diff\"}", NULL));
+  on_a_full_disk(runtime, vm, merge);
+  leave_free(0);
+  MUST(mvm_snapshot_delete(runtime, "diff")); /* what frees the disk works on a full one */
+  unlink(ballast);
+  MUST(restore_one(runtime, vm));
+  MUST(mvm_snapshot_delete(runtime, "tried"));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+}
+
+static void forbidden(mvm_status status) {
+  mvm_error error = {.size = sizeof error};
+  mvm_last_error(&error);
+  REQUIRE(status == MVM_ERR_PERMISSION && error.os_errno == EROFS);
+}
+
+static void read_only_snapshots_can_be_restored_and_nothing_else(const char *disk) {
+  mvm_runtime *runtime;
+  char path[4200];
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  mvm_vm *vm = boot_with_disk(runtime, disk);
+  MUST(mvm_snapshot_create(vm, "tried", NULL, NULL));
+  MUST(mvm_snapshot_create(vm, "diff", "{\"type\":\"diff\"}", NULL));
+  snprintf(path, sizeof path, "%s/snapshots", where.state);
+  REQUIRE(mount(path, path, NULL, MS_BIND, NULL) == 0);
+  REQUIRE(mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0);
+  forbidden(mvm_snapshot_create(vm, "more", NULL, NULL));
+  must_run(vm);
+  forbidden(mvm_snapshot_merge(runtime, "diff", NULL, NULL));
+  forbidden(mvm_snapshot_delete(runtime, "diff"));
+  MUST(restore_one(runtime, vm));
+  REQUIRE(umount2(path, MNT_DETACH) == 0);
+  MUST(mvm_snapshot_delete(runtime, "diff"));
+  MUST(mvm_snapshot_delete(runtime, "tried"));
+  MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+}
+
 int main(int argc, char **argv) {
   mvm_runtime *runtime;
-  char spec[8192];
+  char spec[8192], disk[4200];
   where = example_from(argc, argv);
   example_spec(&where, "halt", spec, sizeof spec);
   if (!has_a_disk_of_its_own()) {
@@ -201,6 +337,14 @@ int main(int argc, char **argv) {
   printf("ok    an_owner_on_a_full_disk_takes_over_all_the_same\n");
   a_read_only_disk_is_told_and_changes_nothing(spec);
   printf("ok    a_read_only_disk_is_told_and_changes_nothing\n");
+  make_room_for_snapshots();
+  snprintf(disk, sizeof disk, "%s.disk", where.state);
+  make_disk(disk);
+  snapshots_on_a_full_disk_leave_everything_as_it_was(disk);
+  printf("ok    snapshots_on_a_full_disk_leave_everything_as_it_was\n");
+  read_only_snapshots_can_be_restored_and_nothing_else(disk);
+  printf("ok    read_only_snapshots_can_be_restored_and_nothing_else\n");
+  unlink(disk);
   umount2(where.state, MNT_DETACH);
   return 0;
 }
