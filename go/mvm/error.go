@@ -30,6 +30,7 @@ const (
 	ErrPermission      Status = C.MVM_ERR_PERMISSION
 	ErrNoResources     Status = C.MVM_ERR_NO_RESOURCES
 	ErrIO              Status = C.MVM_ERR_IO
+	ErrDamaged         Status = C.MVM_ERR_DAMAGED
 )
 
 func (s Status) Error() string { return C.GoString(C.mvm_status_name(C.int32_t(s))) }

@@ -31,6 +31,10 @@ const (
 	EventDamaged     EventKind = C.MVM_EVENT_DAMAGED
 	EventKeeperLost  EventKind = C.MVM_EVENT_KEEPER_LOST
 	EventDropped     EventKind = C.MVM_EVENT_DROPPED
+	EventRenamed     EventKind = C.MVM_EVENT_RENAMED
+	EventSnapshotted EventKind = C.MVM_EVENT_SNAPSHOTTED
+	EventRestored    EventKind = C.MVM_EVENT_RESTORED
+	EventPagerLost   EventKind = C.MVM_EVENT_PAGER_LOST
 )
 
 // Event is something that has happened.

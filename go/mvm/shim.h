@@ -122,3 +122,108 @@ static inline mvm_status shim_metrics(uintptr_t key, char **json, mvm_error *e) 
 static inline mvm_status shim_metrics_flush(uintptr_t key, mvm_error *e) {
   return shim_result(mvm_metrics_flush(VM(key)), e);
 }
+
+#define POOL(key) ((mvm_pool *)(key))
+
+static inline mvm_status shim_rename(uintptr_t vm, const char *id, mvm_error *e) {
+  return shim_result(mvm_rename(VM(vm), id), e);
+}
+
+static inline mvm_status shim_snapshot_create(uintptr_t vm, const char *id, const char *options, char **report,
+                                              mvm_error *e) {
+  return shim_result(mvm_snapshot_create(VM(vm), id, options, report), e);
+}
+
+static inline mvm_status shim_working_set_store(uintptr_t vm, uint64_t *stretches, mvm_error *e) {
+  return shim_result(mvm_working_set_store(VM(vm), stretches), e);
+}
+
+static inline mvm_status shim_snapshot_list(uintptr_t runtime, char **json, mvm_error *e) {
+  return shim_result(mvm_snapshot_list(RUNTIME(runtime), json), e);
+}
+
+static inline mvm_status shim_snapshot_info(uintptr_t runtime, const char *id, char **json, mvm_error *e) {
+  return shim_result(mvm_snapshot_info(RUNTIME(runtime), id, json), e);
+}
+
+static inline mvm_status shim_snapshot_verify(uintptr_t runtime, const char *id, char **report, mvm_error *e) {
+  return shim_result(mvm_snapshot_verify(RUNTIME(runtime), id, NULL, report), e);
+}
+
+static inline mvm_status shim_snapshot_merge(uintptr_t runtime, const char *id, char **info, mvm_error *e) {
+  return shim_result(mvm_snapshot_merge(RUNTIME(runtime), id, NULL, info), e);
+}
+
+static inline mvm_status shim_snapshot_delete(uintptr_t runtime, const char *id, mvm_error *e) {
+  return shim_result(mvm_snapshot_delete(RUNTIME(runtime), id), e);
+}
+
+static inline mvm_status shim_restore(uintptr_t runtime, const char *snapshot, const char *id, const char *options,
+                                      uintptr_t *key, mvm_error *e) {
+  mvm_vm *vm;
+  mvm_status status = shim_result(mvm_restore(RUNTIME(runtime), snapshot, id, options, &vm), e);
+  *key = (uintptr_t)vm;
+  return status;
+}
+
+/* A handle has the size of its key, so the array of the one is filled as that of the other. */
+static inline mvm_status shim_clone(uintptr_t runtime, const char *snapshot, size_t count, const char *options,
+                                    uintptr_t *keys, mvm_error *e) {
+  return shim_result(mvm_clone(RUNTIME(runtime), snapshot, count, options, (mvm_vm **)keys), e);
+}
+
+static inline mvm_status shim_pool_open(uintptr_t runtime, const char *name, const char *options, uintptr_t *key,
+                                        mvm_error *e) {
+  mvm_pool *pool;
+  mvm_status status = shim_result(mvm_pool_open(RUNTIME(runtime), name, options, &pool), e);
+  *key = (uintptr_t)pool;
+  return status;
+}
+
+static inline mvm_status shim_pool_take(uintptr_t pool, const char *id, const char *options, uintptr_t *key,
+                                        mvm_error *e) {
+  mvm_vm *vm;
+  mvm_status status = shim_result(mvm_pool_take(POOL(pool), id, options, &vm), e);
+  *key = (uintptr_t)vm;
+  return status;
+}
+
+static inline mvm_status shim_pool_info(uintptr_t pool, char **json, mvm_error *e) {
+  return shim_result(mvm_pool_info(POOL(pool), json), e);
+}
+
+static inline mvm_status shim_pool_close(uintptr_t pool, mvm_error *e) {
+  return shim_result(mvm_pool_close(POOL(pool)), e);
+}
+
+static inline mvm_status shim_balloon_set(uintptr_t vm, uint64_t amount, uint64_t timeout_ms, uint64_t *actual,
+                                          mvm_error *e) {
+  return shim_result(mvm_balloon_set(VM(vm), amount, timeout_ms, actual), e);
+}
+
+static inline mvm_status shim_balloon_statistics(uintptr_t vm, char **json, mvm_error *e) {
+  return shim_result(mvm_balloon_statistics(VM(vm), json), e);
+}
+
+static inline mvm_status shim_memory_hotplug(uintptr_t vm, uint64_t size, uint64_t timeout_ms, uint64_t *plugged,
+                                             mvm_error *e) {
+  return shim_result(mvm_memory_hotplug(VM(vm), size, timeout_ms, plugged), e);
+}
+
+static inline mvm_status shim_drive_update(uintptr_t vm, const char *id, const char *path, const char *limiter,
+                                           mvm_error *e) {
+  return shim_result(mvm_drive_update(VM(vm), id, path, limiter), e);
+}
+
+static inline mvm_status shim_network_update(uintptr_t vm, const char *id, const char *rx, const char *tx,
+                                             mvm_error *e) {
+  return shim_result(mvm_network_update(VM(vm), id, rx, tx), e);
+}
+
+static inline mvm_status shim_device_attach(uintptr_t vm, const char *section, const char *definition, mvm_error *e) {
+  return shim_result(mvm_device_attach(VM(vm), section, definition), e);
+}
+
+static inline mvm_status shim_device_detach(uintptr_t vm, const char *section, const char *id, mvm_error *e) {
+  return shim_result(mvm_device_detach(VM(vm), section, id), e);
+}

@@ -264,7 +264,8 @@ pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut 
 /// `count` handles. A few threads work for the time of the call.
 ///
 /// Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_SPEC` (a list of
-/// the wrong length, or a writable disk that the snapshot does not hold and that no option replaces).
+/// the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
+/// `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for any VM of them that is being made).
 /// Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
 /// are NULL after an error. Since 0.1.
 #[unsafe(no_mangle)]
