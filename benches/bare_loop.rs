@@ -14,16 +14,15 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+mod bare;
+
+use bare::{Bare, BareVmm, compare, in_parallel, median, show, spread, timed};
 use common::guest::Guest;
-use common::{Host, Scratch, is_simulated};
+use common::{Host, is_simulated};
 use mvm::Vm;
 use mvm::firecracker::http::{Method, RequestPath};
 use serde_json::json;
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -184,119 +183,4 @@ fn booted(host: &Host, id: &str, spec: &str) -> Arc<Vm> {
     let vm = host.runtime.create(id, spec).unwrap();
     vm.start().unwrap();
     vm
-}
-
-/// The bare loop: a directory, the output files, the process, its socket, and three requests.
-struct Bare {
-    scratch: Scratch,
-    firecracker: PathBuf,
-    kernel: PathBuf,
-}
-
-struct BareVmm {
-    child: Child,
-    connection: UnixStream,
-    directory: PathBuf,
-}
-
-impl Bare {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let kernel = common::guest::write(scratch.path(), Guest::Halt);
-        Self { scratch, firecracker: common::firecracker(), kernel }
-    }
-
-    fn boot(&self, id: &str) -> BareVmm {
-        let directory = self.scratch.path().join(id);
-        fs::create_dir(&directory).unwrap();
-        File::create(directory.join("vmm.log")).unwrap();
-        let child = Command::new(&self.firecracker)
-            .args(["--id", id, "--api-sock", "api.sock", "--log-path", "vmm.log"])
-            .current_dir(&directory)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(File::create(directory.join("console.log")).unwrap())
-            .stderr(File::create(directory.join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
-        let connection = connect(&directory.join("api.sock"));
-        let mut vmm = BareVmm { child, connection, directory };
-        vmm.request("PUT", "/machine-config", r#"{"vcpu_count":1,"mem_size_mib":128}"#);
-        vmm.request("PUT", "/boot-source", &json!({ "kernel_image_path": self.kernel }).to_string());
-        vmm.request("PUT", "/actions", r#"{"action_type":"InstanceStart"}"#);
-        vmm
-    }
-}
-
-impl BareVmm {
-    fn request(&mut self, method: &str, path: &str, body: &str) {
-        let length = body.len();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
-        let request = if body.is_empty() {
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        } else {
-            request
-        };
-        self.connection.write_all(request.as_bytes()).unwrap();
-        let mut answer = [0; 4096];
-        let length = self.connection.read(&mut answer).unwrap();
-        assert!(
-            answer[..length].starts_with(b"HTTP/1.1 20"),
-            "{}",
-            String::from_utf8_lossy(&answer[..length])
-        );
-    }
-
-    fn end(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        fs::remove_dir_all(&self.directory).unwrap();
-    }
-}
-
-fn connect(socket: &Path) -> UnixStream {
-    loop {
-        if let Ok(connection) = UnixStream::connect(socket) {
-            return connection;
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-fn in_parallel<T: Send>(ids: &[String], work: impl Fn(&str) -> T + Sync) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let threads = ids.iter().map(|id| scope.spawn(|| work(id))).collect::<Vec<_>>();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let began = Instant::now();
-    let result = work();
-    (result, began.elapsed())
-}
-
-fn compare(what: &str, library: Duration, bare: Duration) {
-    let ratio = library.as_secs_f64() / bare.as_secs_f64();
-    println!("| {what} | {} | {} | {ratio:.2} |", show(library), show(bare));
-}
-
-fn spread(what: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    println!("| {what} | {} | {} | {} |", show(at(0.5)), show(at(0.99)), show(at(1.0)));
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn show(time: Duration) -> String {
-    match time.as_micros() {
-        0 => "below 1 µs".to_owned(),
-        micros if micros < 1000 => format!("{micros} µs"),
-        micros => format!("{:.2} ms", micros as f64 / 1000.0),
-    }
 }

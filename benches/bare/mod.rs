@@ -1,0 +1,132 @@
+//! The bare loop that the library is held against, and how the two are told side by side.
+#![allow(dead_code, reason = "each bench takes what it needs")]
+
+use crate::common::guest::Guest;
+use crate::common::{self, Scratch};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The bare loop: a directory, the output files, the process, its socket, and three requests.
+pub struct Bare {
+    scratch: Scratch,
+    firecracker: PathBuf,
+    kernel: PathBuf,
+}
+
+pub struct BareVmm {
+    child: Child,
+    connection: UnixStream,
+    directory: PathBuf,
+}
+
+impl Bare {
+    pub fn new() -> Self {
+        let scratch = Scratch::new();
+        let kernel = common::guest::write(scratch.path(), Guest::Halt);
+        Self { scratch, firecracker: common::firecracker(), kernel }
+    }
+
+    /// A VMM that waits for its first request.
+    pub fn spawn(&self, id: &str) -> BareVmm {
+        let directory = self.scratch.path().join(id);
+        fs::create_dir(&directory).unwrap();
+        File::create(directory.join("vmm.log")).unwrap();
+        let child = Command::new(&self.firecracker)
+            .args(["--id", id, "--api-sock", "api.sock", "--log-path", "vmm.log"])
+            .current_dir(&directory)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(File::create(directory.join("console.log")).unwrap())
+            .stderr(File::create(directory.join("stderr.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let connection = connect(&directory.join("api.sock"));
+        BareVmm { child, connection, directory }
+    }
+
+    pub fn boot(&self, id: &str) -> BareVmm {
+        let mut vmm = self.spawn(id);
+        vmm.request("PUT", "/machine-config", r#"{"vcpu_count":1,"mem_size_mib":128}"#);
+        vmm.request("PUT", "/boot-source", &json!({ "kernel_image_path": self.kernel }).to_string());
+        vmm.request("PUT", "/actions", r#"{"action_type":"InstanceStart"}"#);
+        vmm
+    }
+}
+
+impl BareVmm {
+    pub fn request(&mut self, method: &str, path: &str, body: &str) {
+        let length = body.len();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = if body.is_empty() {
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        } else {
+            request
+        };
+        self.connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 4096];
+        let length = self.connection.read(&mut answer).unwrap();
+        assert!(
+            answer[..length].starts_with(b"HTTP/1.1 20"),
+            "{}",
+            String::from_utf8_lossy(&answer[..length])
+        );
+    }
+
+    pub fn end(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn connect(socket: &Path) -> UnixStream {
+    loop {
+        if let Ok(connection) = UnixStream::connect(socket) {
+            return connection;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+pub fn in_parallel<T: Send>(ids: &[String], work: impl Fn(&str) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let threads = ids.iter().map(|id| scope.spawn(|| work(id))).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
+}
+
+pub fn compare(what: &str, library: Duration, bare: Duration) {
+    let ratio = library.as_secs_f64() / bare.as_secs_f64();
+    println!("| {what} | {} | {} | {ratio:.2} |", show(library), show(bare));
+}
+
+pub fn spread(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!("| {what} | {} | {} | {} |", show(at(0.5)), show(at(0.99)), show(at(1.0)));
+}
+
+pub fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+pub fn show(time: Duration) -> String {
+    match time.as_micros() {
+        0 => "below 1 µs".to_owned(),
+        micros if micros < 1000 => format!("{micros} µs"),
+        micros => format!("{:.2} ms", micros as f64 / 1000.0),
+    }
+}
