@@ -337,10 +337,17 @@ fn a_pool_hands_over_vms_that_wait_and_fills_itself_again() {
     assert!(host.runtime.open_pool("warm", &options).is_err());
     let text = told(&host.runtime.take(&pool, "web-1", None).unwrap_err());
     assert!(text.contains("there is one"), "{text}");
-    // One that has died meanwhile is not handed over.
-    host.runtime.list().iter().filter(|vm| vm.state() == State::Paused).for_each(|vm| vm.kill().unwrap());
+    // One that has died meanwhile is not handed over, and another is made.
+    let kill_all = || {
+        let waiting = host.runtime.list().into_iter().filter(|vm| vm.state() == State::Paused);
+        waiting.for_each(|vm| vm.kill().unwrap());
+    };
+    kill_all();
     let another = host.runtime.take(&pool, "web-2", None).unwrap();
     count_above(&another, 2);
+    eventually("it is full again", || ready() == Some(2));
+    kill_all();
+    eventually("it is full without a take", || ready() == Some(2));
     host.runtime.close_pool(&pool).unwrap();
     assert_eq!(host.runtime.list().len(), 2);
     host.runtime.delete_snapshot("base").unwrap();

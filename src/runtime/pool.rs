@@ -63,6 +63,8 @@ struct Inside {
 
 /// How long to wait after a failure to make a member, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How soon it is seen that one of those that wait has died.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Of the refilling thread, which calls no foreign code.
 const STACK: usize = 1 << 20;
 
@@ -103,17 +105,11 @@ impl Runtime {
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
         let options = options.map_err(options_of("take a VM out of a pool"))?;
-        let examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
-        let vm = match pool.take() {
-            Some(vm) => vm,
-            None if pool.when_empty == WhenEmpty::Make => pool.make_missed(self)?,
-            None => return Err(Error::PoolEmpty { name: pool.name.clone() }),
-        };
-        // What has been half handed over is nobody's.
-        vm.leave_pool(&id, &options).inspect_err(|_| self.discard(&vm))?;
-        self.file_under(&id, &vm);
-        drop(examination);
-        Ok(vm)
+        let _examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        let vm = self.hand_over(pool, &id, &options);
+        // Only now, for to make another takes what time the taker's own VM would.
+        pool.changed.notify_all();
+        vm.inspect(|vm| self.file_under(&id, vm))
     }
 
     /// Closes `pool`, and destroys the VMs that wait in it.
@@ -125,6 +121,17 @@ impl Runtime {
         let waiting = pool.stop();
         let destroyed = waiting.iter().map(|vm| self.destroy(vm)).collect::<Vec<_>>();
         destroyed.into_iter().collect()
+    }
+
+    fn hand_over(&self, pool: &Pool, id: &VmId, options: &TakeOptions) -> Result<Arc<Vm>, Error> {
+        let vm = match pool.take() {
+            Some(vm) => vm,
+            None if pool.when_empty == WhenEmpty::Make => pool.make_missed(self)?,
+            None => return Err(Error::PoolEmpty { name: pool.name.clone() }),
+        };
+        // What has been half handed over is nobody's.
+        vm.leave_pool(id, options).inspect_err(|_| self.discard(&vm))?;
+        Ok(vm)
     }
 
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
@@ -211,6 +218,12 @@ impl Given {
     }
 }
 
+impl Inside {
+    fn living(&self) -> usize {
+        self.ready.iter().filter(|vm| vm.exit_status().is_none()).count()
+    }
+}
+
 impl Pool {
     /// Its name.
     pub fn name(&self) -> &VmId {
@@ -220,7 +233,6 @@ impl Pool {
     /// What it holds and has done, as JSON.
     pub fn info(&self) -> Value {
         let inside = lock(&self.inside);
-        let ready = inside.ready.iter().filter(|vm| vm.exit_status().is_none()).count();
         let snapshot = match &self.of {
             Of::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
             Of::Spec(_) => None,
@@ -229,7 +241,7 @@ impl Pool {
             "name": self.name.as_str(),
             "snapshot": snapshot,
             "size": self.size,
-            "ready": ready,
+            "ready": inside.living(),
             "taken": inside.taken,
             "missed": inside.missed,
             "failed": inside.failed,
@@ -258,8 +270,6 @@ impl Pool {
             Some(_) => inside.taken += 1,
             None => inside.missed += 1,
         }
-        drop(inside);
-        self.changed.notify_all();
         vm
     }
 
@@ -336,15 +346,14 @@ impl Pool {
         let mut inside = lock(&self.inside);
         loop {
             let early = earliest.saturating_duration_since(Instant::now());
-            let is_full = inside.ready.len() >= self.size;
-            inside = match (inside.closed, is_full) {
+            let is_full = inside.living() >= self.size;
+            let pause = match (inside.closed, is_full) {
                 (true, _) => return false,
-                (false, true) => self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner),
+                (false, true) => LOOK_AGAIN,
                 (false, false) if early.is_zero() => return true,
-                (false, false) => {
-                    self.changed.wait_timeout(inside, early).unwrap_or_else(PoisonError::into_inner).0
-                }
+                (false, false) => early,
             };
+            inside = self.changed.wait_timeout(inside, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

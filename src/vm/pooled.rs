@@ -41,9 +41,9 @@ impl Vm {
             let mut record = lock(&self.record);
             (record.pool, record.stage) = (None, Stage::Creating);
         }
-        self.rename_in_turn(id)?;
+        self.move_to(id)?;
         self.fulfil(options, &turn)?;
-        self.note(|record| record.stage = Stage::Present)
+        self.note(|record| (record.stage, record.renamed_from) = (Stage::Present, None))
     }
 
     /// What its taker wants.

@@ -16,11 +16,14 @@ impl Vm {
     /// Calls it `id` from now on. The caller sees to it that no other VM of its runtime does.
     pub(crate) fn rename(&self, id: &VmId) -> Result<(), Error> {
         let _turn = self.begin("rename", self.spec.options.deadlines.request())?;
-        self.rename_in_turn(id)
+        self.move_to(id)?;
+        // On a full disk the journal goes on naming both, and either is right.
+        let _settled = self.note(|record| record.renamed_from = None);
+        Ok(())
     }
 
-    /// The same for whoever has the turn.
-    pub(super) fn rename_in_turn(&self, id: &VmId) -> Result<(), Error> {
+    /// The same for whoever has the turn, and writes the journal next: it still names both ids.
+    pub(super) fn move_to(&self, id: &VmId) -> Result<(), Error> {
         let before = self.place();
         let files = VmmFiles::new(before.files.directory().with_file_name(id.as_str()));
         self.note(|record| record.rename(id))?;
@@ -33,8 +36,6 @@ impl Vm {
             vmm.moved(files.clone());
         }
         *lock(&self.place) = Arc::new(Place { id: id.clone(), files });
-        // On a full disk the journal goes on naming both, and either is right.
-        let _settled = self.note(|record| record.renamed_from = None);
         self.tell(What::Renamed(before.id.to_string()));
         self.shared.events.log();
         Ok(())
