@@ -41,7 +41,11 @@ fn pager_pid(host: &Host, id: &str) -> String {
 }
 
 fn kill(pid: &str) {
-    assert!(std::process::Command::new("kill").args(["-9", pid]).status().unwrap().success());
+    signal("-KILL", pid);
+}
+
+fn signal(signal: &str, pid: &str) {
+    assert!(std::process::Command::new("kill").args([signal, pid]).status().unwrap().success());
 }
 
 /// Has the guest look at all of its memory once.
@@ -165,6 +169,33 @@ fn a_pager_serves_on_without_an_owner_and_is_the_next_ones() {
     assert_eq!(vm.state(), State::Failed);
     host.runtime.destroy(&vm).unwrap();
     host.assert_nothing_left();
+}
+
+/// The keeper holds each pager that it has come to know by a pidfd.
+fn keeper_knows(keeper: &str, pager: &str) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{keeper}/fdinfo")).unwrap().flatten();
+    let about = descriptors.map(|descriptor| fs::read_to_string(descriptor.path()).unwrap_or_default());
+    about.into_iter().any(|about| about.lines().any(|line| line == format!("Pid:\t{pager}")))
+}
+
+#[test]
+fn a_vm_that_is_made_anew_does_not_end_with_the_pager_of_the_one_before() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    let text = fs::read_to_string(host.scratch.path().join("state/keeper.json")).unwrap();
+    let record: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+    let keeper = record["process"]["pid"].to_string();
+    let former = paged(&host, "again", json!({}));
+    let pager = pager_pid(&host, "again");
+    eventually("the keeper knows its pager", || keeper_knows(&keeper, &pager));
+    signal("-STOP", &keeper);
+    host.runtime.destroy(&former).unwrap();
+    let vm = paged(&host, "again", json!({}));
+    signal("-CONT", &keeper);
+    let pager = pager_pid(&host, "again");
+    eventually("the keeper knows the new one", || keeper_knows(&keeper, &pager));
+    look(&vm, 1);
+    assert_eq!(vm.state(), State::Running);
 }
 
 #[test]

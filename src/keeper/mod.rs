@@ -202,8 +202,8 @@ impl Keeper {
             self.complain(directory, &with_causes(&error));
         }
         match self.pagers.note(directory, &record) {
-            Ok(false) => {}
-            Ok(true) => self.end_vm_without_pager(directory),
+            Ok(None) => {}
+            Ok(Some(pager)) => self.end_vm_without(pager, directory),
             Err(error) => {
                 self.complain(directory, &format!("cannot watch the pager of VM {}: {error}", record.id));
             }
@@ -248,12 +248,14 @@ impl Keeper {
     }
 
     fn end_vms_without_pager(&mut self) {
-        self.pagers.gone().iter().for_each(|directory| self.end_vm_without_pager(directory));
+        self.pagers.gone().iter().for_each(|(directory, pager)| self.end_vm_without(*pager, directory));
     }
 
     /// Its next page fault would never be served. What it leaves behind is its owner's to remove.
-    fn end_vm_without_pager(&self, directory: &Path) {
-        let Ok(record) = read_record(directory) else { return };
+    fn end_vm_without(&self, pager: Identity, directory: &Path) {
+        // Its VM may be long gone, and another one be there under its id.
+        let served = |record: &Record| pagers::pager_of(record) == Some(pager);
+        let Some(record) = read_record(directory).ok().filter(served) else { return };
         let files = VmmFiles::new(directory.to_path_buf());
         if let Ok(Some(process)) = remains::find_vmm(&record, &files, &self.boot)
             && matches!(process.exit_status(), Ok(None))

@@ -21,28 +21,35 @@ impl Pagers {
         Ok(Self { living: BTreeMap::new(), ends: Epoll::new()? })
     }
 
-    /// Looks at the VM in `directory`; says whether it has a pager that is gone.
-    pub(super) fn note(&mut self, directory: &Path, record: &Record) -> io::Result<bool> {
-        let pager = record.vmm.as_ref().and_then(|vmm| vmm.pager.as_ref());
-        let Some(PagerRecord { process: Some(identity) }) = pager else { return Ok(false) };
-        if self.living.get(directory).is_some_and(|(known, _)| known == identity) {
-            return Ok(false);
+    /// Looks at the VM in `directory`; gives its pager if that is gone.
+    pub(super) fn note(&mut self, directory: &Path, record: &Record) -> io::Result<Option<Identity>> {
+        let Some(identity) = pager_of(record) else { return Ok(None) };
+        if self.living.get(directory).is_some_and(|(known, _)| *known == identity) {
+            return Ok(None);
         }
-        let Some(process) = Process::find(*identity).map_err(io::Error::other)? else { return Ok(true) };
+        let Some(process) = Process::find(identity).map_err(io::Error::other)? else {
+            return Ok(Some(identity));
+        };
         self.ends.watch(process.pidfd(), 0, Heard::Always)?;
-        self.living.insert(directory.to_path_buf(), (*identity, process));
-        Ok(false)
+        self.living.insert(directory.to_path_buf(), (identity, process));
+        Ok(None)
     }
 
-    /// The directories of VMs whose pagers have ended since the last look.
-    pub(super) fn gone(&mut self) -> Vec<PathBuf> {
+    /// Those that have ended since the last look, and the directories in which they served.
+    pub(super) fn gone(&mut self) -> Vec<(PathBuf, Identity)> {
         let has_ended = |process: &Process| !matches!(process.exit_status(), Ok(None));
         let gone = self.living.extract_if(.., |_, (_, process)| has_ended(process));
-        gone.map(|(directory, _)| directory).collect()
+        gone.map(|(directory, (identity, _))| (directory, identity)).collect()
     }
 
     /// Readable when one has ended.
     pub(super) fn interest(&self) -> Interest<'_> {
         Interest::Readable(self.ends.as_fd())
     }
+}
+
+/// Who serves the page faults of a VM, as its journal says.
+pub(super) fn pager_of(record: &Record) -> Option<Identity> {
+    let pager = record.vmm.as_ref().and_then(|vmm| vmm.pager.as_ref());
+    pager.and_then(|PagerRecord { process }| *process)
 }
