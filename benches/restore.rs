@@ -1,5 +1,6 @@
 //! Restores, clones and pools beside a bare loop that makes the same system calls, in one run: `cargo bench --bench
 //! restore`. The VMM is the one that `MVM_TEST_FIRECRACKER` names, or the simulator; library and loop take turns.
+//! `MVM_BENCH_HANDLERS` may name the directory with Firecracker's example handlers of page faults.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -41,6 +42,10 @@ fn main() {
     }
     take_from_a_pool(&host);
     snapshots(&host, &bare);
+    if let Some(examples) = std::env::var_os("MVM_BENCH_HANDLERS") {
+        println!("\n| restore and read | the pager | Firecracker's example | ratio |\n|---|---|---|---|");
+        bare::handlers::beside(Path::new(&examples), &host, &bare);
+    }
 }
 
 /// A snapshot of 256 MiB; gives its directory.

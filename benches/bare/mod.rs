@@ -1,6 +1,8 @@
 //! The bare loop that the library is held against, and how the two are told side by side.
 #![allow(dead_code, reason = "each bench takes what it needs")]
 
+pub mod handlers;
+
 use crate::common::guest::Guest;
 use crate::common::{self, Scratch};
 use serde_json::json;
