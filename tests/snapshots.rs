@@ -5,6 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told};
+use mvm::firecracker::http::{Method, RequestPath};
 use mvm::{Outcome, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
@@ -89,6 +90,34 @@ fn a_counter_goes_on_from_where_it_was() {
 }
 
 #[test]
+fn a_restored_vmm_writes_where_the_spec_would_have_it_written() {
+    let host = Host::new();
+    let (metrics, console) = (host.scratch.path().join("metrics"), host.scratch.path().join("console"));
+    let emptied = || [&metrics, &console].map(|path| fs::write(path, "").unwrap());
+    // Older ones want the files to be there.
+    emptied();
+    let mut spec = host.spec(Guest::Report);
+    spec["metrics"] = json!({ "metrics_path": metrics });
+    let plain = spec.to_string();
+    spec["serial"] = json!({ "serial_out_path": console });
+    // Before 1.14 there is no other place for a console.
+    let made = host.runtime.create("source", &spec.to_string());
+    let vm = made.or_else(|_| host.runtime.create("source", &plain)).unwrap();
+    vm.start().unwrap();
+    count_above(&vm, 2);
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    emptied();
+    let restored = restore(&host, "base", "restored", json!({}));
+    count_above(&restored, 2);
+    let is_elsewhere = restored.info().unwrap()["console"] == json!(console);
+    assert_eq!(!fs::read(&console).unwrap().is_empty(), is_elsewhere);
+    let flush = RequestPath::parse("/actions").unwrap();
+    restored.request(Method::Put, &flush, Some(br#"{"action_type":"FlushMetrics"}"#)).unwrap();
+    assert!(fs::read_to_string(&metrics).unwrap().contains("latencies_us"));
+}
+
+#[test]
 fn a_chain_of_five_diffs_is_one_memory() {
     let host = Host::new();
     let vm = boot_tracking(&host, "counter", Guest::Report);
@@ -134,8 +163,8 @@ fn a_diff_to_nothing_is_refused() {
     snapshot(&host, &vm, "base", json!({ "after": "stay_paused" }));
     let scratch = host.scratch.path();
     let body = json!({ "snapshot_path": scratch.join("s"), "mem_file_path": scratch.join("m") }).to_string();
-    let path = mvm::firecracker::http::RequestPath::parse("/snapshot/create").unwrap();
-    vm.request(mvm::firecracker::http::Method::Put, &path, Some(body.as_bytes())).unwrap();
+    let path = RequestPath::parse("/snapshot/create").unwrap();
+    vm.request(Method::Put, &path, Some(body.as_bytes())).unwrap();
     assert!(refusal("d3").contains("take a full one"));
     assert_eq!(host.runtime.list_snapshots()["snapshots"].as_array().unwrap().len(), 1);
 }
@@ -513,8 +542,8 @@ fn a_guest_with_metadata_can_tell_itself_from_its_siblings() {
     let options = json!({ "mmds": { "role": "web" } });
     let one = restore(&host, "base", "one", options);
     assert_eq!(one.state(), State::Running);
-    let path = mvm::firecracker::http::RequestPath::parse("/mmds").unwrap();
-    let answer = one.request(mvm::firecracker::http::Method::Get, &path, None).unwrap();
+    let path = RequestPath::parse("/mmds").unwrap();
+    let answer = one.request(Method::Get, &path, None).unwrap();
     let seen: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!((&seen["role"], &seen["mvm"]["snapshot_id"]), (&json!("web"), &json!("base")));
     assert_eq!(seen["mvm"]["generation_id"], one.info().unwrap()["generation_id"]);

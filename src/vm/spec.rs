@@ -259,6 +259,11 @@ impl Spec {
 }
 
 impl Put {
+    /// Whether it says what the VMM itself does, of which a snapshot holds nothing.
+    pub(super) fn is_of_the_vmm(&self) -> bool {
+        matches!(self.path.as_str(), "/logger" | "/metrics" | "/serial")
+    }
+
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.
     fn bind_in_own_directory(&mut self) -> Result<(), SpecError> {
         let mut section: Value = serde_json::from_slice(&self.body).map_err(settings::Error::Syntax)?;

@@ -132,6 +132,9 @@ impl Vm {
             vmm.await_ready(turn.limits()).map_err(&failed)?;
             loading.vsock.iter().for_each(|socket| vmm.leaves(socket.clone()));
             let began = Instant::now();
+            for put in self.spec.requests.iter().filter(|put| put.is_of_the_vmm()) {
+                vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(&failed)?;
+            }
             for (method, path, body) in loading.requests() {
                 let asked = vmm.demand(method, &path, Some(body.to_string().as_bytes()), turn.limits());
                 asked.map_err(|source| self.load_error(source, loading))?;
