@@ -16,7 +16,7 @@
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
  *
- * Handles. mvm_runtime, mvm_vm and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
+ * Handles. mvm_runtime, mvm_vm, mvm_pool and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
  *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
  *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
  *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
@@ -34,8 +34,9 @@
  *
  * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
- *   starts no thread but one: where the runtime's options name no keeper, a thread "mvm-keeper" with all signals
- *   blocked keeps consoles bounded, one for each runtime that has made a VM.
+ *   starts no thread but these, with all signals blocked: "mvm-clone" for the time of an mvm_clone(); "mvm-pool",
+ *   one for each open pool; "mvm-keeper", one for each runtime that has made a VM and whose options name no keeper;
+ *   and "mvm-pager", some for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
  *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
