@@ -97,6 +97,31 @@ fn a_chain_of_diffs_is_served_without_being_merged() {
 }
 
 #[test]
+fn every_page_of_a_larger_memory_is_right_by_file_and_by_pager_of_a_snapshot_and_of_a_diff() {
+    const FILLED: std::ops::Range<u32> = 32..288;
+    let host = Host::with_keeper();
+    let mut spec = host.spec(Guest::Scan);
+    let kernel = common::guest::write_with_pattern(host.scratch.path(), Guest::Scan, &FILLED);
+    spec["boot-source"]["kernel_image_path"] = json!(kernel);
+    spec["machine-config"]["mem_size_mib"] = 320.into();
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    host.runtime.take_snapshot(&vm, "empty", None).unwrap();
+    console_with(&vm, "filled\n");
+    host.runtime.take_snapshot(&vm, "diff", Some(r#"{"type":"diff"}"#)).unwrap();
+    host.runtime.take_snapshot(&vm, "full", None).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    for (snapshot, memory) in [("full", "file"), ("full", "pager"), ("diff", "file"), ("diff", "pager")] {
+        let options = json!({ "memory": memory, "pager": { "ahead": "everything" } }).to_string();
+        let vm = host.runtime.restore(snapshot, "restored", Some(&options)).unwrap();
+        look(&vm, 1);
+        assert!(!console_of(&vm).contains("bad"), "{snapshot} by {memory}");
+        host.runtime.destroy(&vm).unwrap();
+    }
+}
+
+#[test]
 fn a_working_set_is_recorded_and_replayed_ahead_of_the_faults() {
     let host = Host::with_keeper();
     patterned(&host, Guest::Scatter);
