@@ -107,6 +107,18 @@ impl<T: Copy> Out<'_, T> {
     }
 }
 
+impl Out<'_, *mut c_char> {
+    /// Puts text there, which the caller frees with `mvm_string_free`; none is made where none is wanted.
+    pub(super) fn write_text(&self, text: &impl ToString) {
+        if self.place.is_null() {
+            return;
+        }
+        let mut bytes = text.to_string().into_bytes();
+        bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+        self.write(CString::new(bytes).unwrap_or_default().into_raw());
+    }
+}
+
 /// The place for a result that the caller must want.
 pub(super) unsafe fn out<'a, T: Copy>(
     place: *mut T,
@@ -197,13 +209,6 @@ impl<T: Sized32> SizedOut<'_, T> {
     }
 }
 
-/// Text for the caller, who frees it with `mvm_string_free`.
-pub(super) fn owned_text(text: impl Into<Vec<u8>>) -> *mut c_char {
-    let mut bytes = text.into();
-    bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-    CString::new(bytes).unwrap_or_default().into_raw()
-}
-
 /// `text` with a NUL behind it, cut at a character where it is too long, without NULs inside.
 pub(super) fn fixed<const N: usize>(text: &str) -> [c_char; N] {
     let end = text.floor_char_boundary(N - 1);
@@ -214,10 +219,10 @@ pub(super) fn fixed<const N: usize>(text: &str) -> [c_char; N] {
     bytes
 }
 
-/// Takes back what [`owned_text`] has given.
+/// Takes back what [`Out::write_text`] has given.
 pub(super) unsafe fn free_text(pointer: *mut c_char) {
     if !pointer.is_null() {
-        // SAFETY: the caller passes what `owned_text` made, once.
+        // SAFETY: the caller passes what `write_text` made, once.
         drop(unsafe { CString::from_raw(pointer) });
     }
 }

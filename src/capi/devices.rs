@@ -49,7 +49,7 @@ pub unsafe extern "C" fn mvm_balloon_statistics(vm: *mut mvm_vm, json: *mut *mut
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<OwnedVm, _>(vm)?.vm.balloon_statistics()?.to_string()));
+        out.write_text(&handle::get::<OwnedVm, _>(vm)?.vm.balloon_statistics()?);
         Ok(())
     })
 }

@@ -35,7 +35,7 @@ pub unsafe extern "C" fn mvm_metrics(vm: *mut mvm_vm, json: *mut *mut c_char) ->
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<OwnedVm, _>(vm)?.vm.metrics()?.to_string()));
+        out.write_text(&handle::get::<OwnedVm, _>(vm)?.vm.metrics()?);
         Ok(())
     })
 }
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn mvm_runtime_metrics(
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(text, ptr::null_mut(), "text") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.metrics_text()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.metrics_text());
         Ok(())
     })
 }

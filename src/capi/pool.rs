@@ -99,7 +99,7 @@ pub unsafe extern "C" fn mvm_pool_info(pool: *mut mvm_pool, json: *mut *mut c_ch
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<OwnedPool, _>(pool)?.pool.info().to_string()));
+        out.write_text(&handle::get::<OwnedPool, _>(pool)?.pool.info());
         Ok(())
     })
 }

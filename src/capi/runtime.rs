@@ -86,7 +86,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.list_json()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.list_json());
         Ok(())
     })
 }
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.report().to_string()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.report());
         Ok(())
     })
 }
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn mvm_runtime_reap(
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
         // SAFETY: as above.
         let options = unsafe { argument::optional_text(options, "options") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.reap(options)?.to_string()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.reap(options)?);
         Ok(())
     })
 }

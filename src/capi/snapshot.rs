@@ -60,9 +60,7 @@ pub unsafe extern "C" fn mvm_snapshot_create(
             unsafe { (argument::text(id, "id")?, argument::optional_text(options, "options")?) };
         let owned = handle::get::<OwnedVm, _>(vm)?;
         let told = owned.runtime.take_snapshot(&owned.vm, id, options)?;
-        if !report.is_null() {
-            out.write(argument::owned_text(told.to_string()));
-        }
+        out.write_text(&told);
         Ok(())
     })
 }
@@ -82,7 +80,7 @@ pub unsafe extern "C" fn mvm_snapshot_list(runtime: *mut mvm_runtime, json: *mut
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.list_snapshots().to_string()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.list_snapshots());
         Ok(())
     })
 }
@@ -102,7 +100,7 @@ pub unsafe extern "C" fn mvm_snapshot_info(
     guard(|| {
         // SAFETY: strings and places are as the contract page says.
         let (out, id) = unsafe { (argument::out(json, ptr::null_mut(), "json")?, argument::text(id, "id")?) };
-        out.write(argument::owned_text(handle::get::<Runtime, _>(runtime)?.snapshot_info(id)?.to_string()));
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.snapshot_info(id)?);
         Ok(())
     })
 }
@@ -129,9 +127,7 @@ pub unsafe extern "C" fn mvm_snapshot_verify(
         let (id, options) =
             unsafe { (argument::text(id, "id")?, argument::optional_text(options, "options")?) };
         let told = handle::get::<Runtime, _>(runtime)?.verify_snapshot(id, options)?;
-        if !report.is_null() {
-            out.write(argument::owned_text(told.to_string()));
-        }
+        out.write_text(&told);
         Ok(())
     })
 }
@@ -158,9 +154,7 @@ pub unsafe extern "C" fn mvm_snapshot_merge(
         let (id, options) =
             unsafe { (argument::text(id, "id")?, argument::optional_text(options, "options")?) };
         let told = handle::get::<Runtime, _>(runtime)?.merge_snapshot(id, options)?;
-        if !info.is_null() {
-            out.write(argument::owned_text(told.to_string()));
-        }
+        out.write_text(&told);
         Ok(())
     })
 }

@@ -161,7 +161,7 @@ pub unsafe extern "C" fn mvm_shutdown_report(vm: *mut mvm_vm, json: *mut *mut c_
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<OwnedVm, _>(vm)?.vm.last_shutdown_json().to_string()));
+        out.write_text(&handle::get::<OwnedVm, _>(vm)?.vm.last_shutdown_json());
         Ok(())
     })
 }
@@ -270,9 +270,7 @@ pub unsafe extern "C" fn mvm_request(
         let body = unsafe { argument::optional_text(body, "body") }?.map(str::as_bytes);
         let vm = &handle::get::<OwnedVm, _>(vm)?.vm;
         let answer = vm.request(Method::parse(method)?, &RequestPath::parse(path)?, body)?;
-        if !response.is_null() {
-            out.write(argument::owned_text(String::from_utf8_lossy(&answer.body).as_bytes()));
-        }
+        out.write_text(&String::from_utf8_lossy(&answer.body));
         Ok(())
     })
 }
@@ -301,7 +299,7 @@ pub unsafe extern "C" fn mvm_info(vm: *mut mvm_vm, json: *mut *mut c_char) -> mv
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write(argument::owned_text(handle::get::<OwnedVm, _>(vm)?.vm.info()?.to_string()));
+        out.write_text(&handle::get::<OwnedVm, _>(vm)?.vm.info()?);
         Ok(())
     })
 }
