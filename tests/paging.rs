@@ -5,12 +5,18 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, told};
+use mvm::pager::Figures;
 use mvm::runtime::What;
-use mvm::{State, Vm};
+use mvm::{Runtime, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The host's directory and a VM's id, for the operator that this program plays.
+const OPERATOR: [&str; 2] = ["MVM_PAGING_HOST", "MVM_PAGING_VM"];
 
 /// A snapshot of a guest that has filled its memory, and looks after it page by page.
 fn patterned(host: &Host, guest: Guest) {
@@ -50,10 +56,14 @@ fn signal(signal: &str, pid: &str) {
 
 /// Has the guest look at all of its memory once.
 fn look(vm: &Vm, times: usize) {
+    begin_to_look(vm);
+    eventually("it has looked", || console_of(vm).matches("ok\n").count() == times);
+}
+
+fn begin_to_look(vm: &Vm) {
     let path = mvm::firecracker::http::RequestPath::parse("/actions").unwrap();
     let press = br#"{"action_type":"SendCtrlAltDel"}"#;
     vm.request(mvm::firecracker::http::Method::Put, &path, Some(press)).unwrap();
-    eventually("it has looked", || console_of(vm).matches("ok\n").count() == times);
 }
 
 #[test]
@@ -221,6 +231,59 @@ fn a_vm_that_is_made_anew_does_not_end_with_the_pager_of_the_one_before() {
     eventually("the keeper knows the new one", || keeper_knows(&keeper, &pager));
     look(&vm, 1);
     assert_eq!(vm.state(), State::Running);
+}
+
+#[test]
+fn a_storm_of_faults_goes_on_when_the_operator_is_killed() {
+    const PAGES: u64 = 64 << 8;
+    let mut host = Host::with_keeper();
+    patterned(&host, Guest::Scatter);
+    for (id, faults) in [("first", 1), ("some", 1000), ("many", 5000)] {
+        host.without_owner_but(|directory| {
+            let vm = directory.join("state/vms").join(id);
+            let served = || Figures::read(&vm).map_or(0, |figures| figures.faults);
+            let mut operator = start_operator(directory, id);
+            eventually("the guest begins to look", || directory.join(id).exists());
+            let before = fs::read_to_string(directory.join(id)).unwrap().parse::<u64>().unwrap();
+            eventually("the storm has begun", || served() >= before + faults);
+            operator.kill().unwrap();
+            operator.wait().unwrap();
+            assert!(served() < before + PAGES, "the storm was over before the operator was killed");
+        });
+        let vm = host.runtime.vm(id).unwrap();
+        assert_eq!(vm.state(), State::Running);
+        eventually("it has looked", || console_of(&vm).contains("ok\n"));
+        look(&vm, 2);
+        assert!(!console_of(&vm).contains("bad"), "{id}");
+        assert!(figure(&vm, "faults") >= PAGES, "{}", vm.info().unwrap()["pager"]);
+        host.runtime.destroy(&vm).unwrap();
+    }
+    host.assert_nothing_left();
+}
+
+fn start_operator(directory: &Path, id: &str) -> Child {
+    let [host, vm] = OPERATOR;
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["plays_the_operator", "--exact", "--ignored"]).env(host, directory).env(vm, id);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Restores a VM whose guest then touches all of its memory, says how many faults there were before, and waits to be
+/// killed.
+#[test]
+#[ignore = "the part of the operator, which another test starts"]
+fn plays_the_operator() {
+    let [Some(host), Some(id)] = OPERATOR.map(std::env::var_os) else { return };
+    let (host, id) = (Path::new(&host), id.to_str().unwrap());
+    let options = json!({ "firecracker": common::firecracker(), "keeper": common::keeper() }).to_string();
+    let runtime = Runtime::open(&host.join("state"), Some(&options)).unwrap();
+    let pager = json!({ "memory": "pager", "pager": { "fault_around_bytes": 0, "workers": 2 } }).to_string();
+    let vm = runtime.restore("base", id, Some(&pager)).unwrap();
+    let aside = host.join("aside");
+    fs::write(&aside, figure(&vm, "faults").to_string()).unwrap();
+    begin_to_look(&vm);
+    fs::rename(aside, host.join(id)).unwrap();
+    std::thread::sleep(10 * AMPLE);
 }
 
 #[test]
