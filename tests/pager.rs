@@ -9,8 +9,9 @@ use mvm::sys::mapping::{Mapping, PageSize};
 use mvm::sys::socket::UnixConnection;
 use mvm::sys::userfault::Userfault;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -115,6 +116,22 @@ fn a_vmm_that_makes_no_sense_is_ended() {
         let vm = Frozen::new(MIB, 1);
         vm.is_ended(part, &vm.plan(), "understand");
     }
+}
+
+/// Reading an event of a userfaultfd makes descriptors: who forges one names descriptors of the pager's process.
+#[test]
+fn what_only_looks_like_a_userfaultfd_is_not_listened_to() {
+    let vm = Frozen::new(MIB, 1);
+    vm.plan().write(vm.path()).unwrap();
+    let ours = File::create(vm.path().join("ours")).unwrap();
+    fs::write(vm.path().join("number"), ours.as_raw_fd().to_string()).unwrap();
+    let listener = pager::bind(vm.path()).unwrap();
+    let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+    assert_eq!(Vmm::start(&vm, "forges_a_fork").end().signal(), Some(SIGKILL));
+    held.end(AMPLE).unwrap();
+    assert!(std::mem::ManuallyDrop::new(ours).metadata().is_ok(), "a descriptor of the operator was closed");
+    let words = pager::last_words(vm.path()).unwrap();
+    assert!(words.contains("no userfaultfd"), "{words}");
 }
 
 #[test]
@@ -288,6 +305,18 @@ fn plays_its_part() {
             memory.check_at(0, &expected);
             OpenOptions::new().write(true).open("layer-0").unwrap().set_len(4 << 20).unwrap();
             memory.page(6 * MIB);
+        }
+        "forges_a_fork" => {
+            let number = fs::read_to_string("number").unwrap().parse::<u64>().unwrap();
+            let mut event = [[0; 8]; 4];
+            event[0][0] = 0x13;
+            event[1] = number.to_ne_bytes();
+            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            (&near).write_all(event.as_flattened()).unwrap();
+            let memory = whole();
+            let text = memory.handshake(all);
+            memory.socket().send_with_descriptor(text.as_bytes(), far.as_fd()).unwrap();
+            std::thread::sleep(10 * AMPLE);
         }
         "touches_what_it_did_not_name" => {
             let memory = whole();

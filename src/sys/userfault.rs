@@ -8,6 +8,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 /// A userfaultfd on which nothing waits: what cannot be done now is `WouldBlock`.
 #[derive(Debug)]
@@ -73,8 +74,13 @@ impl Userfault {
     /// Serves the faults that `fd` tells of, which may have come from another process.
     ///
     /// # Errors
-    /// Whatever `fcntl(2)` reports.
+    /// `InvalidInput` for what is no userfaultfd: its events could name descriptors that are not theirs. Whatever
+    /// `/proc` and `fcntl(2)` report.
     pub fn serving(fd: OwnedFd) -> io::Result<Self> {
+        // No path has this form, so that no file can pass for one.
+        if std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))? != Path::new(KIND) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no userfaultfd"));
+        }
         // SAFETY: no pointer is passed.
         let flags = checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
         // SAFETY: no pointer is passed.
@@ -234,7 +240,8 @@ impl Message {
             EVENT_FORK => {
                 #[expect(clippy::cast_possible_truncation, reason = "a descriptor in the word's first half")]
                 let fd = (first as u32).cast_signed();
-                // SAFETY: reading the message has just made this descriptor, and nobody else owns it.
+                // SAFETY: it is the kernel's message, for nothing else is read than a userfaultfd; reading it has just
+                // made this descriptor, and nobody else owns it.
                 Event::Fork(Userfault(unsafe { OwnedFd::from_raw_fd(fd) }))
             }
             EVENT_REMAP => Event::Remap { from: first..first.saturating_add(third), to: second },
@@ -292,6 +299,8 @@ struct Zero {
     zeroed: i64,
 }
 
+/// What `/proc` calls a userfaultfd.
+const KIND: &str = "anon_inode:[userfaultfd]";
 const API: u64 = 0xAA;
 const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
 const REGISTER_MISSING: u64 = 1;
