@@ -135,6 +135,19 @@ fn what_only_looks_like_a_userfaultfd_is_not_listened_to() {
 }
 
 #[test]
+fn a_failure_is_not_missed_while_somebody_connects_and_says_nothing() {
+    let vm = Frozen::new(8 * MIB, 1);
+    vm.plan().write(vm.path()).unwrap();
+    let listener = pager::bind(vm.path()).unwrap();
+    let held = program(&vm, &listener);
+    drop(listener);
+    let mut vmm = Vmm::start(&vm, "is_silent_and_cuts_the_file_off");
+    assert_eq!(vmm.end().signal(), Some(SIGKILL));
+    held.end(AMPLE).unwrap();
+    assert!(pager::last_words(vm.path()).unwrap().contains("was cut off"));
+}
+
+#[test]
 fn without_its_files_there_is_no_vm() {
     let vm = Frozen::new(MIB, 1);
     vm.is_ended("reads_everything", &Plan { bytes: 2 << 20, ..vm.plan() }, "belongs to another snapshot");
@@ -305,6 +318,16 @@ fn plays_its_part() {
             memory.check_at(0, &expected);
             OpenOptions::new().write(true).open("layer-0").unwrap().set_len(4 << 20).unwrap();
             memory.page(6 * MIB);
+        }
+        "is_silent_and_cuts_the_file_off" => {
+            let memory = whole().connect();
+            memory.check_at(0, &expected);
+            let _silent = memory.socket();
+            OpenOptions::new().write(true).open("layer-0").unwrap().set_len(4 << 20).unwrap();
+            // The pager listens to nobody but the silent one for a while.
+            std::thread::sleep(Duration::from_millis(300));
+            memory.page(6 * MIB);
+            std::thread::sleep(10 * AMPLE);
         }
         "forges_a_fork" => {
             let number = fs::read_to_string("number").unwrap().parse::<u64>().unwrap();

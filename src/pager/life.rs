@@ -203,7 +203,7 @@ impl Life<'_> {
             let woken = poll::wait([ended, failed, recorded, asked, readable(self.stop)], until);
             match woken.map_err(PagerError::system("wait for the VMM's end"))? {
                 [true, ..] => break,
-                [_, true, ..] => failure.look(vmm)?,
+                [_, true, ..] => {}
                 [_, _, _, _, true] => return vmm.send(Signal::Kill).map_err(PagerError::Process),
                 [_, _, _, true, _] => self.hear_owner(plan, server),
                 // The recording is full, or its time is up.
@@ -212,7 +212,9 @@ impl Life<'_> {
                     store_or_warn(plan, server);
                 }
             }
+            // It may have happened while somebody was heard.
             if failure.happened.is_raised() {
+                failure.look(vmm)?;
                 break;
             }
         }
