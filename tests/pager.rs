@@ -135,6 +135,17 @@ fn what_only_looks_like_a_userfaultfd_is_not_listened_to() {
 }
 
 #[test]
+fn figures_that_the_vmm_cuts_off_harm_nobody() {
+    let vm = Frozen::new(8 * MIB, 1);
+    vm.plan().write(vm.path()).unwrap();
+    let listener = pager::bind(vm.path()).unwrap();
+    let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+    assert_eq!(Vmm::start(&vm, "cuts_the_figures_off").end().code(), Some(0));
+    held.end(AMPLE).unwrap();
+    assert!(Figures::read(vm.path()).is_err());
+}
+
+#[test]
 fn a_failure_is_not_missed_while_somebody_connects_and_says_nothing() {
     let vm = Frozen::new(8 * MIB, 1);
     vm.plan().write(vm.path()).unwrap();
@@ -328,6 +339,12 @@ fn plays_its_part() {
             std::thread::sleep(Duration::from_millis(300));
             memory.page(6 * MIB);
             std::thread::sleep(10 * AMPLE);
+        }
+        "cuts_the_figures_off" => {
+            let memory = whole().connect();
+            memory.check_at(0, &expected);
+            OpenOptions::new().write(true).open("pager.stat").unwrap().set_len(0).unwrap();
+            memory.check(&expected);
         }
         "forges_a_fork" => {
             let number = fs::read_to_string("number").unwrap().parse::<u64>().unwrap();

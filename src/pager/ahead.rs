@@ -30,6 +30,7 @@ pub(super) fn stream(server: &Server<'_>, plan: &Plan) -> Result<(), PagerError>
         }
         let replayed = (server.figures.of(Count::AheadBytes) - before) / server.layout.page;
         server.figures.add(Count::ReplayedPages, replayed);
+        server.figures.show();
     }
     if plan.ahead != Ahead::Everything {
         return server.check();

@@ -147,6 +147,12 @@ impl Counters {
 
     pub(super) fn note(&self, count: Count, amount: u64) {
         self.change(count, |counter| counter.swap(amount, Ordering::Relaxed));
+        self.show();
+    }
+
+    /// Has others see what was counted: a call to the kernel, so it is for who has counted all that belongs together.
+    pub(super) fn show(&self) {
+        self.0.show();
     }
 
     pub(super) fn note_state(&self, state: State) {

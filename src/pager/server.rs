@@ -125,6 +125,7 @@ impl<'a> Server<'a> {
             return Ok(pages.end..pages.end);
         };
         let left = self.fill(run.clone(), Purpose::Ahead, hands)?;
+        self.figures.show();
         self.present.remove_all(left.clone());
         Ok(if left.is_empty() { run.end..pages.end } else { left.start..pages.end })
     }
@@ -168,6 +169,7 @@ impl<'a> Server<'a> {
                 self.removed.add_all(pages.clone());
                 self.figures.add(Count::RemovedPages, pages.end - pages.start);
                 self.figures.subtract(Count::PresentPages, self.present.remove_all(pages));
+                self.figures.show();
             }
         }
     }
@@ -187,7 +189,11 @@ impl<'a> Server<'a> {
             }
         };
         self.figures.add(Count::Faults, 1);
-        self.fill_around(window, page, hands)?;
+        self.figures.show();
+        if window.end - window.start > 1 {
+            self.fill_around(window, page, hands)?;
+            self.figures.show();
+        }
         self.image.check()
     }
 
@@ -212,9 +218,6 @@ impl<'a> Server<'a> {
 
     /// The rest of a fault's window: what follows the page, and then what is before it.
     fn fill_around(&self, window: Range<u64>, page: u64, hands: &mut Hands) -> Result<(), PagerError> {
-        if window.end - window.start == 1 {
-            return Ok(());
-        }
         let mut piece = FIRST_PIECE / self.layout.page;
         for part in [page + 1..window.end, window.start..page] {
             let mut at = part.start;

@@ -7,7 +7,7 @@ use super::checked;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -193,15 +193,20 @@ unsafe impl Send for FileMapping {}
 // SAFETY: as above.
 unsafe impl Sync for FileMapping {}
 
-/// Numbers in a file that other processes read while this one counts.
+/// Numbers that this process counts, and shows in a file that others read.
+///
+/// Who may write to the file may cut it off. So it is the kernel that copies the numbers to where the file is mapped,
+/// which then is an error and no SIGBUS; and it is no write, of which those who watch the file would hear.
 #[derive(Debug)]
 pub struct SharedCounters {
-    start: NonNull<u8>,
+    memory: File,
+    counts: NonNull<u8>,
+    shown: NonNull<u8>,
     count: usize,
 }
 
 impl SharedCounters {
-    /// `count` zeros in `file`, whose blocks are had at once: a full disk is an error here and not a signal later.
+    /// `count` zeros in `file`, whose blocks are had at once: a full disk is an error here and not one later.
     ///
     /// # Errors
     /// Whatever the file system reports.
@@ -214,13 +219,23 @@ impl SharedCounters {
             0 => {}
             error => return Err(io::Error::from_raw_os_error(error)),
         }
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
-            Some(start) => Ok(Self { start, count }),
-            None => Err(io::Error::last_os_error()),
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        // SAFETY: the name is NUL-terminated.
+        let memory = checked(unsafe { libc::memfd_create(c"mvm-counters".as_ptr(), flags) })?;
+        // SAFETY: the call above has just made the descriptor, and nobody else owns it.
+        let memory = unsafe { File::from_raw_fd(memory) };
+        memory.set_len(size as u64)?;
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+        // SAFETY: no pointer is passed.
+        checked(unsafe { libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+        let counts = map_shared(&memory, size)?;
+        match map_shared(file, size) {
+            Ok(shown) => Ok(Self { memory, counts, shown, count }),
+            Err(error) => {
+                // SAFETY: the mapping was made above, and nobody has seen it.
+                unsafe { libc::munmap(counts.as_ptr().cast(), size) };
+                Err(error)
+            }
         }
     }
 
@@ -230,21 +245,42 @@ impl SharedCounters {
             return None;
         }
         // SAFETY: the word lies in the mapping, is aligned as a page is, and is accessed by atomics alone.
-        Some(unsafe { AtomicU64::from_ptr(self.start.add(index * WORD).as_ptr().cast()) })
+        Some(unsafe { AtomicU64::from_ptr(self.counts.add(index * WORD).as_ptr().cast()) })
+    }
+
+    /// Has the file show what has been counted. One that was cut off shows nothing any more.
+    pub fn show(&self) {
+        let (shown, size) = (self.shown.as_ptr().cast(), self.count * WORD);
+        // SAFETY: the kernel writes within the mapping, which lives as long as `self` and is never looked into from
+        // here.
+        let _nobody_reads_it = unsafe { libc::pread(self.memory.as_raw_fd(), shown, size, 0) };
     }
 }
 
 impl Drop for SharedCounters {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new`, and every borrow of it has ended.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * WORD) };
+        for mapping in [self.counts, self.shown] {
+            // SAFETY: the mapping was made in `new`, and every borrow of it has ended.
+            unsafe { libc::munmap(mapping.as_ptr().cast(), self.count * WORD) };
+        }
     }
 }
 
-// SAFETY: the memory is reached by atomics alone.
+// SAFETY: the memory is reached by atomics and the kernel alone.
 unsafe impl Send for SharedCounters {}
 // SAFETY: as above.
 unsafe impl Sync for SharedCounters {}
+
+fn map_shared(file: &File, size: usize) -> io::Result<NonNull<u8>> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping is asked for, at an address of the kernel's choice.
+    let start =
+        unsafe { libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    match NonNull::new(start.cast::<u8>()).filter(|_| start != libc::MAP_FAILED) {
+        Some(start) => Ok(start),
+        None => Err(io::Error::last_os_error()),
+    }
+}
 
 #[cfg(test)]
 mod tests {
