@@ -13,7 +13,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -156,6 +156,21 @@ fn a_failure_is_not_missed_while_somebody_connects_and_says_nothing() {
     assert_eq!(vmm.end().signal(), Some(SIGKILL));
     held.end(AMPLE).unwrap();
     assert!(pager::last_words(vm.path()).unwrap().contains("was cut off"));
+}
+
+#[test]
+fn a_vmm_that_takes_events_away_does_not_keep_its_pager_for_ever() {
+    let vm = Frozen::new(8 * MIB, 1);
+    for removals in [Removals::Possible, Removals::Impossible] {
+        Plan { removals, fault_around_bytes: 0, ..vm.plan() }.write(vm.path()).unwrap();
+        let listener = pager::bind(vm.path()).unwrap();
+        let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+        assert_eq!(Vmm::start(&vm, "takes_events_away").end().signal(), Some(SIGKILL));
+        wait_until(|| !held.is_alive());
+        held.end(AMPLE).unwrap();
+        let words = pager::last_words(vm.path()).unwrap();
+        assert!(words.contains("made to wait"), "{words}");
+    }
 }
 
 #[test]
@@ -346,12 +361,13 @@ fn plays_its_part() {
             OpenOptions::new().write(true).open("pager.stat").unwrap().set_len(0).unwrap();
             memory.check(&expected);
         }
+        "takes_events_away" => take_events_away(whole().connect()),
         "forges_a_fork" => {
             let number = fs::read_to_string("number").unwrap().parse::<u64>().unwrap();
             let mut event = [[0; 8]; 4];
             event[0][0] = 0x13;
             event[1] = number.to_ne_bytes();
-            let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (near, far) = UnixStream::pair().unwrap();
             (&near).write_all(event.as_flattened()).unwrap();
             let memory = whole();
             let text = memory.handshake(all);
@@ -380,6 +396,24 @@ fn plays_its_part() {
         }
         unknown => panic!("there is no part {unknown}"),
     }
+}
+
+/// Reads events beside the pager, so that what it was woken for may be gone; and has whoever reads wait for the next.
+fn take_events_away(memory: Memory) {
+    let memory: &Memory = Box::leak(Box::new(memory));
+    for _ in 0..2 {
+        std::thread::spawn(|| {
+            loop {
+                let flags = UnixStream::from(memory.faults.as_fd().try_clone_to_owned().unwrap());
+                flags.set_nonblocking(false).unwrap();
+                let _taken = memory.faults.read(1, &mut Vec::new());
+            }
+        });
+    }
+    for page in 0..500 {
+        std::thread::spawn(move || memory.page(page * PAGE));
+    }
+    std::thread::sleep(AMPLE);
 }
 
 /// In an order that no readahead guesses.

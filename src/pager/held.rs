@@ -200,10 +200,14 @@ impl Held {
                 }
             }
             Self::Threads(serving) => {
-                let _ended = poll::wait([Interest::Readable(serving.ended.as_fd())], limits.deadline);
+                let ended = [Interest::Readable(serving.ended.as_fd())];
+                let _in_time = poll::wait(ended, limits.deadline);
                 serving.stop.raise();
                 let thread = lock(&serving.thread).take();
-                let _ended = thread.map(JoinHandle::join);
+                // One that waits in the kernel cannot be ended, and is not to keep the caller.
+                if let Ok([true]) = poll::wait(ended, Deadline::after(AFTER_KILL)) {
+                    let _ended = thread.map(JoinHandle::join);
+                }
                 Ok(())
             }
         }

@@ -81,8 +81,7 @@ impl Userfault {
         if std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))? != Path::new(KIND) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no userfaultfd"));
         }
-        // SAFETY: no pointer is passed.
-        let flags = checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+        let flags = flags_of(&fd)?;
         // SAFETY: no pointer is passed.
         checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
         Ok(Self(fd))
@@ -125,15 +124,18 @@ impl Userfault {
     /// Adds the events that are waiting to `events`, at most [`BATCH`] of them and `most`. Never waits.
     ///
     /// # Errors
-    /// `WouldBlock` when there are none.
+    /// `WouldBlock` when there are none, and `InvalidData` when somebody who shares the descriptor has taken its
+    /// `O_NONBLOCK` away: then it looks as if there were events all the time.
     pub fn read(&self, most: usize, events: &mut Vec<Event>) -> io::Result<()> {
         let mut messages = [MaybeUninit::<Message>::uninit(); BATCH];
         let room = most.min(BATCH) * size_of::<Message>();
+        let data = libc::iovec { iov_base: messages.as_mut_ptr().cast(), iov_len: room };
         let length = loop {
-            // SAFETY: `messages` is writable for `room` bytes.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), messages.as_mut_ptr().cast(), room) };
-            match checked_len(read) {
+            match self.read_now(&data) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.waits()? => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "it was made to wait"));
+                }
                 read => break read?,
             }
         };
@@ -141,6 +143,23 @@ impl Userfault {
         // SAFETY: the kernel has written as many whole messages, for which any bytes are a value.
         events.extend(whole.map(|message| unsafe { message.assume_init() }.event()));
         Ok(())
+    }
+
+    /// Does not wait, whatever the descriptor's flags say; before Linux 6.10 it may.
+    fn read_now(&self, data: &libc::iovec) -> io::Result<usize> {
+        let (fd, flags) = (self.0.as_raw_fd(), libc::RWF_NOWAIT);
+        // SAFETY: `data` says where the caller has writable bytes, and how many.
+        match checked_len(unsafe { libc::preadv2(fd, std::ptr::from_ref(data), 1, -1, flags) }) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                // SAFETY: as above.
+                checked_len(unsafe { libc::readv(fd, std::ptr::from_ref(data), 1) })
+            }
+            read => read,
+        }
+    }
+
+    fn waits(&self) -> io::Result<bool> {
+        flags_of(&self.0).map(|flags| flags & libc::O_NONBLOCK == 0)
     }
 
     /// Puts pages in place that hold `source`, from the address `destination` on, and wakes those who wait for them.
@@ -207,6 +226,11 @@ impl AsFd for Userfault {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn flags_of(fd: &OwnedFd) -> io::Result<libc::c_int> {
+    // SAFETY: no pointer is passed.
+    checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
 }
 
 /// The kernel says a negative error, or how many bytes it came to. Some versions say nothing when they did not begin.
