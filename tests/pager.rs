@@ -174,6 +174,14 @@ fn a_vmm_that_takes_events_away_does_not_keep_its_pager_for_ever() {
 }
 
 #[test]
+fn memory_that_is_protected_in_parts_is_served() {
+    let vm = Frozen::new(8 * MIB, 1);
+    for ahead in [Ahead::Nothing, Ahead::Everything] {
+        vm.is_served_to("protects_memory", &Plan { ahead, ..vm.plan() });
+    }
+}
+
+#[test]
 fn without_its_files_there_is_no_vm() {
     let vm = Frozen::new(MIB, 1);
     vm.is_ended("reads_everything", &Plan { bytes: 2 << 20, ..vm.plan() }, "belongs to another snapshot");
@@ -360,6 +368,20 @@ fn plays_its_part() {
             memory.check_at(0, &expected);
             OpenOptions::new().write(true).open("pager.stat").unwrap().set_len(0).unwrap();
             memory.check(&expected);
+        }
+        "protects_memory" => {
+            // As a VMM does with memory that is not plugged in.
+            let memory = whole();
+            let protected = 3 * MIB + 5 * PAGE..5 * MIB + PAGE;
+            memory.regions[0].1.protect(&protected).unwrap();
+            let memory = memory.connect();
+            let offsets = (0..all).step_by(PAGE).filter(|offset| !protected.contains(offset));
+            offsets.for_each(|offset| memory.check_at(offset, &expected));
+            let is_over = || match Figures::read(Path::new(".")).unwrap() {
+                Figures { ahead_bytes: 0, .. } => true,
+                Figures { state, .. } => state == State::Complete,
+            };
+            wait_until(is_over);
         }
         "takes_events_away" => take_events_away(whole().connect()),
         "forges_a_fork" => {

@@ -253,6 +253,17 @@ impl<'a> Server<'a> {
                     at += 1;
                     continue;
                 }
+                // The kernel takes no stretch of which the VMM has protected a part, as it does with memory that is not
+                // plugged in.
+                Err(CopyError::Gone) if end - at > 1 => {
+                    let half = at + (end - at) / 2;
+                    let left = self.fill(at..half, purpose, hands)?;
+                    if !left.is_empty() {
+                        return Ok(left.start..pages.end);
+                    }
+                    at = half;
+                    continue;
+                }
                 Err(CopyError::Gone) => return Err(PagerError::Gone),
                 Err(CopyError::Failed(source)) => return Err(self.why(at, source)),
             };

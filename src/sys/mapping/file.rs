@@ -56,6 +56,16 @@ impl Mapping {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Has nobody reach whole pages any more: SIGSEGV meets who does.
+    ///
+    /// # Errors
+    /// `EINVAL` when the offsets are not those of pages in it.
+    pub fn protect(&self, offsets: &Range<usize>) -> io::Result<()> {
+        let start = self.inside(offsets)?;
+        // SAFETY: the offsets lie in the mapping, to whose content no reference is ever given out.
+        checked(unsafe { libc::mprotect(start.as_ptr().cast(), offsets.len(), libc::PROT_NONE) }).map(drop)
+    }
+
     /// Writes the memory at `offsets` into `file`, at `position`.
     ///
     /// # Errors
