@@ -234,6 +234,20 @@ fn a_vm_that_is_made_anew_does_not_end_with_the_pager_of_the_one_before() {
 }
 
 #[test]
+fn a_pager_in_threads_of_a_closed_runtime_serves_the_next_and_its_process_is_not_ended() {
+    let mut host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    drop(paged(&host, "inherited", json!({ "fault_around_bytes": 0, "run_in": "thread" })));
+    host.change_owner();
+    let vm = host.runtime.vm("inherited").unwrap();
+    assert_eq!(vm.state(), State::Running);
+    look(&vm, 1);
+    assert!(!console_of(&vm).contains("bad"));
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_storm_of_faults_goes_on_when_the_operator_is_killed() {
     const PAGES: u64 = 64 << 8;
     let mut host = Host::with_keeper();

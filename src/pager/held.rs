@@ -9,6 +9,7 @@ use crate::sys::file;
 use crate::sys::mask::HeldSignals;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
+use crate::sys::procfs;
 use crate::sys::socket::{self, UnixConnection};
 use crate::sys::sync::lock;
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub enum Held {
     Program(Process),
     /// Threads of the owner.
     Threads(Serving),
+    /// Threads of a process that was the owner before, and lives on without: it may be this one.
+    Elsewhere(Process),
 }
 
 /// A pager that runs in threads of the owner.
@@ -144,15 +147,19 @@ impl Held {
         Ok(Self::Threads(Serving { stop, ended, thread }))
     }
 
-    /// Holds one that somebody else has started.
-    pub fn adopt(process: Process) -> Self {
-        Self::Program(process)
+    /// Holds one that somebody else has started for the VM of `directory`. A process that does not print where a
+    /// pager does is none, whoever says so: it is never ended.
+    pub fn adopt(process: Process, directory: &Path) -> Self {
+        match procfs::prints_to(process.pid(), &log_file(directory)) {
+            true => Self::Program(process),
+            false => Self::Elsewhere(process),
+        }
     }
 
     /// What tells it from every other process; threads of this one have none.
     pub fn identity(&self) -> Option<Identity> {
         match self {
-            Self::Program(process) => process.identity().ok(),
+            Self::Program(process) | Self::Elsewhere(process) => process.identity().ok(),
             Self::Threads(_) => None,
         }
     }
@@ -160,7 +167,7 @@ impl Held {
     /// Readable when it has ended.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Program(process) => Some(process.pidfd()),
+            Self::Program(process) | Self::Elsewhere(process) => Some(process.pidfd()),
             Self::Threads(serving) => Some(serving.ended.as_fd()),
         }
     }
@@ -168,7 +175,9 @@ impl Held {
     /// Whether it still does its work.
     pub fn is_alive(&self) -> bool {
         match self {
-            Self::Program(process) => process.exit_status().is_ok_and(|exit| exit.is_none()),
+            Self::Program(process) | Self::Elsewhere(process) => {
+                process.exit_status().is_ok_and(|exit| exit.is_none())
+            }
             Self::Threads(serving) => !serving.ended.is_raised(),
         }
     }
@@ -176,7 +185,7 @@ impl Held {
     /// How it ended, or `None` while it runs; threads do not say.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         match self {
-            Self::Program(process) => process.exit_status().ok().flatten(),
+            Self::Program(process) | Self::Elsewhere(process) => process.exit_status().ok().flatten(),
             Self::Threads(_) => None,
         }
     }
@@ -210,6 +219,8 @@ impl Held {
                 }
                 Ok(())
             }
+            // They end with the VMM.
+            Self::Elsewhere(_) => Ok(()),
         }
     }
 }

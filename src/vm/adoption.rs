@@ -129,7 +129,7 @@ impl Vm {
         let vm = Self::restored(id, files, record, core, shared);
         *lock(&vm.vmm) = Some(held);
         vm.attend(&process);
-        pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager))));
+        pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
         // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
         let _noted = vm.note(|record| record.belong_to(shared));
         vm
