@@ -132,6 +132,33 @@ fn every_page_of_a_larger_memory_is_right_by_file_and_by_pager_of_a_snapshot_and
 }
 
 #[test]
+fn a_snapshot_in_a_storm_of_faults_is_whole() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scatter);
+    for kind in ["full", "diff"] {
+        let options = json!({
+            "memory": "pager", "track_dirty_pages": true, "pager": { "fault_around_bytes": 0, "workers": 2 },
+        });
+        let vm = host.runtime.restore("base", "frozen", Some(&options.to_string())).unwrap();
+        let before = figure(&vm, "faults");
+        begin_to_look(&vm);
+        eventually("the storm has begun", || figure(&vm, "faults") > before + 500);
+        host.runtime.take_snapshot(&vm, kind, Some(&json!({ "type": kind }).to_string())).unwrap();
+        eventually("it has looked", || console_of(&vm).contains("ok\n"));
+        host.runtime.destroy(&vm).unwrap();
+        for memory in ["file", "pager"] {
+            let options = json!({ "memory": memory }).to_string();
+            let vm = host.runtime.restore(kind, "thawed", Some(&options)).unwrap();
+            eventually("it has looked to the end", || console_of(&vm).contains("ok\n"));
+            look(&vm, 2);
+            assert!(!console_of(&vm).contains("bad"), "{kind}, {memory}");
+            host.runtime.destroy(&vm).unwrap();
+        }
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_working_set_is_recorded_and_replayed_ahead_of_the_faults() {
     let host = Host::with_keeper();
     patterned(&host, Guest::Scatter);
