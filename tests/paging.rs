@@ -15,8 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The host's directory and a VM's id, for the operator that this program plays.
-const OPERATOR: [&str; 2] = ["MVM_PAGING_HOST", "MVM_PAGING_VM"];
+/// The host's directory, a VM's id and where its pager runs, for the operator that this program plays.
+const OPERATOR: [&str; 3] = ["MVM_PAGING_HOST", "MVM_PAGING_VM", "MVM_PAGING_RUN_IN"];
 
 /// A snapshot of a guest that has filled its memory, and looks after it page by page.
 fn patterned(host: &Host, guest: Guest) {
@@ -283,7 +283,7 @@ fn a_storm_of_faults_goes_on_when_the_operator_is_killed() {
         host.without_owner_but(|directory| {
             let vm = directory.join("state/vms").join(id);
             let served = || Figures::read(&vm).map_or(0, |figures| figures.faults);
-            let mut operator = start_operator(directory, id);
+            let mut operator = start_operator(directory, id, "process");
             eventually("the guest begins to look", || directory.join(id).exists());
             let before = fs::read_to_string(directory.join(id)).unwrap().parse::<u64>().unwrap();
             eventually("the storm has begun", || served() >= before + faults);
@@ -302,10 +302,28 @@ fn a_storm_of_faults_goes_on_when_the_operator_is_killed() {
     host.assert_nothing_left();
 }
 
-fn start_operator(directory: &Path, id: &str) -> Child {
-    let [host, vm] = OPERATOR;
+#[test]
+fn a_vm_whose_pager_is_threads_of_an_operator_that_is_killed_ends() {
+    let mut host = Host::with_keeper();
+    patterned(&host, Guest::Scatter);
+    host.without_owner_but(|directory| {
+        let vm = directory.join("state/vms/doomed");
+        let mut operator = start_operator(directory, "doomed", "thread");
+        eventually("the guest begins to look", || directory.join("doomed").exists());
+        operator.kill().unwrap();
+        operator.wait().unwrap();
+        eventually("the keeper ends it", || common::processes_below(&vm).is_empty());
+    });
+    assert_eq!(host.runtime.report()["ended"][0]["id"], "doomed");
+    host.runtime.destroy(&host.runtime.vm("doomed").unwrap()).unwrap();
+    host.assert_nothing_left();
+}
+
+fn start_operator(directory: &Path, id: &str, run_in: &str) -> Child {
+    let [host, vm, pager] = OPERATOR;
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["plays_the_operator", "--exact", "--ignored"]).env(host, directory).env(vm, id);
+    command.args(["plays_the_operator", "--exact", "--ignored"]);
+    command.env(host, directory).env(vm, id).env(pager, run_in);
     command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
 }
 
@@ -314,12 +332,13 @@ fn start_operator(directory: &Path, id: &str) -> Child {
 #[test]
 #[ignore = "the part of the operator, which another test starts"]
 fn plays_the_operator() {
-    let [Some(host), Some(id)] = OPERATOR.map(std::env::var_os) else { return };
-    let (host, id) = (Path::new(&host), id.to_str().unwrap());
+    let [Some(host), Some(id), Some(run_in)] = OPERATOR.map(std::env::var_os) else { return };
+    let (host, id, run_in) = (Path::new(&host), id.to_str().unwrap(), run_in.to_str().unwrap());
     let options = json!({ "firecracker": common::firecracker(), "keeper": common::keeper() }).to_string();
     let runtime = Runtime::open(&host.join("state"), Some(&options)).unwrap();
-    let pager = json!({ "memory": "pager", "pager": { "fault_around_bytes": 0, "workers": 2 } }).to_string();
-    let vm = runtime.restore("base", id, Some(&pager)).unwrap();
+    let pager = json!({ "fault_around_bytes": 0, "workers": 2, "run_in": run_in });
+    let options = json!({ "memory": "pager", "pager": pager }).to_string();
+    let vm = runtime.restore("base", id, Some(&options)).unwrap();
     let aside = host.join("aside");
     fs::write(&aside, figure(&vm, "faults").to_string()).unwrap();
     begin_to_look(&vm);
