@@ -81,6 +81,18 @@ fn huge_pages_are_served_too() {
     vm.is_served_to("gives_huge_pages_back", &vm.plan());
 }
 
+/// The pager need not know that they are small: so this is tested where no huge page is free.
+#[test]
+fn several_huge_pages_come_at_once_where_that_is_wanted() {
+    for layers in [1, 3] {
+        let vm = Frozen::new(32 * MIB, layers);
+        let plan = Plan { fault_around_bytes: 16 << 20, ..vm.plan() };
+        let figures = vm.is_served_to("calls_its_pages_huge", &plan);
+        assert_eq!((figures.page_bytes, figures.present_pages), (2 << 20, 16));
+        assert!(figures.faults < 16, "{figures:?}");
+    }
+}
+
 #[test]
 fn what_is_given_back_in_a_storm_of_faults_reads_as_zeros() {
     for (workers, ahead) in [(1, Ahead::Nothing), (3, Ahead::Nothing), (2, Ahead::Everything)] {
@@ -368,6 +380,18 @@ fn plays_its_part() {
             memory.check_at(0, &expected);
             OpenOptions::new().write(true).open("pager.stat").unwrap().set_len(0).unwrap();
             memory.check(&expected);
+        }
+        "calls_its_pages_huge" => {
+            let memory = Memory::new(&[(0, all + 2 * MIB)], PageSize::Small);
+            let own = memory.regions[0].1.address();
+            let start = own.next_multiple_of(2 << 20);
+            memory.say(&format!(
+                r#"[{{"base_host_virt_addr":{start},"size":{all},"offset":0,"page_size":{}}}]"#,
+                2 << 20
+            ));
+            let skipped = usize::try_from(start - own).unwrap();
+            let is_right = |at: usize| memory.page(skipped + at) == expected[at..at + PAGE];
+            assert!((0..all).step_by(PAGE).all(is_right));
         }
         "protects_memory" => {
             // As a VMM does with memory that is not plugged in.

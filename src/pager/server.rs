@@ -218,7 +218,7 @@ impl<'a> Server<'a> {
 
     /// The rest of a fault's window: what follows the page, and then what is before it.
     fn fill_around(&self, window: Range<u64>, page: u64, hands: &mut Hands) -> Result<(), PagerError> {
-        let mut piece = FIRST_PIECE / self.layout.page;
+        let mut piece = (FIRST_PIECE / self.layout.page).max(1);
         for part in [page + 1..window.end, window.start..page] {
             let mut at = part.start;
             while at < part.end {
