@@ -196,6 +196,33 @@ fn a_vm_whose_pager_is_killed_ends_within_a_bound() {
 }
 
 #[test]
+fn a_vm_that_was_started_again_does_not_end_for_its_former_pager() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Pattern);
+    let vm = paged(&host, "again", json!({}));
+    console_with(&vm, "ok\n");
+    let record = fs::read_to_string(host.scratch.path().join("state/keeper.json")).unwrap();
+    let record: Value = serde_json::from_str(record.split_once('\n').unwrap().1).unwrap();
+    let keeper = record["process"]["pid"].to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &keeper]).status().unwrap().success());
+    let watched = format!("Pid:\t{}\n", pager_pid(&host, "again"));
+    eventually("the keeper watches over the pager", || {
+        let descriptors = fs::read_dir(format!("/proc/{keeper}/fdinfo")).unwrap().flatten();
+        let mut about = descriptors.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        about.any(|about| about.contains(&watched))
+    });
+    // A keeper that looks late, as on a busy machine.
+    signal("-STOP");
+    vm.kill().unwrap();
+    vm.start().unwrap();
+    signal("-CONT");
+    assert!(vm.wait(Duration::from_millis(500)).is_err());
+    assert_eq!(vm.state(), State::Running);
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_memory_file_that_is_cut_off_ends_the_vm_with_the_reason() {
     let host = Host::with_keeper();
     patterned(&host, Guest::Scan);

@@ -1,6 +1,6 @@
 //! The pagers of running VMs: a VM whose pager is gone would stand still at its next page fault, and is ended.
 
-use crate::journal::{PagerRecord, Record};
+use crate::journal::Record;
 use crate::process::{Identity, Process};
 use crate::sys::epoll::{Epoll, Heard};
 use crate::sys::poll::Interest;
@@ -50,6 +50,5 @@ impl Pagers {
 
 /// Who serves the page faults of a VM, as its journal says.
 pub(super) fn pager_of(record: &Record) -> Option<Identity> {
-    let pager = record.vmm.as_ref().and_then(|vmm| vmm.pager.as_ref());
-    pager.and_then(|PagerRecord { process }| *process)
+    record.vmm.as_ref()?.pager.as_ref()?.process
 }
