@@ -247,6 +247,26 @@ fn a_pager_without_a_vmm_ends_with_its_owner() {
     assert_eq!(pager::last_words(vm.path()), None);
 }
 
+/// A VMM goes on when it has said what its memory is, and its owner then: the pager may not even have begun.
+#[test]
+fn a_vmm_that_came_is_served_though_its_owner_was_killed_before_the_pager_looked() {
+    for part in ["reads_everything", "says_it_in_parts"] {
+        let vm = Frozen::new(MIB, 1);
+        vm.plan().write(vm.path()).unwrap();
+        let listener = pager::bind(vm.path()).unwrap();
+        let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
+        let identity = Identity::of(owner.id().cast_signed()).unwrap();
+        let mut vmm = Vmm::start(&vm, part);
+        vmm.await_connection(&listener);
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        let held = Held::start_program(keeper(), vm.path(), identity, &listener).unwrap();
+        drop(listener);
+        assert_eq!(vmm.end().code(), Some(0), "{:?}", pager::last_words(vm.path()));
+        held.end(AMPLE).unwrap();
+    }
+}
+
 #[test]
 fn a_pager_that_is_killed_is_seen_by_its_owner() {
     let vm = Frozen::new(MIB, 1);

@@ -113,19 +113,23 @@ impl Life<'_> {
 
     /// The VMM, once it has said what its memory is; nothing when there will be none.
     fn await_vmm(&self, owner: Identity, plan: &Plan) -> Result<Option<Arrived>, PagerError> {
-        let deadline = Deadline::after(FIRST_PATIENCE);
         let owner = Process::find(owner).map_err(PagerError::Process)?;
-        let Some(owner) = owner else { return Ok(None) };
+        let patience = if owner.is_some() { FIRST_PATIENCE } else { Duration::ZERO };
+        let deadline = Deadline::after(patience);
         loop {
-            let interests = [self.listener.as_fd(), owner.pidfd()].map(Interest::Readable);
-            let woken = poll::wait([interests[0], interests[1], readable(self.stop)], deadline);
+            let owner_gone = owner.as_ref().map_or(Interest::Nothing, |it| Interest::Readable(it.pidfd()));
+            let came = Interest::Readable(self.listener.as_fd());
+            let woken = poll::wait([came, owner_gone, readable(self.stop)], deadline);
             match woken.map_err(PagerError::system("wait for the VMM"))? {
-                [_, _, true] | [_, true, _] => return Ok(None),
+                [_, _, true] => return Ok(None),
+                // Before the owner is looked at: a VMM that has come is to outlive him.
                 [true, ..] => {
                     if let Some(came) = self.receive_vmm(plan)? {
                         return Ok(Some(came));
                     }
                 }
+                [_, true, _] => return Ok(None),
+                [false, false, false] if owner.is_none() => return Ok(None),
                 [false, false, false] if deadline.has_passed() => {
                     log::warn!("no VMM came for {} within {FIRST_PATIENCE:?}", self.directory.display());
                     return Ok(None);
