@@ -243,6 +243,30 @@ fn a_memory_file_that_is_cut_off_ends_the_vm_with_the_reason() {
 }
 
 #[test]
+fn the_reason_is_told_of_a_vm_that_has_another_name_meanwhile() {
+    for run_in in ["process", "thread"] {
+        let host = Host::with_keeper();
+        patterned(&host, Guest::Scan);
+        let vm = paged(&host, "former", json!({ "run_in": run_in }));
+        host.runtime.rename(&vm, "present").unwrap();
+        let other = paged(&host, "former", json!({ "run_in": run_in }));
+        let memory = host.scratch.path().join("state/snapshots/base/memory");
+        fs::OpenOptions::new().write(true).open(memory).unwrap().set_len(1 << 20).unwrap();
+        begin_to_look(&vm);
+        vm.wait(AMPLE).unwrap();
+        eventually("it is told why", || {
+            let events = std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap());
+            let mut events = events.filter(|event| event.vm == "present").map(|event| event.what);
+            events.any(|what| matches!(what, What::PagerLost(text) if text.contains("cut off")))
+        });
+        assert_eq!(mvm::pager::last_words(&host.vm_directory("former")), None);
+        host.runtime.destroy(&vm).unwrap();
+        host.runtime.destroy(&other).unwrap();
+        host.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_pager_serves_on_without_an_owner_and_is_the_next_ones() {
     let mut host = Host::with_keeper();
     patterned(&host, Guest::Scan);

@@ -14,7 +14,7 @@ use crate::sys::socket::{self, UnixConnection};
 use crate::sys::sync::lock;
 use serde::Deserialize;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -127,19 +127,21 @@ impl Held {
     /// Starts it in threads of this process. No signal of the host's will ever be handled in them.
     ///
     /// # Errors
-    /// The thread that cannot be started.
+    /// The thread that cannot be started, or its file for what it has to say.
     pub fn start_thread(
         directory: &Path,
         owner: Identity,
         listener: UnixListener,
     ) -> Result<Self, HeldError> {
+        // The directory may have another name by then.
+        let output = open_output(directory)?;
         let flag = || EventFd::new().map(Arc::new).map_err(HeldError::Threads);
         let (stop, ended) = (flag()?, flag()?);
         let (stopped, over, directory) = (Arc::clone(&stop), Arc::clone(&ended), directory.to_path_buf());
         let held = HeldSignals::hold();
         let thread = thread::Builder::new().name("mvm-pager".to_owned()).stack_size(STACK).spawn(move || {
             let _told = RaiseAtEnd(over);
-            let say = |words: &str| note_last_words(&directory, words);
+            let say = |words: &str| note_last_words(&output, words);
             let _told_by_that = life::serve_until(&directory, owner, &listener, Some(&stopped), &say);
         });
         drop(held);
@@ -309,9 +311,8 @@ fn open_output(directory: &Path) -> Result<File, HeldError> {
     opened.map_err(|source| HeldError::Output { path, source })
 }
 
-fn note_last_words(directory: &Path, words: &str) {
-    let replaced = file::replace(&log_file(directory), format!("{words}\n").as_bytes());
-    if let Err(error) = replaced {
+fn note_last_words(mut output: &File, words: &str) {
+    if let Err(error) = writeln!(output, "{words}") {
         log::warn!("{words}; and that could not be noted: {error}");
     }
 }
