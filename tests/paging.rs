@@ -267,6 +267,25 @@ fn the_reason_is_told_of_a_vm_that_has_another_name_meanwhile() {
 }
 
 #[test]
+fn the_keeper_knows_a_vm_that_has_the_name_which_another_one_had() {
+    let host = Host::with_keeper();
+    patterned(&host, Guest::Scan);
+    for former in ["a", "b", "c", "d", "e", "f"] {
+        let vm = paged(&host, former, json!({}));
+        let present = format!("{former}-now");
+        host.runtime.rename(&vm, &present).unwrap();
+        let other = paged(&host, former, json!({}));
+        for (id, vm) in [(former, &other), (&present, &vm)] {
+            kill(&pager_pid(&host, id));
+            // Nobody else looks.
+            vm.wait(AMPLE).unwrap();
+            host.runtime.destroy(vm).unwrap();
+        }
+    }
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_pager_serves_on_without_an_owner_and_is_the_next_ones() {
     let mut host = Host::with_keeper();
     patterned(&host, Guest::Scan);

@@ -37,7 +37,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use watching::{Watching, Written};
+use watching::{Watched, Watching, Written};
 
 /// A state directory that is kept.
 struct Keeper {
@@ -179,18 +179,27 @@ impl Keeper {
 
     fn bound_all(&mut self) {
         self.watching.watch_for_arrivals(&self.directory);
-        for directory in self.vms() {
-            self.watching.watch(&directory);
-            self.bound_outputs(&directory);
-        }
+        self.watch_vms();
+        self.vms().iter().for_each(|directory| self.bound_outputs(directory));
     }
 
     fn bound_new(&mut self) {
-        for directory in self.vms() {
-            if self.watching.watch(&directory) {
-                self.bound_outputs(&directory);
+        self.watch_vms().iter().for_each(|directory| self.bound_outputs(directory));
+    }
+
+    /// Watches all VMs; says which were not watched by their names.
+    fn watch_vms(&mut self) -> Vec<PathBuf> {
+        let (mut vms, mut new) = (self.vms(), Vec::new());
+        while let Some(directory) = vms.pop() {
+            match self.watching.watch(&directory) {
+                Watched::Known => continue,
+                Watched::New => {}
+                // A VM that has that name now was taken for this one.
+                Watched::Renamed(former) => vms.push(former),
             }
+            new.push(directory);
         }
+        new
     }
 
     fn bound_outputs(&mut self, directory: &Path) {

@@ -30,6 +30,16 @@ pub(super) enum Written {
     All,
 }
 
+/// What a directory is that is to be watched.
+pub(super) enum Watched {
+    /// One that is watched.
+    Known,
+    /// One that was not.
+    New,
+    /// One that was, by this name, which may be another one's now.
+    Renamed(PathBuf),
+}
+
 /// Between two looks at everything, where something is not watched.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -50,24 +60,24 @@ impl Watching {
         self.has_gaps |= !watched;
     }
 
-    /// Watches the directory of a VM; says whether it is new.
-    pub(super) fn watch(&mut self, vm: &Path) -> bool {
+    /// Watches the directory of a VM.
+    pub(super) fn watch(&mut self, vm: &Path) -> Watched {
         if self.known.contains(vm) {
-            return false;
+            return Watched::Known;
         }
         match self.inotify.as_ref().map(|inotify| inotify.watch(vm, Happening::Writing)) {
             Some(Ok(watch)) => {
                 self.known.insert(vm.to_path_buf());
-                // The same directory under another name.
                 if let Some(former) = self.vms.insert(watch, vm.to_path_buf()) {
                     self.known.remove(&former);
+                    return Watched::Renamed(former);
                 }
             }
             // Gone again since it was listed.
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
             _ => self.has_gaps = true,
         }
-        true
+        Watched::New
     }
 
     /// Readable when something was written.
