@@ -125,7 +125,6 @@ impl<'a> Server<'a> {
             return Ok(pages.end..pages.end);
         };
         let left = self.fill(run.clone(), Purpose::Ahead, hands)?;
-        self.figures.show();
         self.present.remove_all(left.clone());
         Ok(if left.is_empty() { run.end..pages.end } else { left.start..pages.end })
     }
@@ -190,10 +189,7 @@ impl<'a> Server<'a> {
         };
         self.figures.add(Count::Faults, 1);
         self.figures.show();
-        if window.end - window.start > 1 {
-            self.fill_around(window, page, hands)?;
-            self.figures.show();
-        }
+        self.fill_around(window, page, hands)?;
         self.image.check()
     }
 
@@ -218,6 +214,9 @@ impl<'a> Server<'a> {
 
     /// The rest of a fault's window: what follows the page, and then what is before it.
     fn fill_around(&self, window: Range<u64>, page: u64, hands: &mut Hands) -> Result<(), PagerError> {
+        if window.end - window.start == 1 {
+            return Ok(());
+        }
         let mut piece = (FIRST_PIECE / self.layout.page).max(1);
         for part in [page + 1..window.end, window.start..page] {
             let mut at = part.start;
@@ -268,6 +267,7 @@ impl<'a> Server<'a> {
                 Err(CopyError::Failed(source)) => return Err(self.why(at, source)),
             };
             self.note_filled(at..at + done, purpose);
+            self.figures.show();
             at += done;
         }
         Ok(at..at)
