@@ -179,17 +179,13 @@ impl Keeper {
 
     fn bound_all(&mut self) {
         self.watching.watch_for_arrivals(&self.directory);
-        self.watch_vms();
+        self.bound_new();
         self.vms().iter().for_each(|directory| self.bound_outputs(directory));
     }
 
     fn bound_new(&mut self) {
-        self.watch_vms().iter().for_each(|directory| self.bound_outputs(directory));
-    }
-
-    /// Watches all VMs; says which were not watched by their names.
-    fn watch_vms(&mut self) -> Vec<PathBuf> {
-        let (mut vms, mut new) = (self.vms(), Vec::new());
+        let mut vms = self.vms();
+        vms.reverse();
         while let Some(directory) = vms.pop() {
             match self.watching.watch(&directory) {
                 Watched::Known => continue,
@@ -197,9 +193,8 @@ impl Keeper {
                 // A VM that has that name now was taken for this one.
                 Watched::Renamed(former) => vms.push(former),
             }
-            new.push(directory);
+            self.bound_outputs(&directory);
         }
-        new
     }
 
     fn bound_outputs(&mut self, directory: &Path) {
