@@ -1,5 +1,6 @@
 /* The ABI of snapshots, clones, pools and devices held against callers who do everything wrong; see test_abi.c. */
 #include "example.h"
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -347,11 +348,13 @@ static void fork_test(struct call call) {
                 mvm_restore(call.runtime, "base", "f", NULL, &vm) != MVM_ERR_FORKED ||
                 mvm_clone(call.runtime, "base", 1, NULL, vms) != MVM_ERR_FORKED ||
                 mvm_rename(call.vm, "f") != MVM_ERR_FORKED || mvm_pool_close(call.pool) != MVM_ERR_FORKED;
-    _exit(wrong);
+    if (wrong) _exit(wrong);
+    /* Without a word to valgrind, which would miss what the pool's thread holds: a fork leaves threads behind. */
+    raise(SIGKILL);
   }
   int status = -1;
   waitpid(child, &status, 0);
-  CHECK(status == 0);
+  CHECK(status == SIGKILL);
 }
 
 int main(int argc, char **argv) {

@@ -267,8 +267,9 @@ static int threads_called(const char *name) {
       if (strcmp(line, "Threads:\t0\n") == 0) break;
       if (!is_it || sscanf(line, "SigBlk: %llx", &held) != 1) continue;
       count++;
-      /* All but SIGKILL, SIGSTOP, and the two that the C library keeps to itself. */
-      REQUIRE((held | 1ull << 8 | 1ull << 18 | 3ull << 31) == ~0ull);
+      /* All but SIGKILL, SIGSTOP, and the two that the C library keeps to itself; valgrind has masks of its own. */
+      unsigned long long kept = 1ull << 8 | 1ull << 18 | 3ull << 31;
+      REQUIRE((held | kept) == ~0ull || getenv("VALGRIND") != NULL);
     }
     fclose(status);
   }
@@ -607,16 +608,17 @@ int main(int argc, char **argv) {
   HOST(an_ordinary_host_is_as_it_was_before);
   HOST(a_host_with_a_mask_and_a_limit_of_its_own_keeps_them);
   HOST(without_a_keeper_there_is_one_thread_until_the_runtime_is_closed);
-  HOST(a_pool_has_a_thread_until_it_or_the_runtime_is_closed);
   HOST(the_threads_of_a_clone_hold_signals_back_and_end_with_the_call);
   HOST(sigchld_may_be_ignored);
   HOST(a_reaper_may_take_every_child);
   HOST(descriptors_0_to_2_may_be_closed);
   HOST(a_profiler_may_interrupt_every_call);
   if (getenv("VALGRIND") == NULL) {
+    HOST(a_pool_has_a_thread_until_it_or_the_runtime_is_closed);
     HOST(no_descriptor_left_is_an_error_and_leaves_nothing);
     HOST(snapshots_without_descriptors_are_errors_and_leave_nothing);
   } else {
+    printf("skip  a pool's thread: valgrind knows no pidfd_open, to find again what has waited\n");
     printf("skip  no descriptor left, twice: valgrind keeps a limit of its own\n");
     fflush(stdout);
   }
