@@ -50,7 +50,7 @@ pub(crate) struct Record {
     pub(crate) restored: Option<RestoredRecord>,
     /// The snapshot that its present VMM has made or loaded last: what has changed since is what a diff holds.
     #[serde(default)]
-    pub(crate) last_snapshot: Option<String>,
+    pub(crate) last_snapshot: Option<SnapshotRecord>,
     /// Its guest is held only for as long as a snapshot is being made.
     #[serde(default)]
     pub(crate) held_for_snapshot: bool,
@@ -59,12 +59,19 @@ pub(crate) struct Record {
     pub(crate) pool: Option<String>,
 }
 
+/// One snapshot: its name may be given to another one when it is deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapshotRecord {
+    pub(crate) id: String,
+    pub(crate) created_unix_ms: u64,
+}
+
 /// Where a restored VM comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RestoredRecord {
-    /// The snapshot.
-    pub(crate) snapshot: String,
+    pub(crate) snapshot: SnapshotRecord,
     /// What tells this restored VM from every other one of the snapshot.
     pub(crate) generation_id: String,
 }
@@ -209,6 +216,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn record() -> Record {
+        let base = SnapshotRecord { id: "base".into(), created_unix_ms: 1_764_000_000_000 };
         Record {
             id: "web-1".into(),
             boot: "c0ffee".into(),
@@ -228,8 +236,8 @@ mod tests {
             exit: Some(ExitStatus::Signal(9)),
             rest: Rest::Failed,
             renamed_from: Some("web-0".into()),
-            restored: Some(RestoredRecord { snapshot: "base".into(), generation_id: "1-2".into() }),
-            last_snapshot: Some("base".into()),
+            restored: Some(RestoredRecord { snapshot: base.clone(), generation_id: "1-2".into() }),
+            last_snapshot: Some(base),
             held_for_snapshot: true,
             pool: None,
         }

@@ -256,7 +256,7 @@ impl Pool {
 
     fn is_what_it_holds(&self, vm: &Vm) -> bool {
         match &self.of {
-            Of::Snapshot(snapshot, _) => vm.waits_restored_from(&snapshot.manifest.id),
+            Of::Snapshot(snapshot, _) => vm.waits_restored_from(&snapshot.manifest),
             Of::Spec(given) => vm.waits_configured_as(&given.spec),
         }
     }

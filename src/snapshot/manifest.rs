@@ -1,7 +1,7 @@
 //! What a snapshot says of itself: of whom, when, where and by what it was taken, and which files belong to it.
 
 use crate::host::cpu::HostCpu;
-use crate::journal::SpecRecord;
+use crate::journal::{SnapshotRecord, SpecRecord};
 use crate::sys::mapping::PageSize;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,6 +92,11 @@ impl StoredFile {
 }
 
 impl Manifest {
+    /// Which snapshot it is, as journals say it; a merge changes nothing of that.
+    pub(crate) fn record(&self) -> SnapshotRecord {
+        SnapshotRecord { id: self.id.clone(), created_unix_ms: self.created_unix_ms }
+    }
+
     /// All files that belong to the snapshot.
     pub(crate) fn files(&self) -> impl Iterator<Item = &StoredFile> {
         let disks = self.drives.iter().filter_map(|drive| drive.copy.as_ref());

@@ -119,7 +119,7 @@ impl Vm {
     /// Whether its page faults are served from the snapshot `id`.
     pub(crate) fn is_paged_from(&self, id: &str) -> bool {
         let is_paged = lock(&self.core).pager.is_some();
-        is_paged && lock(&self.record).restored.as_ref().is_some_and(|restored| restored.snapshot == id)
+        is_paged && lock(&self.record).restored.as_ref().is_some_and(|restored| restored.snapshot.id == id)
     }
 
     /// What the pager has counted.

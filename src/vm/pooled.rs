@@ -6,6 +6,7 @@ use super::{Error, State, Vm, VmId};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::journal::{self, SpecRecord, Stage};
 use crate::settings::{self, Section};
+use crate::snapshot::Manifest;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -73,9 +74,11 @@ impl Vm {
         lock(&self.record).pool.clone()
     }
 
-    /// Whether it waits, restored from the snapshot `id` and held.
-    pub(crate) fn waits_restored_from(&self, id: &str) -> bool {
-        let restored = lock(&self.record).restored.as_ref().is_some_and(|restored| restored.snapshot == id);
+    /// Whether it waits, restored from the snapshot of `manifest` and held.
+    pub(crate) fn waits_restored_from(&self, manifest: &Manifest) -> bool {
+        let snapshot = manifest.record();
+        let record = lock(&self.record).restored.clone();
+        let restored = record.is_some_and(|restored| restored.snapshot == snapshot);
         restored && self.state() == State::Paused
     }
 

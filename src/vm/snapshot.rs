@@ -11,7 +11,7 @@ use crate::causes::with_causes;
 use crate::firecracker::Version;
 use crate::firecracker::http::{Method, RequestPath};
 use crate::host::disk;
-use crate::journal::{self, SpecRecord};
+use crate::journal::{self, SnapshotRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::process::Limits;
 use crate::settings::{self, Section};
@@ -69,7 +69,7 @@ struct Hold {
     /// When; nothing when it was held before, or is to stay so.
     since: Option<Instant>,
     /// What the VMM's memory was saved to last, before this.
-    last_snapshot: Option<String>,
+    last_snapshot: Option<SnapshotRecord>,
 }
 
 const OPERATION: &str = "take a snapshot of";
@@ -92,7 +92,7 @@ impl Vm {
         let manifest = self.manifest(id, (options.kind, parent), made, &taken);
         let finished = unfinished.finish(manifest, options.checksums, turn.limits());
         let snapshot = finished.map_err(self.snapshot_error(OPERATION))?;
-        if let Err(error) = self.note(|record| record.last_snapshot = Some(id.to_string())) {
+        if let Err(error) = self.note(|record| record.last_snapshot = Some(snapshot.manifest.record())) {
             // The snapshot is whole; the next one just has to be a full one.
             log::warn!("{}", with_causes(&error));
         }
@@ -124,9 +124,11 @@ impl Vm {
         }
         let last = lock(&self.record).last_snapshot.clone();
         let last = last.ok_or_else(|| Error::NoParent { id: self.id() })?;
-        let known = SnapshotId::parse(&last).ok();
-        let parent = known.and_then(|id| self.shared.snapshots.find(&id).ok());
-        parent.map(|_| Some(last)).ok_or_else(|| Error::NoParent { id: self.id() })
+        let known = SnapshotId::parse(&last.id).ok();
+        let found = known.and_then(|id| self.shared.snapshots.find(&id).ok());
+        // Another one may have got its name.
+        let parent = found.filter(|found| found.manifest.record() == last);
+        parent.map(|_| Some(last.id)).ok_or_else(|| Error::NoParent { id: self.id() })
     }
 
     /// What the VM was made of, as it stands in its directory.

@@ -86,7 +86,7 @@ impl Vm {
         {
             let mut record = lock(&self.record);
             let generation_id = restoration.identity.generation_id().to_owned();
-            record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.id.clone(), generation_id });
+            record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.record(), generation_id });
             record.pool = restoration.pool.map(str::to_owned);
         }
         let mut vmm = self.vmm_to_be(&binary);

@@ -1,0 +1,78 @@
+//! Names that are given away again: what once had one is not taken for what has it now.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::guest::Guest;
+use common::{Host, console_with, eventually, told};
+use mvm::{State, Vm};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn boot(host: &Host, id: &str, guest: Guest) -> Arc<Vm> {
+    let mut spec = host.spec(guest);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    vm
+}
+
+#[test]
+fn a_diff_builds_upon_no_other_snapshot_that_has_the_name_of_its_parent_now() {
+    let host = Host::new();
+    let one = boot(&host, "one", Guest::Count);
+    let other = boot(&host, "other", Guest::Count);
+    host.runtime.take_snapshot(&one, "base", None).unwrap();
+    host.runtime.delete_snapshot("base").unwrap();
+    host.runtime.take_snapshot(&other, "base", None).unwrap();
+    let text = told(&host.runtime.take_snapshot(&one, "diff", Some(r#"{"type":"diff"}"#)).unwrap_err());
+    assert!(text.contains("take a full one"), "{text}");
+    // The other one's diff is to its own.
+    host.runtime.take_snapshot(&other, "diff", Some(r#"{"type":"diff"}"#)).unwrap();
+    // And a merge changes nothing of what a snapshot says.
+    host.runtime.merge_snapshot("diff", None).unwrap();
+    host.runtime.take_snapshot(&other, "next", Some(r#"{"type":"diff"}"#)).unwrap();
+}
+
+#[test]
+fn a_pool_takes_over_no_member_of_a_former_snapshot_of_the_same_name() {
+    let mut host = Host::with_keeper();
+    let options = json!({ "snapshot": "base", "size": 1 }).to_string();
+    let base_of = |host: &Host, id: &str| {
+        let vm = boot(host, id, Guest::Obey);
+        host.runtime.take_snapshot(&vm, "base", None).unwrap();
+        host.runtime.destroy(&vm).unwrap();
+    };
+    base_of(&host, "old");
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    eventually("it is full", || pool.info()["ready"] == 1);
+    drop(pool);
+    host.change_owner();
+    let generation = |vm: &Vm| vm.info().unwrap()["generation_id"].clone();
+    let former = generation(&host.runtime.vm("warm-1").unwrap());
+    host.runtime.delete_snapshot("base").unwrap();
+    base_of(&host, "new");
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    let taken = host.runtime.take(&pool, "web", None).unwrap();
+    assert_ne!(generation(&taken), former, "a VM of the snapshot that was deleted was handed over");
+    host.runtime.close_pool(&pool).unwrap();
+}
+
+#[test]
+fn the_end_of_a_renamed_vms_pager_ends_no_vm_that_has_its_former_name() {
+    let host = Host::with_keeper();
+    let vm = host.boot("source", Guest::Obey);
+    console_with(&vm, "hello\n");
+    host.runtime.take_snapshot(&vm, "base", None).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    let paged = host.runtime.restore("base", "web", Some(r#"{"memory":"pager"}"#)).unwrap();
+    // The keeper looks at what was written a moment ago.
+    std::thread::sleep(Duration::from_millis(300));
+    host.runtime.rename(&paged, "former").unwrap();
+    let other = host.boot("web", Guest::Count);
+    std::thread::sleep(Duration::from_millis(300));
+    host.runtime.destroy(&paged).unwrap();
+    assert!(other.wait(Duration::from_secs(1)).is_err(), "it has ended: {:?}", other.exit_status());
+    assert_eq!(other.state(), State::Running);
+}
