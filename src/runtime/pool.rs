@@ -298,6 +298,8 @@ impl Pool {
         let pool = Some(self.name.as_str());
         match &self.of {
             Of::Snapshot(snapshot, options) => {
+                // A merge may have changed what it consists of.
+                let snapshot = &runtime.shared.snapshots.find(&SnapshotId::parse(&snapshot.manifest.id)?)?;
                 let vsock = VsockPlace::OwnDirectory;
                 runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
             }
