@@ -6,6 +6,7 @@ mod common;
 use common::guest::Guest;
 use common::{Host, eventually};
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn base(host: &Host, spec: &Value) {
     let vm = host.runtime.create("source", &spec.to_string()).unwrap();
@@ -34,4 +35,31 @@ fn a_pool_goes_on_when_its_snapshot_was_merged() {
     }
     eventually("it is full again", || pool.info()["ready"] == 1);
     host.runtime.close_pool(&pool).unwrap();
+}
+
+#[test]
+fn what_is_undone_is_undone_whoever_interrupts() {
+    let host = Host::new();
+    base(&host, &tracking(&host));
+    host.boot("web-8", Guest::Halt);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // As a binding does whose context has ended: at some time, and then until the call returns.
+                if host.runtime.list().len() > 1 {
+                    (1..8).for_each(|n| host.runtime.interrupt(&format!("web-{n}")).unwrap());
+                }
+            }
+        });
+        for _ in 0..20 {
+            host.runtime.clone_vms("base", 8, Some(r#"{"prefix":"web"}"#)).unwrap_err();
+            let left = host.runtime.list().iter().map(|vm| vm.id().to_string()).collect::<Vec<_>>();
+            if left != ["web-8"] {
+                over.store(true, Ordering::Relaxed);
+                assert_eq!(left, ["web-8"], "those that were made are gone");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
 }

@@ -2,7 +2,6 @@
 
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory};
-use crate::causes::with_causes;
 use crate::settings::{self, Section};
 use crate::snapshot::SnapshotId;
 use crate::sys::mask::HeldSignals;
@@ -89,11 +88,7 @@ impl Runtime {
             }
         }
         let Some(error) = first else { return Ok(vms) };
-        for vm in &vms {
-            if let Err(second) = self.destroy(vm) {
-                log::warn!("{}", with_causes(&second));
-            }
-        }
+        vms.iter().for_each(|vm| self.discard(vm));
         Err(error)
     }
 

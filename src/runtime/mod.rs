@@ -16,6 +16,7 @@ pub use crate::observe::events::{Event, What};
 pub use error::Error;
 pub use pool::Pool;
 
+use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
 use crate::journal::{SNAPSHOTS, SpecRecord, VMS};
@@ -242,6 +243,17 @@ impl Runtime {
         vm.destroy()?;
         self.forget(vm);
         Ok(())
+    }
+
+    /// Destroys what nobody is to get. An interrupt that was meant for the call that has failed does not keep it.
+    fn discard(&self, vm: &Arc<Vm>) {
+        let mut destroyed = self.destroy(vm);
+        while matches!(&destroyed, Err(Error::Vm(error)) if error.is_interruption()) && !self.is_closed() {
+            destroyed = self.destroy(vm);
+        }
+        if let Err(error) = destroyed {
+            log::warn!("{}", with_causes(&error));
+        }
     }
 
     /// Calls `vm` `id` from now on, whatever it is doing; Firecracker goes on calling it what it was started as.

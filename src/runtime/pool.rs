@@ -185,12 +185,6 @@ impl Runtime {
             }
         }
     }
-
-    fn discard(&self, vm: &Arc<Vm>) {
-        if let Err(error) = self.destroy(vm) {
-            log::warn!("{}", with_causes(&error));
-        }
-    }
 }
 
 /// What a pool is to hold, as it was given.

@@ -254,6 +254,15 @@ impl Error {
         matches!(self, Self::Vmm { source: E::Refused { request, .. }, .. } if request.path.as_str() == path)
     }
 
+    /// Whether the end of a VM was not waited for.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(
+            self,
+            Self::Turn { source: NoTurn::Interrupted, .. }
+                | Self::Process { source: process::Error::Interrupted { .. }, .. }
+        )
+    }
+
     /// Whether a call has ended while the VMM was still at it.
     pub(super) fn leaves_the_vmm_busy(&self) -> bool {
         use firecracker::Error as E;
