@@ -484,8 +484,8 @@ mvm_status mvm_runtime_reap(struct mvm_runtime *runtime,
 
 /**
  * Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
- * `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
- * such VM.
+ * `mvm_interrupt` it reaches an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not yet given a
+ * handle. Nothing happens when there is no such VM.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
@@ -905,7 +905,8 @@ mvm_status mvm_pool_open(struct mvm_runtime *runtime,
  *       "mmds": {…} }                merged into the guest's metadata
  *
  * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NO_RESOURCES` (it is
- * empty, and "when_empty" is "fail"), and those of `mvm_restore` and `mvm_start`; the VM is gone then.
+ * empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
+ * `mvm_restore` and `mvm_start`; the VM is gone then.
  * Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
  * `mvm_release`. Since 0.1.
  */

@@ -4,9 +4,11 @@
 mod common;
 
 use common::guest::Guest;
-use common::{Host, eventually};
-use serde_json::Value;
+use common::{AMPLE, Host, eventually, told};
+use mvm::State;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 fn base(host: &Host, spec: &Value) {
     let vm = host.runtime.create("source", &spec.to_string()).unwrap();
@@ -62,4 +64,28 @@ fn what_is_undone_is_undone_whoever_interrupts() {
         }
         over.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_take_is_interrupted_by_the_id_that_was_asked_for() {
+    let host = Host::simulated();
+    let mut spec = host.spec(Guest::Count);
+    // The third request is the one to start.
+    spec["mvm"] = json!({ "arguments": ["--sim-fault", "3:slow=8000"] });
+    let options = json!({ "spec": spec, "size": 1, "when_empty": "fail" }).to_string();
+    let pool = host.runtime.open_pool("cold", &options).unwrap();
+    eventually("it is full", || pool.info()["ready"] == 1);
+    let began = Instant::now();
+    let text = std::thread::scope(|scope| {
+        let taking = scope.spawn(|| host.runtime.take(&pool, "web", None));
+        while !taking.is_finished() && began.elapsed() < AMPLE {
+            host.runtime.interrupt("web").unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        told(&taking.join().unwrap().unwrap_err())
+    });
+    assert!(text.contains("interrupt") && began.elapsed() < Duration::from_secs(5), "{text}");
+    assert!(host.runtime.list().iter().all(|vm| vm.state() == State::Created && vm.id().as_str() != "web"));
+    host.runtime.close_pool(&pool).unwrap();
+    host.assert_nothing_left();
 }

@@ -66,7 +66,8 @@ pub unsafe extern "C" fn mvm_pool_open(
 /// ```
 ///
 /// Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NO_RESOURCES` (it is
-/// empty, and "when_empty" is "fail"), and those of `mvm_restore` and `mvm_start`; the VM is gone then.
+/// empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
+/// `mvm_restore` and `mvm_start`; the VM is gone then.
 /// Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
 /// `mvm_release`. Since 0.1.
 #[unsafe(no_mangle)]

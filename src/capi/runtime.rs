@@ -144,8 +144,8 @@ pub unsafe extern "C" fn mvm_runtime_reap(
 }
 
 /// Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
-/// `mvm_interrupt` it reaches an `mvm_create` that has not yet given a handle. Nothing happens when there is no
-/// such VM.
+/// `mvm_interrupt` it reaches an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not yet given a
+/// handle. Nothing happens when there is no such VM.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

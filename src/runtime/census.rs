@@ -113,14 +113,24 @@ impl Runtime {
     /// Keeps a VM of this id from being created meanwhile; `None` when there is one.
     pub(super) fn examine(&self, id: &VmId) -> Option<Examination<'_>> {
         let mut vms = lock(&self.vms);
-        let free = !vms.known.contains_key(id) && vms.examined.insert(id.clone());
-        free.then(|| Examination { runtime: self, id: id.clone() })
+        if vms.known.contains_key(id) || vms.examined.contains_key(id) {
+            return None;
+        }
+        vms.examined.insert(id.clone(), None);
+        Some(Examination { runtime: self, id: id.clone() })
     }
 }
 
 pub(super) struct Examination<'a> {
     runtime: &'a Runtime,
     id: VmId,
+}
+
+impl Examination<'_> {
+    /// The id is for the VM that is called `member` as yet: an interrupt for the one reaches the other.
+    pub(super) fn is_for(&self, member: VmId) {
+        lock(&self.runtime.vms).examined.insert(self.id.clone(), Some(member));
+    }
 }
 
 impl Drop for Examination<'_> {

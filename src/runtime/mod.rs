@@ -34,8 +34,8 @@ use census::Census;
 use options::Options;
 use ownership::Ownership;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -69,8 +69,17 @@ pub struct Runtime {
 #[derive(Debug, Default)]
 struct Vms {
     known: BTreeMap<VmId, Arc<Vm>>,
-    /// The ids of entries that are being looked at, and that nobody may take meanwhile.
-    examined: BTreeSet<VmId>,
+    /// The ids of entries that are being looked at, and that nobody may take meanwhile; with what the VM is called
+    /// until then that is to have the id.
+    examined: BTreeMap<VmId, Option<VmId>>,
+}
+
+impl Vms {
+    /// The VM that is called `id`, or is to be.
+    fn find(&self, id: &VmId) -> Option<&Arc<Vm>> {
+        let present = self.examined.get(id).and_then(Option::as_ref).unwrap_or(id);
+        self.known.get(present)
+    }
 }
 
 impl Runtime {
@@ -203,13 +212,13 @@ impl Runtime {
         lock(&self.vms).known.values().filter(|vm| vm.is_present()).cloned().collect()
     }
 
-    /// Ends the calls in flight on the VM called `id`, its creation included. Nothing happens when there is none.
+    /// Ends the calls in flight on the VM called `id`, its creation and its way out of a pool included. Nothing happens when there is none.
     ///
     /// # Errors
     /// When `id` is no id.
     pub fn interrupt(&self, id: &str) -> Result<(), IdError> {
         let id = VmId::parse(id)?;
-        let vm = lock(&self.vms).known.get(&id).cloned();
+        let vm = lock(&self.vms).find(&id).cloned();
         if let Some(vm) = vm {
             vm.interrupt();
         }
@@ -324,7 +333,7 @@ impl Runtime {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        if vms.examined.contains(&vm.id()) {
+        if vms.examined.contains_key(&vm.id()) {
             return Err(Error::AlreadyExists { id: vm.id() });
         }
         match vms.known.entry(vm.id()) {

@@ -3,6 +3,7 @@
 //! A thread of its own refills a pool. Its members are VMs like others, which say in their journals where they wait;
 //! so the next owner finds them, and takes them into a pool of the same name and kind, or reaps them.
 
+use super::census::Examination;
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
@@ -105,8 +106,8 @@ impl Runtime {
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
         let options = options.map_err(options_of("take a VM out of a pool"))?;
-        let _examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
-        let vm = self.hand_over(pool, &id, &options);
+        let place = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        let vm = self.hand_over(pool, (&id, &place), &options);
         // Only now, for to make another takes what time the taker's own VM would.
         pool.changed.notify_all();
         vm.inspect(|vm| self.file_under(&id, vm))
@@ -123,10 +124,18 @@ impl Runtime {
         destroyed.into_iter().collect()
     }
 
-    fn hand_over(&self, pool: &Pool, id: &VmId, options: &TakeOptions) -> Result<Arc<Vm>, Error> {
+    fn hand_over(
+        &self,
+        pool: &Pool,
+        (id, place): (&VmId, &Examination<'_>),
+        options: &TakeOptions,
+    ) -> Result<Arc<Vm>, Error> {
         let vm = match pool.take() {
-            Some(vm) => vm,
-            None if pool.when_empty == WhenEmpty::Make => pool.make_missed(self)?,
+            Some(vm) => {
+                place.is_for(vm.id());
+                vm
+            }
+            None if pool.when_empty == WhenEmpty::Make => pool.make_missed(self, place)?,
             None => return Err(Error::PoolEmpty { name: pool.name.clone() }),
         };
         // What has been half handed over is nobody's.
@@ -267,12 +276,12 @@ impl Pool {
         vm
     }
 
-    fn make_missed(&self, runtime: &Runtime) -> Result<Arc<Vm>, Error> {
-        self.make(runtime).inspect(|_| lock(&self.inside).taken += 1)
+    fn make_missed(&self, runtime: &Runtime, place: &Examination<'_>) -> Result<Arc<Vm>, Error> {
+        self.make(runtime, Some(place)).inspect(|_| lock(&self.inside).taken += 1)
     }
 
-    /// Makes a member, under an id that nobody has.
-    fn make(&self, runtime: &Runtime) -> Result<Arc<Vm>, Error> {
+    /// Makes a member, under an id that nobody has; perhaps for somebody who waits for it.
+    fn make(&self, runtime: &Runtime, place: Option<&Examination<'_>>) -> Result<Arc<Vm>, Error> {
         loop {
             let number = {
                 let mut inside = lock(&self.inside);
@@ -280,6 +289,7 @@ impl Pool {
                 inside.next
             };
             let id = VmId::parse(&format!("{}-{number}", self.name))?;
+            place.iter().for_each(|place| place.is_for(id.clone()));
             match self.make_as(runtime, id) {
                 // A member of a former owner's, or somebody else's VM.
                 Err(Error::AlreadyExists { .. }) => {}
@@ -321,7 +331,7 @@ impl Pool {
             let Some(runtime) = runtime.upgrade() else { return };
             let dead = self.take_dead();
             dead.iter().for_each(|vm| runtime.discard(vm));
-            match self.make(&runtime) {
+            match self.make(&runtime, None) {
                 Ok(vm) => {
                     if let Some(late) = self.admit(vm) {
                         runtime.discard(&late);
