@@ -59,7 +59,16 @@ pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
 
 /// Makes a handle for a VM, unless its runtime was closed meanwhile: then its handles are all gone.
 pub(super) fn open_vm<H>(runtime: &Arc<Runtime>, vm: Arc<Vm>) -> Result<*mut H, Failure> {
-    let handle = open(Arc::new(OwnedVm { runtime: Arc::clone(runtime), vm }))?;
+    open_in(runtime, Arc::new(OwnedVm { runtime: Arc::clone(runtime), vm }))
+}
+
+/// The same for a pool.
+pub(super) fn open_pool<H>(runtime: &Arc<Runtime>, pool: Arc<Pool>) -> Result<*mut H, Failure> {
+    open_in(runtime, Arc::new(OwnedPool { runtime: Arc::clone(runtime), pool }))
+}
+
+fn open_in<K: Kind, H>(runtime: &Arc<Runtime>, object: Arc<K>) -> Result<*mut H, Failure> {
+    let handle = open(object)?;
     if runtime.is_closed() {
         table_mut().remove(&key(handle));
         return Err(crate::runtime::Error::Closed.into());
@@ -97,8 +106,9 @@ pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
         Object::Pool(owned) => Arc::ptr_eq(&owned.runtime, runtime),
         Object::Runtime(_) | Object::Process(_) => false,
     };
-    table_mut().retain(|_, object| !is_its(object));
+    // Whoever makes a handle from here on sees that, and takes it back; the others are in the table.
     runtime.close();
+    table_mut().retain(|_, object| !is_its(object));
 }
 
 /// The first byte of every key: no address of a user process begins so.
@@ -186,5 +196,39 @@ impl Kind for Job {
             Object::Process(process) => Some(process),
             Object::Runtime(_) | Object::Vm(_) | Object::Pool(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capi::pool::mvm_pool;
+    use crate::capi::runtime::mvm_runtime;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn no_handle_outlives_its_runtime_however_late_it_was_made() {
+        let directory = std::env::temp_dir().join(format!("mvm-handles-{}", std::process::id()));
+        for round in 0..300 {
+            let runtime = Arc::new(Runtime::open(&directory, None).unwrap_or_else(|error| panic!("{error}")));
+            let opening = Arc::clone(&runtime);
+            let opener = thread::spawn(move || {
+                let spec = r#"{"spec":{"boot-source":{"kernel_image_path":"/none"}},"size":0}"#;
+                let pool = opening.open_pool("late", spec).ok()?;
+                let handle = open_pool::<mvm_pool>(&opening, pool).ok()?;
+                Some(handle.addr())
+            });
+            let handle = open::<Runtime, mvm_runtime>(runtime).unwrap_or_else(|_| panic!("no handle"));
+            thread::sleep(Duration::from_micros(round % 150));
+            let runtime = close::<Runtime, _>(handle).ok().flatten();
+            runtime.iter().for_each(close_vms_of);
+            drop(runtime);
+            if let Ok(Some(late)) = opener.join() {
+                let late = std::ptr::without_provenance_mut::<mvm_pool>(late);
+                assert!(get::<OwnedPool, _>(late).is_err(), "round {round}");
+            }
+        }
+        std::fs::remove_dir_all(directory).unwrap_or_else(|error| panic!("{error}"));
     }
 }

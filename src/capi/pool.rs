@@ -9,7 +9,6 @@ use super::vm::mvm_vm;
 use crate::runtime::Runtime;
 use std::ffi::c_char;
 use std::ptr;
-use std::sync::Arc;
 
 /// A pool of VMs. See "Handles" on the first page.
 #[derive(Debug)]
@@ -51,7 +50,7 @@ pub unsafe extern "C" fn mvm_pool_open(
         let (name, options) = unsafe { (argument::text(name, "name")?, argument::text(options, "options")?) };
         let runtime = handle::get::<Runtime, _>(runtime)?;
         let pool = runtime.open_pool(name, options)?;
-        out.write(handle::open(Arc::new(OwnedPool { runtime, pool }))?);
+        out.write(handle::open_pool(&runtime, pool)?);
         Ok(())
     })
 }
