@@ -5,8 +5,9 @@ mod common;
 
 use common::guest::Guest;
 use common::{Host, console_with, eventually, told};
+use mvm::firecracker::http::{Method, RequestPath};
 use mvm::{State, Vm};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,4 +76,26 @@ fn the_end_of_a_renamed_vms_pager_ends_no_vm_that_has_its_former_name() {
     host.runtime.destroy(&paged).unwrap();
     assert!(other.wait(Duration::from_secs(1)).is_err(), "it has ended: {:?}", other.exit_status());
     assert_eq!(other.state(), State::Running);
+}
+
+#[test]
+fn a_vmm_that_is_late_writes_into_no_other_snapshot_of_the_same_name() {
+    let host = Host::simulated();
+    let boot = |id: &str, memory_mib: u64, fault: &str| {
+        let mut spec = host.faulty_spec(Guest::Count, &[fault]);
+        spec["machine-config"]["mem_size_mib"] = memory_mib.into();
+        let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+        vm.start().unwrap();
+        vm
+    };
+    // The sixth request is the one to write, and the seventh the one to go on.
+    let (late, other) = (boot("late", 64, "6:slow=500"), boot("other", 128, "7:slow=1500"));
+    let given_up = host.runtime.take_snapshot(&late, "base", Some(r#"{"deadline_ms":100}"#));
+    assert!(told(&given_up.unwrap_err()).contains("within"));
+    host.runtime.take_snapshot(&other, "base", None).unwrap();
+    let restored = host.runtime.restore("base", "restored", None).unwrap();
+    let path = RequestPath::parse("/machine-config").unwrap();
+    let answer = restored.request(Method::Get, &path, None).unwrap();
+    let machine = serde_json::from_slice::<Value>(&answer.body).unwrap();
+    assert_eq!(machine["mem_size_mib"], 128);
 }

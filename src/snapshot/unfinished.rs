@@ -6,7 +6,7 @@ use crate::host::disk;
 use crate::journal::{self, aside};
 use crate::process::Limits;
 use crate::settings::{self, Section};
-use crate::sys::{file, sparse};
+use crate::sys::{file, random, sparse};
 use std::fmt::Write;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct Unfinished<'a> {
     store: &'a Store,
+    aside: PathBuf,
+    /// In `aside`, under a name that no other one ever has: a VMM whose call was given up writes as soon as it comes to
+    /// it, and is not to write into the next snapshot of the same id.
     directory: PathBuf,
     reservation: Reservation<'a>,
 }
@@ -38,11 +41,15 @@ impl Checksums {
 impl<'a> Unfinished<'a> {
     pub(super) fn make(store: &'a Store, reservation: Reservation<'a>) -> Result<Self, Error> {
         store.make()?;
-        let directory = aside::making_of(&store.directory_of(reservation.id()));
-        store::clear(&directory)?;
-        let made = DirBuilder::new().mode(0o700).create(&directory);
-        made.map_err(|source| Error::File { action: "make", path: directory.clone(), source })?;
-        Ok(Self { store, directory, reservation })
+        let aside = aside::making_of(&store.directory_of(reservation.id()));
+        store::clear(&aside)?;
+        let made = random::bytes().and_then(|name| {
+            let directory = aside.join(format!("{:016x}", u64::from_ne_bytes(name)));
+            DirBuilder::new().mode(0o700).recursive(true).create(&directory).map(|()| directory)
+        });
+        let failed = |source| Error::File { action: "make", path: aside.clone(), source };
+        let directory = made.map_err(failed).inspect_err(|_| drop(store::clear(&aside)))?;
+        Ok(Self { store, aside, directory, reservation })
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -130,7 +137,7 @@ impl<'a> Unfinished<'a> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         // What stays is removed by the next call of this id, or with all leftovers.
-        let _cleared = store::clear(&self.directory);
+        let _cleared = store::clear(&self.directory).and_then(|()| store::clear(&self.aside));
     }
 }
 
