@@ -64,7 +64,10 @@ impl Runtime {
                 Entry::Foreign => census.left_alone.push(LeftAlone { path, problem: Problem::Foreign }),
                 Entry::Leftover(id) => {
                     let Some(_examination) = self.examine(&id) else { continue };
-                    census.count_leftover(path);
+                    // What a call was at when it was listed may be done.
+                    if path.symlink_metadata().is_ok() {
+                        census.count_leftover(path);
+                    }
                 }
                 Entry::Vm(id) => {
                     let Some(_examination) = self.examine(&id) else { continue };

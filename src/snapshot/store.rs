@@ -104,11 +104,16 @@ impl Store {
     /// Removes what calls of an owner that is gone have left half done; says what.
     pub(crate) fn clear_leftovers(&self) -> Vec<PathBuf> {
         let names = self.names().unwrap_or_default();
-        let left = names.iter().filter(|name| {
-            let id = aside::stands_beside(name.as_ref()).and_then(|id| SnapshotId::parse(id).ok());
-            id.is_some_and(|id| !lock(&self.reserved).contains(&id))
-        });
-        left.map(|name| self.directory.join(name)).filter(|path| clear(path).is_ok()).collect()
+        names.iter().filter_map(|name| self.clear_leftover(name)).collect()
+    }
+
+    fn clear_leftover(&self, name: &str) -> Option<PathBuf> {
+        let id = SnapshotId::parse(aside::stands_beside(name.as_ref())?).ok()?;
+        // What a call of this owner was at when it was listed may be done.
+        let path = Some(self.directory.join(name)).filter(|path| path.symlink_metadata().is_ok())?;
+        let _reservation = self.reserve(&id).ok()?;
+        path.symlink_metadata().ok()?;
+        clear(&path).ok().map(|()| path)
     }
 
     /// The diffs that build upon `id`.

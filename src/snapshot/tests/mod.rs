@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const PAGE: usize = 4096;
 const FREELY: Limits<'_> = Limits { deadline: Deadline::NEVER, interrupt: None };
@@ -137,6 +137,28 @@ fn what_was_not_written_is_no_snapshot() {
     let error = unfinished.finish(manifest, Checksums::Omitted, FREELY).unwrap_err();
     assert!(matches!(error, Error::Missing { path } if path.ends_with("memory")));
     assert!(scratch.names().is_empty());
+}
+
+#[test]
+fn what_is_being_made_or_deleted_is_not_left_behind() {
+    let scratch = Scratch::new();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clearing = scope.spawn(|| {
+            let mut cleared = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                cleared.extend(scratch.store.clear_leftovers());
+            }
+            cleared
+        });
+        for _ in 0..300 {
+            // Whoever clears may be looking at it.
+            while scratch.try_take("one", None, &[Some(1)], Checksums::Omitted).is_err() {}
+            while scratch.store.delete(&id("one"), &[]).is_err() {}
+        }
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(clearing.join().unwrap(), Vec::<PathBuf>::new());
+    });
 }
 
 #[test]
