@@ -550,3 +550,35 @@ fn a_guest_with_metadata_can_tell_itself_from_its_siblings() {
     let mac = seen["mvm"]["network-interfaces"][0]["mac"].as_str().unwrap();
     assert!(mac.starts_with("02:") && mac.len() == 17, "{mac}");
 }
+
+#[test]
+fn a_snapshot_is_not_deleted_while_a_vm_is_made_of_it() {
+    let host = Host::simulated();
+    let mut spec = host.spec(Guest::Count);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    snapshot(&host, &vm, "diff", json!({ "type": "diff" }));
+    snapshot(&host, &vm, "full", json!({}));
+    let (host, slow) =
+        (&host, &json!({ "mvm": { "arguments": ["--sim-fault", "1:slow=1500"] } }).to_string());
+    std::thread::scope(|scope| {
+        let restore = |id: &str| host.runtime.restore(id, &format!("of-{id}"), Some(slow)).map(drop);
+        let restoring = [scope.spawn(move || restore("diff")), scope.spawn(move || restore("full"))];
+        eventually("they are under way", || {
+            ["of-diff", "of-full"].iter().all(|id| host.vm_directory(id).join("api.sock").exists())
+        });
+        let busy = |result: Result<(), mvm::runtime::Error>| told(&result.unwrap_err());
+        for id in ["full", "diff"] {
+            let text = busy(host.runtime.delete_snapshot(id));
+            assert!(text.contains("a VM that is being made of it"), "{text}");
+        }
+        // Those that it was built upon are used still.
+        host.runtime.merge_snapshot("diff", None).unwrap();
+        let text = busy(host.runtime.delete_snapshot("base"));
+        assert!(text.contains("a VM that is being made of it"), "{text}");
+        restoring.into_iter().for_each(|restoring| restoring.join().unwrap().unwrap());
+    });
+    ["base", "diff", "full"].iter().for_each(|id| host.runtime.delete_snapshot(id).unwrap());
+}

@@ -161,8 +161,8 @@ pub unsafe extern "C" fn mvm_snapshot_merge(
 
 /// Deletes a snapshot, damaged or not. Running VMs that map its memory go on.
 ///
-/// Errors: `MVM_ERR_BUSY` (diffs build upon it, a pool is of it, or the pager serves a VM from it: they are named),
-/// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`. Blocks: for the disk. Since 0.1.
+/// Errors: `MVM_ERR_BUSY` (diffs build upon it, a pool is of it, or the pager serves a VM from it: they are named; or a VM
+/// is just being made of it), `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`. Blocks: for the disk. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_delete(runtime: *mut mvm_runtime, id: *const c_char) -> mvm_status {
     guard(|| {

@@ -45,7 +45,8 @@ impl Runtime {
         count: usize,
         options: Option<&str>,
     ) -> Result<Vec<Arc<Vm>>, Error> {
-        let snapshot = self.shared.snapshots.find(&SnapshotId::parse(snapshot)?)?;
+        let snapshot = SnapshotId::parse(snapshot)?;
+        let _there_is_one = self.shared.snapshots.find(&snapshot)?;
         let clones = self.clones_to_be(count, options)?;
         let made = clones.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));

@@ -303,7 +303,7 @@ impl Pool {
         match &self.of {
             Of::Snapshot(snapshot, options) => {
                 // A merge may have changed what it consists of.
-                let snapshot = &runtime.shared.snapshots.find(&SnapshotId::parse(&snapshot.manifest.id)?)?;
+                let snapshot = &SnapshotId::parse(&snapshot.manifest.id)?;
                 let vsock = VsockPlace::OwnDirectory;
                 runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
             }

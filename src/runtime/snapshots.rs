@@ -3,7 +3,7 @@
 use super::{Error, Reservation, Runtime, current_directory};
 use crate::process::Limits;
 use crate::settings::{self, Section};
-use crate::snapshot::{Checksums, Snapshot, SnapshotId};
+use crate::snapshot::{Checksums, SnapshotId};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
@@ -18,7 +18,7 @@ const LONG_MS: u64 = 600_000;
 
 /// What a new VM is restored from and called.
 pub(super) struct Wanted<'a> {
-    pub(super) snapshot: &'a Snapshot,
+    pub(super) snapshot: &'a SnapshotId,
     pub(super) options: &'a RestoreOptions,
     pub(super) vsock: VsockPlace,
     pub(super) pool: Option<&'a str>,
@@ -104,7 +104,7 @@ impl Runtime {
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| RestoreOptions::read(given, &base));
         let options = options.map_err(options_of("restore a VM"))?;
-        let snapshot = self.shared.snapshots.find(&SnapshotId::parse(snapshot)?)?;
+        let snapshot = SnapshotId::parse(snapshot)?;
         let (vsock, pool) = (VsockPlace::AsItWas, None);
         self.restore_as(id, &Wanted { snapshot: &snapshot, options: &options, vsock, pool })
     }
@@ -112,6 +112,8 @@ impl Runtime {
     /// Makes the VM `id` of what is `wanted`.
     pub(super) fn restore_as(&self, id: VmId, wanted: &Wanted<'_>) -> Result<Arc<Vm>, Error> {
         let Wanted { snapshot, options, vsock, pool } = *wanted;
+        let hold = self.shared.snapshots.hold(snapshot)?;
+        let snapshot = &hold.snapshot;
         let spec_error =
             |problem| vm::Error::Spec { id: id.clone(), operation: "restore", source: Arc::new(problem) };
         let given =

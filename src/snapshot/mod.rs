@@ -4,6 +4,7 @@
 
 mod check;
 mod error;
+mod hold;
 mod id;
 mod manifest;
 mod merge;

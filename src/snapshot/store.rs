@@ -1,5 +1,6 @@
 //! The directory of all snapshots, and one of them in it.
 
+use super::hold::Holds;
 use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
 use crate::sys::file;
@@ -19,6 +20,8 @@ pub(crate) struct Store {
     reserved: Mutex<BTreeSet<SnapshotId>>,
     /// Held while a snapshot comes or goes, so that no diff comes while its parent goes.
     changes: Mutex<()>,
+    /// Those of which VMs are being made.
+    pub(super) holds: Mutex<Holds>,
 }
 
 /// A snapshot that is whole.
@@ -41,7 +44,7 @@ const WORKING_SET: &str = "working-set.json";
 impl Store {
     /// The store in `directory`, which is made when the first snapshot is.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, reserved: Mutex::default(), changes: Mutex::default() }
+        Self { directory, reserved: Mutex::default(), changes: Mutex::default(), holds: Mutex::default() }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -151,6 +154,13 @@ impl Store {
         let dependents = self.dependents(id)?;
         if !dependents.is_empty() {
             return Err(Error::Dependents { id: id.clone(), dependents });
+        }
+        let holds = lock(&self.holds);
+        if holds.contains_key(id) {
+            return Err(Error::InUse {
+                id: id.clone(),
+                by: vec!["a VM that is being made of it".to_owned()],
+            });
         }
         fs::rename(directory, removal).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::NotFound { id: id.clone(), path: directory.into() },

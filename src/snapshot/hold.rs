@@ -1,0 +1,64 @@
+//! Keeping a snapshot, and what it builds upon, from being deleted while a VM is being made of it.
+
+use super::{Error, Snapshot, SnapshotId, Store};
+use crate::sys::sync::lock;
+use std::collections::BTreeMap;
+
+/// How many calls hold each snapshot.
+pub(super) type Holds = BTreeMap<SnapshotId, usize>;
+
+/// A snapshot that stays until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold<'a> {
+    _ids: Counted<'a>,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Store {
+    /// Holds the snapshot called `id`.
+    ///
+    /// # Errors
+    /// When there is none, or it or one that it builds upon cannot be read.
+    pub(crate) fn hold(&self, id: &SnapshotId) -> Result<Hold<'_>, Error> {
+        // Held first, and looked for then: what is found stays.
+        let mut ids = Counted { store: self, ids: Vec::new() };
+        ids.count(id.clone());
+        loop {
+            let snapshot = self.find(id)?;
+            let chain = self.chain(&snapshot)?;
+            let chain = chain.iter().filter_map(|one| SnapshotId::parse(&one.manifest.id).ok());
+            let missing = chain.filter(|one| !ids.ids.contains(one)).collect::<Vec<_>>();
+            if missing.is_empty() {
+                return Ok(Hold { _ids: ids, snapshot });
+            }
+            // A merge may have let go of them since, so it is looked at again.
+            missing.into_iter().for_each(|one| ids.count(one));
+        }
+    }
+}
+
+/// What is held, until it is dropped.
+#[derive(Debug)]
+struct Counted<'a> {
+    store: &'a Store,
+    ids: Vec<SnapshotId>,
+}
+
+impl Counted<'_> {
+    fn count(&mut self, id: SnapshotId) {
+        *lock(&self.store.holds).entry(id.clone()).or_default() += 1;
+        self.ids.push(id);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut holds = lock(&self.store.holds);
+        for id in &self.ids {
+            match holds.get_mut(id) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(holds.remove(id)),
+            }
+        }
+    }
+}
