@@ -582,3 +582,44 @@ fn a_snapshot_is_not_deleted_while_a_vm_is_made_of_it() {
     });
     ["base", "diff", "full"].iter().for_each(|id| host.runtime.delete_snapshot(id).unwrap());
 }
+
+#[test]
+fn a_manifest_that_lies_is_found_out_and_nothing_is_made_elsewhere() {
+    let host = Host::new();
+    let disk = host.scratch.path().join("disk");
+    fs::write(&disk, vec![7; 4096]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    let lie = |id: &str, change: &dyn Fn(&mut Value)| {
+        snapshot(&host, &vm, id, json!({}));
+        let manifest = host.scratch.path().join("state/snapshots").join(id).join("manifest.json");
+        common::edit_journal(&manifest, |it| change(it));
+    };
+    let evil = host.scratch.path().join("state/evil");
+    lie("path", &|it| it["drives"][0]["path_in_vmm"] = "../../evil".into());
+    lie("drive", &|it| {
+        it["drives"][0]["path_in_vmm"] = "/dev/null".into();
+        it["drives"][0]["drive_id"] = "../../../evil".into();
+    });
+    lie("vsock", &|it| {
+        let spec = r#"{"boot-source":{"kernel_image_path":"/none"},"vsock":"none"}"#;
+        it["spec"]["spec"] = spec.into();
+    });
+    lie("size", &|it| {
+        for file in ["state", "memory"] {
+            it[file]["allocated_bytes"] = u64::MAX.into();
+        }
+    });
+    fs::write(&evil, "kept").unwrap();
+    for id in ["path", "drive", "vsock"] {
+        let vsock = json!({ "vsock_override": { "uds_path": "v.sock" } });
+        let text = refused(&host, id, "never", vsock);
+        assert_eq!(fs::read(&evil).unwrap(), b"kept", "{id}: {text}");
+    }
+    assert_eq!(host.runtime.list_snapshots()["snapshots"].as_array().unwrap().len(), 2);
+    host.runtime.snapshot_info("size").unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}

@@ -60,6 +60,15 @@ pub(crate) struct Drive {
     pub(crate) copy: Option<StoredFile>,
 }
 
+impl Drive {
+    /// Whether nothing but a file below the VM's directory is ever made or removed for it.
+    fn stays_inside(&self) -> bool {
+        let path = &self.path_in_vmm;
+        let is_below = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        is_file_name(&self.drive_id) && (path.is_absolute() || is_below)
+    }
+}
+
 /// What a guest may do with a drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +112,11 @@ impl Manifest {
         [&self.state, &self.memory].into_iter().chain(disks)
     }
 
+    /// How much of the disk they take.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        self.files().fold(0, |sum, file| sum.saturating_add(file.allocated_bytes))
+    }
+
     /// Why this is not the manifest of a snapshot in a directory called `name`.
     pub(super) fn fault(&self, name: &str) -> Option<&'static str> {
         if self.id != name {
@@ -110,6 +124,9 @@ impl Manifest {
         }
         if self.files().any(|file| !is_file_name(&file.name)) {
             return Some("names a file that is not in it");
+        }
+        if !self.drives.iter().all(Drive::stays_inside) {
+            return Some("names a drive outside of its VM's directory");
         }
         match (self.kind, &self.parent) {
             (Kind::Full, None) => None,

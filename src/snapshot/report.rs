@@ -20,7 +20,7 @@ impl Store {
                 "created_unix_ms": manifest.created_unix_ms,
                 "vm": manifest.vm,
                 "memory_bytes": manifest.memory_bytes(),
-                "allocated_bytes": manifest.files().map(|file| file.allocated_bytes).sum::<u64>(),
+                "allocated_bytes": manifest.allocated_bytes(),
             })
         };
         let problem = |(path, error): &(PathBuf, Error)| json!({ "path": path.to_string_lossy(), "problem": causes::with_causes(error) });
@@ -81,7 +81,7 @@ impl Snapshot {
             "state": file(&manifest.state),
             "memory": file(&manifest.memory),
             "drives": manifest.drives.iter().map(drive).collect::<Vec<_>>(),
-            "allocated_bytes": manifest.files().map(|file| file.allocated_bytes).sum::<u64>(),
+            "allocated_bytes": manifest.allocated_bytes(),
             "has_working_set": self.working_set_file().is_file(),
         })
     }

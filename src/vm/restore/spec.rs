@@ -33,11 +33,12 @@ pub(crate) fn spec_of(
             find(&mut spec, "network-interfaces", "iface_id", &nic.iface_id, change);
         }
     }
-    if let (Some(vsock), Some(section)) = (&options.vsock_override, spec.get_mut("vsock")) {
-        section["uds_path"] = vsock.uds_path.to_string_lossy().into();
+    let section = spec.get_mut("vsock").and_then(Value::as_object_mut);
+    if let (Some(vsock), Some(section)) = (&options.vsock_override, section) {
+        section.insert("uds_path".to_owned(), vsock.uds_path.to_string_lossy().into());
     }
-    if let Some(own) = &options.mvm {
-        spec["mvm"] = own.clone();
+    if let (Some(own), Some(spec)) = (&options.mvm, spec.as_object_mut()) {
+        spec.insert("mvm".to_owned(), own.clone());
     }
     let is_chosen = |drive: &&Drive| options.drives.iter().all(|it| it.drive_id != drive.drive_id);
     let copied = manifest.drives.iter().filter(|drive| drive.copy.is_some()).filter(is_chosen);
