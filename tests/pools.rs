@@ -89,3 +89,32 @@ fn a_take_is_interrupted_by_the_id_that_was_asked_for() {
     host.runtime.close_pool(&pool).unwrap();
     host.assert_nothing_left();
 }
+
+#[test]
+fn a_pool_takes_over_no_member_that_was_made_otherwise() {
+    let mut host = Host::with_keeper();
+    base(&host, &tracking(&host));
+    let ids = |host: &Host| {
+        host.runtime
+            .list()
+            .iter()
+            .map(|vm| (vm.id(), vm.info().unwrap()["generation_id"].to_string()))
+            .collect::<Vec<_>>()
+    };
+    let open = |host: &Host, options: &Value| {
+        let pool = host.runtime.open_pool("warm", &options.to_string()).unwrap();
+        eventually("it is full", || pool.info()["ready"] == 1);
+        ids(host)
+    };
+    let options = json!({ "snapshot": "base", "size": 1, "restore": { "mmds": { "role": "web" } } });
+    let first = open(&host, &options);
+    host.change_owner();
+    // As before, but for how it is filled.
+    let mut same = options.clone();
+    same["refill_per_second"] = 5.into();
+    assert_eq!(open(&host, &same), first);
+    host.change_owner();
+    let mut other = options.clone();
+    other["restore"]["mmds"]["role"] = "database".into();
+    assert_ne!(open(&host, &other), first);
+}

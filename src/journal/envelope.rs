@@ -119,7 +119,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// FNV-1a: each step is a bijection of the state, so no single altered byte goes unnoticed.
-fn checksum(bytes: &[u8]) -> String {
+pub(crate) fn checksum(bytes: &[u8]) -> String {
     let sum = bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));

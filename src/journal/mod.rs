@@ -11,7 +11,7 @@ mod envelope;
 pub(crate) mod owner;
 
 pub use envelope::Error;
-pub(crate) use envelope::{read, write};
+pub(crate) use envelope::{checksum, read, write};
 
 use crate::process::{ExitStatus, Identity};
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,17 @@ pub(crate) struct Record {
     pub(crate) held_for_snapshot: bool,
     /// The pool that it waits in.
     #[serde(default)]
-    pub(crate) pool: Option<String>,
+    pub(crate) pool: Option<PoolRecord>,
+}
+
+/// What a VM waits in a pool for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolRecord {
+    /// The pool.
+    pub(crate) name: String,
+    /// The checksum of all that the members of the pool were made of.
+    pub(crate) made_of: String,
 }
 
 /// One snapshot: its name may be given to another one when it is deleted.

@@ -19,7 +19,7 @@ pub use pool::Pool;
 use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
-use crate::journal::{SNAPSHOTS, SpecRecord, VMS};
+use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
 use crate::keeper::Held;
 use crate::observe::events::Events;
 use crate::observe::prometheus::{self, Sample};
@@ -186,7 +186,7 @@ impl Runtime {
     }
 
     /// Makes the VM `id`, which is to wait in `pool`.
-    fn create_as(&self, id: VmId, given: &SpecRecord, pool: Option<&str>) -> Result<Arc<Vm>, Error> {
+    fn create_as(&self, id: VmId, given: &SpecRecord, pool: Option<&PoolRecord>) -> Result<Arc<Vm>, Error> {
         let spec = parse_spec("create", &id, given)?;
         let vm = self.new_vm(id, spec)?;
         self.reserve(&vm)?;

@@ -7,7 +7,7 @@ use super::census::Examination;
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
-use crate::journal::SpecRecord;
+use crate::journal::{self, PoolRecord, SpecRecord};
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
@@ -34,6 +34,7 @@ enum WhenEmpty {
 pub struct Pool {
     name: VmId,
     of: Of,
+    made_of: String,
     size: usize,
     interval: Duration,
     when_empty: WhenEmpty,
@@ -145,8 +146,9 @@ impl Runtime {
 
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
         let base = current_directory()?;
-        let given = Section::parse(Some(options), "options").and_then(|given| Given::read(given, &base));
-        let given = given.map_err(options_of("open a pool"))?;
+        let section = Section::parse(Some(options), "options");
+        let given = section.and_then(|given| Given::read(given, &base)).map_err(options_of("open a pool"))?;
+        let what = settings::parse(options).map_err(options_of("open a pool"))?;
         let of = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
@@ -154,15 +156,17 @@ impl Runtime {
             }
             (None, Some(spec)) => {
                 let spec = Value::Object(spec).to_string();
-                let given = SpecRecord { spec, base, own_files: Vec::new() };
+                let given = SpecRecord { spec, base: base.clone(), own_files: Vec::new() };
                 parse_spec("open a pool of", &name, &given)?;
                 Of::Spec(given)
             }
             _ => return Err(Error::PoolOfWhat),
         };
+        let made_of = self.checksum_of(what, &base, &of);
         Ok(Pool {
             name,
             of,
+            made_of,
             size: given.size,
             interval: Duration::from_secs_f64(1.0 / given.refill_per_second.clamp(0.001, 100_000.0)),
             when_empty: given.when_empty,
@@ -172,20 +176,34 @@ impl Runtime {
         })
     }
 
+    /// What tells VMs that were made of these options from all others. How many wait, and how soon, is not in it.
+    fn checksum_of(&self, mut options: Value, base: &Path, of: &Of) -> String {
+        for key in ["size", "refill_per_second", "when_empty"] {
+            options.as_object_mut().map(|options| options.remove(key));
+        }
+        let made = match of {
+            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.created_unix_ms),
+            Of::Spec(_) => None,
+        };
+        let what = json!([options, base, made, self.options.firecracker]);
+        journal::checksum(what.to_string().as_bytes())
+    }
+
     /// What waits in a pool that nobody has open, whose owner is gone.
     pub(super) fn stray_members(&self) -> Vec<Arc<Vm>> {
         let pools = lock(&self.pools);
-        let is_stray = |name: String| pools.keys().all(|open| open.as_str() != name);
+        let is_stray = |pool: PoolRecord| pools.keys().all(|open| open.as_str() != pool.name);
         self.list().into_iter().filter(|vm| !vm.is_orphan() && vm.pool().is_some_and(is_stray)).collect()
     }
 
     fn take_members_over(&self, pool: &Pool) {
         for vm in self.list() {
-            if vm.pool().as_deref() != Some(pool.name.as_str()) {
+            let Some(waits_in) = vm.pool().filter(|waits_in| waits_in.name == pool.name.as_str()) else {
                 continue;
-            }
+            };
+            let is_one = waits_in == pool.record() && vm.is_ready();
             let mut inside = lock(&pool.inside);
-            let fits = inside.ready.len() < pool.size && pool.is_what_it_holds(&vm);
+            let fits = is_one && inside.ready.len() < pool.size;
             if fits {
                 inside.ready.push_back(vm);
             } else {
@@ -257,11 +275,9 @@ impl Pool {
         matches!(&self.of, Of::Snapshot(snapshot, _) if snapshot.manifest.id == id)
     }
 
-    fn is_what_it_holds(&self, vm: &Vm) -> bool {
-        match &self.of {
-            Of::Snapshot(snapshot, _) => vm.waits_restored_from(&snapshot.manifest),
-            Of::Spec(given) => vm.waits_configured_as(&given.spec),
-        }
+    /// What its members' journals say.
+    fn record(&self) -> PoolRecord {
+        PoolRecord { name: self.name.to_string(), made_of: self.made_of.clone() }
     }
 
     /// The one that has waited longest, and still runs.
@@ -299,7 +315,8 @@ impl Pool {
     }
 
     fn make_as(&self, runtime: &Runtime, id: VmId) -> Result<Arc<Vm>, Error> {
-        let pool = Some(self.name.as_str());
+        let record = self.record();
+        let pool = Some(&record);
         match &self.of {
             Of::Snapshot(snapshot, options) => {
                 // A merge may have changed what it consists of.

@@ -1,6 +1,7 @@
 //! The snapshots of a state directory, and VMs restored from them.
 
 use super::{Error, Reservation, Runtime, current_directory};
+use crate::journal::PoolRecord;
 use crate::process::Limits;
 use crate::settings::{self, Section};
 use crate::snapshot::{Checksums, SnapshotId};
@@ -21,7 +22,7 @@ pub(super) struct Wanted<'a> {
     pub(super) snapshot: &'a SnapshotId,
     pub(super) options: &'a RestoreOptions,
     pub(super) vsock: VsockPlace,
-    pub(super) pool: Option<&'a str>,
+    pub(super) pool: Option<&'a PoolRecord>,
 }
 
 impl Runtime {

@@ -6,7 +6,7 @@ use super::turn::Turn;
 use super::{Error, Presence, State, Vm};
 use crate::firecracker;
 use crate::firecracker::http::{Method, RequestPath, Response};
-use crate::journal::SpecRecord;
+use crate::journal::{PoolRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -32,11 +32,11 @@ pub(super) struct Timings {
 
 impl Vm {
     /// Makes its directory, starts its VMM and configures it. After an error nothing of it is left.
-    pub(crate) fn create(&self, spec: &SpecRecord, pool: Option<&str>) -> Result<(), Error> {
+    pub(crate) fn create(&self, spec: &SpecRecord, pool: Option<&PoolRecord>) -> Result<(), Error> {
         const OPERATION: &str = "create";
         let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.create()))?;
         let binary = self.suitable_binary(OPERATION, &turn)?;
-        lock(&self.record).pool = pool.map(str::to_owned);
+        lock(&self.record).pool = pool.cloned();
         let links = self.spec.links().cloned().collect();
         let content = Content { links, copies: Vec::new() };
         let directory = self.make_directory(spec, content, self.vmm_to_be(&binary), &turn)?;

@@ -4,9 +4,8 @@ use super::restore::{After, DriveOverride};
 use super::turn::Turn;
 use super::{Error, State, Vm, VmId};
 use crate::firecracker::http::{Method, RequestPath};
-use crate::journal::{self, SpecRecord, Stage};
+use crate::journal::{PoolRecord, Stage};
 use crate::settings::{self, Section};
-use crate::snapshot::Manifest;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -70,21 +69,13 @@ impl Vm {
     }
 
     /// The pool that it waits in.
-    pub(crate) fn pool(&self) -> Option<String> {
+    pub(crate) fn pool(&self) -> Option<PoolRecord> {
         lock(&self.record).pool.clone()
     }
 
-    /// Whether it waits, restored from the snapshot of `manifest` and held.
-    pub(crate) fn waits_restored_from(&self, manifest: &Manifest) -> bool {
-        let snapshot = manifest.record();
-        let record = lock(&self.record).restored.clone();
-        let restored = record.is_some_and(|restored| restored.snapshot == snapshot);
-        restored && self.state() == State::Paused
-    }
-
-    /// Whether it waits, made of `spec` and not started.
-    pub(crate) fn waits_configured_as(&self, spec: &str) -> bool {
-        let made_of = journal::read::<SpecRecord>(&journal::spec_file(self.files().directory()));
-        self.state() == State::Created && made_of.is_ok_and(|made_of| made_of.spec == spec)
+    /// Whether it is still as a pool's members are: held, or not started.
+    pub(crate) fn is_ready(&self) -> bool {
+        let restored = lock(&self.record).restored.is_some();
+        self.state() == if restored { State::Paused } else { State::Created }
     }
 }

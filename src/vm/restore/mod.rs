@@ -19,7 +19,7 @@ use super::turn::Turn;
 use super::{Error, State, Vm};
 use crate::firecracker;
 use crate::firecracker::http::{Method, RequestPath};
-use crate::journal::{PagerRecord, RestoredRecord, SpecRecord};
+use crate::journal::{PagerRecord, PoolRecord, RestoredRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::pager;
 use crate::snapshot::Snapshot;
@@ -43,7 +43,7 @@ pub(crate) struct Restoration<'a> {
     /// Where its vsock socket goes unless the options say.
     pub(crate) vsock: VsockPlace,
     /// The pool that it is to wait in.
-    pub(crate) pool: Option<&'a str>,
+    pub(crate) pool: Option<&'a PoolRecord>,
 }
 
 /// Where the vsock socket of a restored VM goes.
@@ -87,7 +87,7 @@ impl Vm {
             let mut record = lock(&self.record);
             let generation_id = restoration.identity.generation_id().to_owned();
             record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.record(), generation_id });
-            record.pool = restoration.pool.map(str::to_owned);
+            record.pool = restoration.pool.cloned();
         }
         let mut vmm = self.vmm_to_be(&binary);
         let is_new = |socket: &PathBuf| !vmm.sockets.contains(socket);
