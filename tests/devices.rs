@@ -10,6 +10,7 @@ use mvm::firecracker::http::{Method, RequestPath};
 use mvm::vm::Device;
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +103,11 @@ fn a_drive_gets_another_file_or_keeps_the_one_it_has() {
     assert_eq!(fs::read_link(&link).unwrap(), second);
     let limiter = json!({ "bandwidth": { "size": 1_000_000, "refill_time": 100 } });
     vm.update_drive("data", None, Some(limiter)).unwrap();
+    // Relative to this process's working directory, as everywhere.
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
+    let relative = Path::new(&up).join(first.strip_prefix("/").unwrap());
+    vm.update_drive("data", Some(&relative), None).unwrap();
+    vm.update_drive("data", Some(&second), None).unwrap();
     assert_eq!(configuration(&vm)["drives"][0]["rate_limiter"]["bandwidth"]["size"], 1_000_000);
     let gone = host.scratch.path().join("gone");
     assert!(told(&vm.update_drive("data", Some(&gone), None).unwrap_err()).contains("gone"));

@@ -113,7 +113,15 @@ impl Vm {
         change.extend(rate_limiter.map(|limiter| ("rate_limiter".to_owned(), limiter)));
         match path_on_host {
             None => self.patch_device(OPERATION, (Device::Drive, drive_id), change, &turn),
-            Some(path) => self.exchange_drive(OPERATION, (drive_id, path), change, &turn),
+            Some(path) => {
+                // A link would lead elsewhere than the caller's working directory.
+                let path = std::path::absolute(path).map_err(|source| Error::Directory {
+                    action: "find the disk",
+                    path: path.to_path_buf(),
+                    source,
+                })?;
+                self.exchange_drive(OPERATION, (drive_id, &path), change, &turn)
+            }
         }
     }
 
