@@ -623,3 +623,22 @@ fn a_manifest_that_lies_is_found_out_and_nothing_is_made_elsewhere() {
     host.runtime.destroy(&vm).unwrap();
     host.assert_nothing_left();
 }
+
+#[test]
+fn a_guest_whose_snapshot_is_given_up_while_it_is_being_held_goes_on() {
+    let host = Host::simulated();
+    // The fourth request is the one to hold the guest.
+    let spec = host.faulty_spec(Guest::Report, &["4:slow=700"]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    count_above(&vm, 1);
+    let options = r#"{"deadline_ms":100,"after":"stay_paused"}"#;
+    let text = told(&host.runtime.take_snapshot(&vm, "never", Some(options)).unwrap_err());
+    assert!(text.contains("within"), "{text}");
+    // By itself, as soon as the VMM is done.
+    std::thread::sleep(Duration::from_millis(1000));
+    let at = count_of(&vm).unwrap();
+    count_above(&vm, at + 2);
+    snapshot(&host, &vm, "next", json!({}));
+    assert_eq!(vm.state(), State::Running);
+}

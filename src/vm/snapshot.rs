@@ -161,8 +161,23 @@ impl Vm {
         let hold = Hold { since: Some(Instant::now()), last_snapshot };
         let body = br#"{"state":"Paused"}"#;
         let held = self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Paused, turn.limits());
-        held.inspect_err(|error| self.restore_record(&hold, error.is_refusal()))?;
+        held.inspect_err(|error| match error.leaves_the_vmm_busy() {
+            // It will be held yet.
+            true => self.send_on(),
+            false => self.restore_record(&hold, error.is_refusal()),
+        })?;
         Ok(hold)
+    }
+
+    /// Has the guest of a VMM that is still busy go on when that is done; the journal goes on saying that it is held.
+    fn send_on(&self) {
+        lock(&self.core).in_doubt = true;
+        let path = RequestPath::fixed("/vm");
+        let body = br#"{"state":"Resumed"}"#;
+        let sent = lock(&self.vmm).as_mut().map(|vmm| vmm.send_ahead(Method::Patch, &path, Some(body)));
+        if let Some(Err(error)) = sent {
+            log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
+        }
     }
 
     /// A guest that was held for a snapshot that nobody waits for any more goes on; most often it does already. Its
@@ -192,17 +207,11 @@ impl Vm {
             self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
             return (Ok(()), None);
         };
-        let body = br#"{"state":"Resumed"}"#;
         if is_busy {
-            lock(&self.core).in_doubt = true;
-            let sent = lock(&self.vmm)
-                .as_mut()
-                .map(|vmm| vmm.send_ahead(Method::Patch, &RequestPath::fixed("/vm"), Some(body)));
-            if let Some(Err(error)) = sent {
-                log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
-            }
+            self.send_on();
             return (Ok(()), None);
         }
+        let body = br#"{"state":"Resumed"}"#;
         // Whoever has ended the call wants the guest to go on all the same.
         let allowance = Deadline::after(self.spec.options.deadlines.request());
         let limits = Limits { deadline: allowance, interrupt: None };
