@@ -849,9 +849,10 @@ mvm_status mvm_working_set_store(struct mvm_vm *vm,
                                  uint64_t *stretches);
 
 /**
- * Makes `count` VMs of one snapshot: all of them, or none. They share the snapshot's memory in the page cache, and each
- * has its own copy of every disk it writes to, its own vsock socket (`vsock.sock` in its directory, unless the options
- * say otherwise; 1.16) and its own `generation_id`. `options` is that of `mvm_restore`, and besides:
+ * Makes `count` VMs of one snapshot: all of them, or none (an owner that dies meanwhile leaves those that are whole).
+ * They share the snapshot's memory in the page cache, and each has its own copy of every disk it writes to, its own vsock
+ * socket (`vsock.sock` in its directory, unless the options say otherwise; 1.16) and its own `generation_id`. `options` is
+ * that of `mvm_restore`, and besides:
  *
  *     { "ids": ["web-1", "web-2"],   or "prefix": "web", for web-1, web-2, …; "clone" when left out
  *       "each": [{…}, {…}] }         for each VM, what differs from the rest
@@ -889,7 +890,7 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NOT_FOUND` (no such snapshot),
  * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
- * Blocks: never for long. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+ * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
  */
 mvm_status mvm_pool_open(struct mvm_runtime *runtime,
                          const char *name,

@@ -254,6 +254,10 @@ fn disks_come_with_the_snapshot_and_each_vm_has_its_own() {
     let drives = json!([{ "drive_id": "data", "path_on_host": other }]);
     let chosen = restore(&host, "base", "chosen", json!({ "drives": drives }));
     assert_eq!(fs::canonicalize(data("chosen")).unwrap(), fs::canonicalize(&other).unwrap());
+    // One that has grown is given once more, and stays its own.
+    fs::OpenOptions::new().write(true).open(data("twin-2")).unwrap().set_len(2 << 20).unwrap();
+    clones[1].update_drive("data", Some(&data("twin-2")), None).unwrap();
+    assert!(fs::read(data("twin-2")).unwrap().starts_with(&[7; 1 << 20]));
     // A clone boots again from what it is made of.
     clones[0].kill().unwrap();
     clones[0].start().unwrap();
@@ -262,6 +266,26 @@ fn disks_come_with_the_snapshot_and_each_vm_has_its_own() {
         host.runtime.destroy(vm).unwrap();
     }
     host.assert_nothing_left();
+}
+
+#[test]
+fn a_drive_and_persistent_memory_of_one_id_are_two_disks() {
+    // Firecracker before 1.14 has no persistent memory.
+    let host = Host::simulated();
+    let files = ["drive", "pmem"].map(|name| host.scratch.path().join(name));
+    files.iter().for_each(|file| fs::write(file, file.to_string_lossy().repeat(1 << 17)).unwrap());
+    let mut spec = host.spec(Guest::Halt);
+    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": files[0], "is_root_device": false }]);
+    spec["pmem"] = json!([{ "id": "data", "path_on_host": files[1] }]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    host.runtime.destroy(&vm).unwrap();
+    let _restored = restore(&host, "base", "restored", json!({}));
+    for (file, section) in files.iter().zip(["drives", "pmem"]) {
+        let own = host.vm_directory("restored").join(section).join("data");
+        assert_eq!(fs::read(own).unwrap(), fs::read(file).unwrap());
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct mvm_pool {
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NOT_FOUND` (no such snapshot),
 /// `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
-/// Blocks: never for long. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+/// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_open(
     runtime: *mut mvm_runtime,

@@ -245,9 +245,10 @@ pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut 
     })
 }
 
-/// Makes `count` VMs of one snapshot: all of them, or none. They share the snapshot's memory in the page cache, and each
-/// has its own copy of every disk it writes to, its own vsock socket (`vsock.sock` in its directory, unless the options
-/// say otherwise; 1.16) and its own `generation_id`. `options` is that of `mvm_restore`, and besides:
+/// Makes `count` VMs of one snapshot: all of them, or none (an owner that dies meanwhile leaves those that are whole).
+/// They share the snapshot's memory in the page cache, and each has its own copy of every disk it writes to, its own vsock
+/// socket (`vsock.sock` in its directory, unless the options say otherwise; 1.16) and its own `generation_id`. `options` is
+/// that of `mvm_restore`, and besides:
 ///
 /// ```text
 ///     { "ids": ["web-1", "web-2"],   or "prefix": "web", for web-1, web-2, …; "clone" when left out

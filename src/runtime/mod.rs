@@ -212,7 +212,8 @@ impl Runtime {
         lock(&self.vms).known.values().filter(|vm| vm.is_present()).cloned().collect()
     }
 
-    /// Ends the calls in flight on the VM called `id`, its creation and its way out of a pool included. Nothing happens when there is none.
+    /// Ends the calls in flight on the VM called `id`, its creation and its way out of a pool included. Nothing happens
+    /// when there is none.
     ///
     /// # Errors
     /// When `id` is no id.

@@ -191,9 +191,11 @@ impl Runtime {
 
     /// What waits in a pool that nobody has open, whose owner is gone.
     pub(super) fn stray_members(&self) -> Vec<Arc<Vm>> {
+        let waiting = self.list().into_iter().filter(|vm| !vm.is_orphan() && vm.pool().is_some());
+        let waiting = waiting.collect::<Vec<_>>();
         let pools = lock(&self.pools);
         let is_stray = |pool: PoolRecord| pools.keys().all(|open| open.as_str() != pool.name);
-        self.list().into_iter().filter(|vm| !vm.is_orphan() && vm.pool().is_some_and(is_stray)).collect()
+        waiting.into_iter().filter(|vm| vm.pool().is_some_and(is_stray)).collect()
     }
 
     fn take_members_over(&self, pool: &Pool) {
@@ -241,7 +243,7 @@ impl Given {
 
 impl Inside {
     fn living(&self) -> usize {
-        self.ready.iter().filter(|vm| vm.exit_status().is_none()).count()
+        self.ready.iter().filter(|vm| vm.is_up()).count()
     }
 }
 
@@ -283,7 +285,7 @@ impl Pool {
     /// The one that has waited longest, and still runs.
     fn take(&self) -> Option<Arc<Vm>> {
         let mut inside = lock(&self.inside);
-        let running = inside.ready.iter().position(|vm| vm.exit_status().is_none());
+        let running = inside.ready.iter().position(|vm| vm.is_up());
         let vm = running.and_then(|index| inside.ready.remove(index));
         match vm {
             Some(_) => inside.taken += 1,
@@ -382,7 +384,7 @@ impl Pool {
 
     fn take_dead(&self) -> Vec<Arc<Vm>> {
         let mut inside = lock(&self.inside);
-        let (dead, living) = inside.ready.drain(..).partition(|vm| vm.exit_status().is_some());
+        let (dead, living) = inside.ready.drain(..).partition(|vm| !vm.is_up());
         inside.ready = living;
         Vec::from(dead)
     }

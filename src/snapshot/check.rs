@@ -3,7 +3,7 @@
 //! Of the snapshots that a diff builds upon, their memory is needed and nothing else: so only that is checked.
 
 use super::unfinished::modified;
-use super::{Error, Kind, Snapshot, Store, StoredFile};
+use super::{Error, Kind, Snapshot, SnapshotId, Store, StoredFile};
 use crate::host::disk;
 use crate::process::Limits;
 use crate::settings::{self, Section};
@@ -53,6 +53,17 @@ impl Snapshot {
     /// # Errors
     /// The first thing that is wrong.
     pub(crate) fn check(&self, store: &Store, check: Check, limits: Limits<'_>) -> Result<(), Error> {
+        self.check_as_it_was(store, check, limits).or_else(|error| {
+            // Merged meanwhile, it is made of other files than it was.
+            let now = SnapshotId::parse(&self.manifest.id).ok().and_then(|id| store.find(&id).ok());
+            match now {
+                Some(now) if now.manifest != self.manifest => now.check_as_it_was(store, check, limits),
+                _ => Err(error),
+            }
+        })
+    }
+
+    fn check_as_it_was(&self, store: &Store, check: Check, limits: Limits<'_>) -> Result<(), Error> {
         let chain = store.chain(self)?;
         let needed = needed(&chain);
         let abouts = needed.iter().map(Needed::look_at).collect::<Result<Vec<_>, Error>>()?;

@@ -66,9 +66,9 @@ impl<'a> Unfinished<'a> {
         self.directory.join("memory")
     }
 
-    /// Where the copy of a drive belongs; no two drives share one.
-    pub(crate) fn disk_file(&self, drive_id: &str) -> PathBuf {
-        let mut name = String::from("disk-");
+    /// Where the copy of a drive belongs; no two drives of one `kind` share one.
+    pub(crate) fn disk_file(&self, kind: &str, drive_id: &str) -> PathBuf {
+        let mut name = format!("{kind}-");
         for byte in drive_id.bytes() {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
                 name.push(char::from(byte));

@@ -15,7 +15,7 @@ use crate::sys::poll;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value, json};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -202,12 +202,16 @@ impl Vm {
             |source| Error::Directory { action: "link the disk", path: target.to_path_buf(), source };
         std::fs::metadata(target).map_err(failed)?;
         let _left_by_a_former_owner = std::fs::remove_file(&aside);
-        let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
-        made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
+        // A file that has grown may be the VM's own, to which no link is to lead.
+        let is_same = is_same_file(target, &place);
+        if !is_same {
+            let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
+            made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
+        }
         change.extend([("drive_id".to_owned(), drive_id.into()), ("path_on_host".to_owned(), json!(name))]);
         let body = Value::Object(change).to_string();
         let changed = self.demand(operation, (Method::Patch, &path, Some(body.as_bytes())), turn.limits());
-        if changed.as_ref().is_err_and(Error::is_refusal) {
+        if changed.as_ref().is_err_and(Error::is_refusal) && !is_same {
             let back = if aside.symlink_metadata().is_ok() {
                 std::fs::rename(&aside, &place)
             } else {
@@ -314,6 +318,11 @@ fn linked(device: Device, id: &str, definition: &mut Value, base: &Path) -> Opti
     let link = Link { name: PathBuf::from(device.section()).join(id), target: base.join(path.as_str()?) };
     *path = json!(link.name);
     Some(link)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let which = |path: &Path| std::fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    which(one).is_some_and(|one| which(other) == Some(one))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

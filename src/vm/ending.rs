@@ -113,34 +113,37 @@ impl Vm {
 
     /// Ends the VM if it runs, and removes all that belongs to it. Nothing happens when that was done before.
     pub(crate) fn destroy(&self) -> Result<(), Error> {
+        const OPERATION: &str = "destroy";
         match self.kill() {
             Err(Error::Destroyed { .. }) => return Ok(()),
             killed => killed?,
         }
-        let _turn = self.take_turn("destroy", Deadline::after(self.spec.options.deadlines.kill()))?;
+        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        self.destroy_in_turn(OPERATION)
+    }
+
+    /// The same for a VM that waits in a pool, or was found without a VMM and not started since; says whether it is gone.
+    pub(crate) fn destroy_unwanted(&self) -> Result<bool, Error> {
+        const OPERATION: &str = "reap";
+        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        // Somebody may have taken it out of its pool, or started it, meanwhile.
+        if self.pool().is_none() && !self.is_orphan() {
+            return Ok(false);
+        }
+        self.destroy_in_turn(OPERATION).map(|()| true)
+    }
+
+    fn destroy_in_turn(&self, operation: &'static str) -> Result<(), Error> {
         // Somebody else may have been quicker; the directory may be another VM's by now.
         if lock(&self.core).presence == Presence::Destroyed {
             return Ok(());
         }
         // Somebody may have started it again meanwhile.
         if let Some(vmm) = lock(&self.vmm).as_ref() {
-            vmm.end_at_once().map_err(self.process_error("destroy"))?;
+            vmm.end_at_once().map_err(self.process_error(operation))?;
         }
         self.end_pager();
         self.remove()
-    }
-
-    /// The same for a VM that waits in a pool, or was found without a VMM and not started since; says whether it is gone.
-    pub(crate) fn destroy_unwanted(&self) -> Result<bool, Error> {
-        const OPERATION: &str = "reap";
-        if self.pool().is_some() {
-            return self.destroy().map(|()| true);
-        }
-        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
-        if !self.is_orphan() {
-            return Ok(false);
-        }
-        self.remove().map(|()| true)
     }
 
     /// Removes all that belongs to a VM without a VMM. Needs the turn.

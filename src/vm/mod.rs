@@ -270,6 +270,12 @@ impl Vm {
         self.observed().exit
     }
 
+    /// Whether its VMM runs. Unlike other queries it tells nobody of an end that it sees, so any lock may be held.
+    pub(crate) fn is_up(&self) -> bool {
+        let process = lock(&self.core).process.clone();
+        process.is_some_and(|process| matches!(process.exit_status(), Ok(None)))
+    }
+
     /// What it needs of a keeper.
     pub(crate) fn need(&self) -> Need {
         let options = &self.spec.options;

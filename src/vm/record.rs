@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 impl Vm {
     /// Changes the journal, on disk first. Needs the turn.
     pub(super) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
-        let mut record = lock(&self.record);
-        let mut changed = record.clone();
+        // Queries look at the record, and do not wait for the disk.
+        let mut changed = lock(&self.record).clone();
         change(&mut changed);
         let failed = |source| Error::Journal { id: self.id(), source };
         journal::write(&journal::journal_file(self.files().directory()), &changed).map_err(failed)?;
-        *record = changed;
+        *lock(&self.record) = changed;
         Ok(())
     }
 

@@ -261,11 +261,11 @@ impl Vm {
     ) -> Result<Vec<Drive>, Error> {
         let files = self.files();
         let mut drives = Vec::new();
-        for (drive_id, path, access) in drives_of(configuration) {
+        for (kind, drive_id, path, access) in drives_of(configuration) {
             let path_on_host = on_host(files.directory(), Path::new(path));
             let copies = access == Access::Writable && disks == Disks::Copy;
             let copy = copies.then(|| {
-                let place = unfinished.disk_file(drive_id);
+                let place = unfinished.disk_file(kind, drive_id);
                 disk::copy(&path_on_host, &place, turn.limits()).map(|_| StoredFile::at(&place))
             });
             let copy = copy.transpose().map_err(|source| self.disk_error(OPERATION, source))?;
@@ -302,18 +302,19 @@ impl Vm {
 }
 
 /// The disks of a VMM's configuration: id, path, and what the guest may do with it.
-fn drives_of(configuration: &Value) -> impl Iterator<Item = (&str, &str, Access)> {
-    let list = |section, id: &'static str, read_only: &'static str| {
+fn drives_of(configuration: &Value) -> impl Iterator<Item = (&'static str, &str, &str, Access)> {
+    let list = |kind, section, id: &'static str, read_only: &'static str| {
         let devices = configuration.get(section).and_then(Value::as_array).into_iter().flatten();
         devices.filter_map(move |device| {
             let access = match device.get(read_only).and_then(Value::as_bool) {
                 Some(true) => Access::ReadOnly,
                 _ => Access::Writable,
             };
-            Some((device.get(id)?.as_str()?, device.get("path_on_host")?.as_str()?, access))
+            Some((kind, device.get(id)?.as_str()?, device.get("path_on_host")?.as_str()?, access))
         })
     };
-    list("drives", "drive_id", "is_read_only").chain(list("pmem", "id", "read_only"))
+    let drives = list("disk", "drives", "drive_id", "is_read_only");
+    drives.chain(list("pmem", "pmem", "id", "read_only"))
 }
 
 /// The file that a VMM in `directory` knows as `path`.

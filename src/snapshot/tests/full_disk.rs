@@ -65,7 +65,7 @@ fn on_a_small_disk() {
     assert!(matches!(error, Error::Disk(DiskError::NoSpace { .. })), "{error}");
     let unfinished = scratch.store.begin(&id("other")).unwrap();
     let manifest = manifest("other", None, &unfinished);
-    for path in [unfinished.state_file(), unfinished.memory_file(), unfinished.disk_file("rootfs")] {
+    for path in [unfinished.state_file(), unfinished.memory_file(), unfinished.disk_file("disk", "rootfs")] {
         File::create(path).unwrap();
     }
     fill(&here, 0);

@@ -54,7 +54,7 @@ impl Scratch {
         let unfinished = self.store.begin(&id(name))?;
         fs::write(unfinished.state_file(), format!("state of {name}")).unwrap();
         write_pages(&unfinished.memory_file(), pages);
-        fs::write(unfinished.disk_file("rootfs"), b"disk").unwrap();
+        fs::write(unfinished.disk_file("disk", "rootfs"), b"disk").unwrap();
         let manifest = manifest(name, parent, &unfinished);
         unfinished.finish(manifest, checksums, FREELY)
     }
@@ -105,7 +105,7 @@ fn manifest(name: &str, parent: Option<&str>, unfinished: &Unfinished<'_>) -> Ma
             path_in_vmm: "/rootfs".into(),
             path_on_host: "/srv/rootfs".into(),
             access: Access::Writable,
-            copy: Some(StoredFile::at(&unfinished.disk_file("rootfs"))),
+            copy: Some(StoredFile::at(&unfinished.disk_file("disk", "rootfs"))),
         }],
         state: StoredFile::at(&unfinished.state_file()),
         memory: StoredFile::at(&unfinished.memory_file()),
@@ -290,7 +290,7 @@ proptest! {
     fn every_drive_has_a_file_of_its_own_in_the_directory(one in "\\PC{0,20}", other in "\\PC{0,20}") {
         let scratch = Scratch::new();
         let unfinished = scratch.store.begin(&id("one")).unwrap();
-        let (file, another) = (unfinished.disk_file(&one), unfinished.disk_file(&other));
+        let (file, another) = (unfinished.disk_file("disk", &one), unfinished.disk_file("disk", &other));
         prop_assert_eq!(file.parent(), Some(unfinished.directory()));
         prop_assert_eq!(file == another, one == other);
     }
