@@ -57,6 +57,30 @@ fn a_chain_that_does_not_hold_names_what_is_wrong() {
 }
 
 #[test]
+fn a_snapshot_that_is_merged_while_it_is_checked_is_not_damaged() {
+    let scratch = Scratch::new();
+    scratch.take("base", None, &[Some(1), Some(1), None], Checksums::Omitted);
+    for round in 0..100 {
+        let top = id(&format!("top-{round}"));
+        let taken = scratch.take(top.as_str(), Some("base"), &[None, Some(2), None], Checksums::Omitted);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let checking = scope.spawn(|| {
+                let mut found = Ok(taken);
+                while !over.load(Ordering::Relaxed) {
+                    let check = |found: Snapshot| found.check(&scratch.store, Check::WhenChanged, FREELY);
+                    found = found.and_then(check).and_then(|()| scratch.store.find(&top));
+                }
+                found
+            });
+            scratch.store.merge(&top, FREELY, Checksums::Omitted).unwrap();
+            over.store(true, Ordering::Relaxed);
+            checking.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_diff_whose_parent_is_gone_does_not_come_to_be() {
     let scratch = Scratch::new();
     let error = scratch.try_take("diff", Some("base"), &[None], Checksums::Omitted).unwrap_err();
