@@ -86,7 +86,7 @@ fn restore_one_by_one(host: &Host, bare: &Bare, snapshot: &Path) {
 
 fn clones(host: &Host, bare: &Bare, snapshot: &Path, count: usize) {
     let (mut library, mut plain) = (Vec::new(), Vec::new());
-    for round in 0..3 {
+    for round in 0..7 {
         let options = json!({ "prefix": format!("c{round}") }).to_string();
         let (vms, took) = timed(|| host.runtime.clone_vms("base", count, Some(&options)).unwrap());
         library.push(took / count as u32);

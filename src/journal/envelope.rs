@@ -113,8 +113,11 @@ pub(crate) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Error>
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file::open_plain(OpenOptions::new().read(true), path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    let file = file::open_plain(OpenOptions::new().read(true), path)?;
+    let length = file.metadata()?.len().min(LONGEST);
+    // With room for one byte more, its end is found by a read and not by asking for more room.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
+    file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -26,6 +26,7 @@ use crate::observe::prometheus::{self, Sample};
 use crate::process::{Identity, Interrupts};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
+use crate::sys::file;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
@@ -94,6 +95,7 @@ impl Runtime {
         let directory = std::path::absolute(directory).map_err(here)?;
         let options = Options::parse(options, &current_directory()?)?;
         make_directory(&directory.join(VMS))?;
+        let _where_it_is_of_use = file::spread_subdirectories(&directory.join(VMS));
         let shared = share(&directory, &options)?;
         let ownership = Ownership::take(&directory, shared.owner, &shared.boot)?;
         let mut runtime = Self {

@@ -118,9 +118,11 @@ pub(super) fn remove(directory: &Path, names: &[PathBuf]) -> io::Result<()> {
 /// Removes what stands at `path`. The files that are known, among them `names`, go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
 pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
-    // A link is removed itself: what it leads to is not ours.
-    if path.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
-        return fs::remove_file(path);
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A link is removed itself: what it leads to is not ours.
+        Ok(about) if !about.is_dir() => return fs::remove_file(path),
+        _ => {}
     }
     let files = VmmFiles::new(path.to_path_buf());
     let metrics = MetricsFiles::new(path.to_path_buf()).first();
