@@ -155,8 +155,10 @@ impl Counters {
         self.0.show();
     }
 
+    /// A state is followed by later ones alone: what has failed is never complete.
     pub(super) fn note_state(&self, state: State) {
-        self.note(Count::State, state as u64);
+        self.change(Count::State, |counter| counter.fetch_max(state as u64, Ordering::Relaxed));
+        self.show();
     }
 
     pub(super) fn of(&self, count: Count) -> u64 {
