@@ -2,9 +2,8 @@
 
 use crate::sys::file;
 use crate::sys::mapping::SharedCounters;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -129,12 +128,13 @@ impl State {
 }
 
 impl Counters {
-    /// All zero, in `directory`.
+    /// All zero, in `directory`. The file takes its place when it is whole: whoever reads meanwhile finds none, or that
+    /// of the last pager.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
-        let file = file::open_plain(&mut options, &stat_file(directory))?;
-        SharedCounters::new(&file, COUNTS).map(Self)
+        let (place, aside) = (stat_file(directory), directory.join(UNFINISHED));
+        let counters = file::create_anew(&aside).and_then(|file| SharedCounters::new(&file, COUNTS));
+        let placed = counters.and_then(|counters| fs::rename(&aside, &place).map(|()| Self(counters)));
+        placed.inspect_err(|_| drop(fs::remove_file(&aside)))
     }
 
     pub(super) fn add(&self, count: Count, amount: u64) {
@@ -173,4 +173,34 @@ impl Counters {
 /// The file of the figures in a VM's directory.
 pub(super) fn stat_file(directory: &Path) -> PathBuf {
     directory.join("pager.stat")
+}
+
+/// The same before it is whole.
+const UNFINISHED: &str = "pager.stat.new";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn figures_are_whole_whenever_somebody_reads_them() {
+        let directory = std::env::temp_dir().join(format!("mvm-figures-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        assert_eq!(Figures::read(&directory).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let over = AtomicBool::new(false);
+        drop(Counters::new(&directory).unwrap());
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    Figures::read(&directory)?;
+                }
+                Ok::<_, io::Error>(())
+            });
+            (0..2000).for_each(|_| drop(Counters::new(&directory).unwrap()));
+            over.store(true, Ordering::Relaxed);
+            reading.join().unwrap().unwrap();
+        });
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

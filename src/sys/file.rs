@@ -73,10 +73,13 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.and_then(|()| change_places(aside, path)).inspect_err(|_| drop(std::fs::remove_file(aside)))
 }
 
-/// Makes an empty file; one that a caller who was killed has left there goes.
-fn create_anew(path: &Path) -> io::Result<File> {
+/// Makes an empty file, for its owner alone; one that a caller who was killed has left there goes.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn create_anew(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
+    options.read(true).write(true).create_new(true).mode(0o600);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             std::fs::remove_file(path)?;
