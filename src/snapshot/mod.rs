@@ -2,6 +2,7 @@
 //!
 //! How a VMM writes and reads its state and memory is for the rooms above; what is said here of a VM, they have said.
 
+mod ancestors;
 mod check;
 mod error;
 mod hold;

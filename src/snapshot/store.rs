@@ -1,5 +1,6 @@
 //! The directory of all snapshots, and one of them in it.
 
+use super::ancestors::{Ancestor, Ancestors};
 use super::hold::Holds;
 use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
@@ -22,6 +23,8 @@ pub(crate) struct Store {
     changes: Mutex<()>,
     /// Those of which VMs are being made.
     pub(super) holds: Mutex<Holds>,
+    /// What was read of manifests that have not changed since.
+    ancestors: Ancestors,
 }
 
 /// A snapshot that is whole.
@@ -44,7 +47,13 @@ const WORKING_SET: &str = "working-set.json";
 impl Store {
     /// The store in `directory`, which is made when the first snapshot is.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, reserved: Mutex::default(), changes: Mutex::default(), holds: Mutex::default() }
+        Self {
+            directory,
+            reserved: Mutex::default(),
+            changes: Mutex::default(),
+            holds: Mutex::default(),
+            ancestors: Ancestors::default(),
+        }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -124,12 +133,16 @@ impl Store {
     /// # Errors
     /// When it cannot be told for now, which a damaged snapshot does not prevent.
     pub(crate) fn dependents(&self, id: &SnapshotId) -> Result<Vec<String>, Error> {
-        let (snapshots, unusable) = self.list();
-        let unread =
-            unusable.into_iter().map(|(_, error)| error).find(|error| matches!(error, Error::File { .. }));
-        let manifests = snapshots.into_iter().map(|snapshot| snapshot.manifest);
-        let dependents = manifests.filter(|one| one.parent.as_deref() == Some(id.as_str())).map(|one| one.id);
-        unread.map_or_else(|| Ok(dependents.collect()), Err)
+        let names = self.names()?;
+        let mut dependents = Vec::new();
+        for one in names.iter().filter_map(|name| SnapshotId::parse(name).ok()) {
+            match self.ancestor(&one) {
+                Ok(found) if found.parent.as_deref() == Some(id.as_str()) => dependents.push(found.id),
+                Err(error @ Error::File { .. }) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(dependents)
     }
 
     /// Deletes the snapshot called `id`, damaged or not.
@@ -145,6 +158,7 @@ impl Store {
         }
         clear(&removal)?;
         self.rename_out(id, &directory, &removal)?;
+        self.ancestors.forget(id);
         sync(&self.directory)?;
         clear(&removal)
     }
@@ -179,7 +193,7 @@ impl Store {
         let snapshot = Snapshot { directory, manifest };
         let path = &snapshot.directory;
         let _changing = lock(&self.changes);
-        self.chain(&snapshot)?;
+        self.check_ancestors(&snapshot.manifest)?;
         file::rename_to_new(ready, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists { id: id.clone(), path: path.clone() },
             _ => Error::File { action: "rename a snapshot to", path: path.clone(), source },
@@ -206,22 +220,37 @@ impl Store {
         Ok(chain)
     }
 
-    fn parent(&self, child: &Manifest, parent: &str) -> Result<Snapshot, Error> {
-        let unusable = |source| {
-            let (id, parent) = (child.id.clone(), parent.to_owned());
-            Error::Parent { id, parent, source: Box::new(source) }
-        };
-        let fault = "names no parent that could be";
-        let found = match SnapshotId::parse(parent) {
-            Ok(id) => self.find(&id).map_err(unusable)?,
-            Err(_) => return Err(unusable(Error::Content { path: self.directory.join(&child.id), fault })),
-        };
-        let (bytes, parent_bytes) = (child.memory.bytes, found.manifest.memory.bytes);
-        if bytes != parent_bytes {
-            let (id, parent) = (child.id.clone(), parent.to_owned());
-            return Err(Error::Sizes { id, bytes, parent, parent_bytes });
+    /// The same check, for which a manifest that has not changed is not read again.
+    fn check_ancestors(&self, manifest: &Manifest) -> Result<(), Error> {
+        let mut seen = BTreeSet::from([manifest.id.clone()]);
+        let mut child = Ancestor::of(manifest);
+        while let Some(parent) = child.parent.clone() {
+            if !seen.insert(parent.clone()) {
+                return Err(Error::Cycle { id: parent });
+            }
+            let id = self.parent_id(&child, &parent)?;
+            let found = self.ancestor(&id).map_err(unusable_parent(&child, &parent))?;
+            check_sizes(&child, &parent, &found)?;
+            child = found;
         }
+        Ok(())
+    }
+
+    fn ancestor(&self, id: &SnapshotId) -> Result<Ancestor, Error> {
+        let read = || self.find(id).map(|found| Ancestor::of(&found.manifest));
+        self.ancestors.find(&self.directory_of(id).join(MANIFEST), id, read)
+    }
+
+    fn parent(&self, child: &Manifest, parent: &str) -> Result<Snapshot, Error> {
+        let child = Ancestor::of(child);
+        let found = self.find(&self.parent_id(&child, parent)?).map_err(unusable_parent(&child, parent))?;
+        check_sizes(&child, parent, &Ancestor::of(&found.manifest))?;
         Ok(found)
+    }
+
+    fn parent_id(&self, child: &Ancestor, parent: &str) -> Result<SnapshotId, Error> {
+        let (path, fault) = (self.directory.join(&child.id), "names no parent that could be");
+        SnapshotId::parse(parent).map_err(|_| unusable_parent(child, parent)(Error::Content { path, fault }))
     }
 
     pub(super) fn directory_of(&self, id: &SnapshotId) -> PathBuf {
@@ -296,6 +325,19 @@ impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         lock(&self.store.reserved).remove(&self.id);
     }
+}
+
+fn unusable_parent(child: &Ancestor, parent: &str) -> impl Fn(Error) -> Error {
+    let (id, parent) = (child.id.clone(), parent.to_owned());
+    move |source| Error::Parent { id: id.clone(), parent: parent.clone(), source: Box::new(source) }
+}
+
+fn check_sizes(child: &Ancestor, parent: &str, found: &Ancestor) -> Result<(), Error> {
+    let (bytes, parent_bytes) = (child.memory_bytes, found.memory_bytes);
+    if bytes == parent_bytes {
+        return Ok(());
+    }
+    Err(Error::Sizes { id: child.id.clone(), bytes, parent: parent.to_owned(), parent_bytes })
 }
 
 /// Makes what was done to a file or directory survive a power loss.

@@ -57,6 +57,48 @@ fn a_chain_that_does_not_hold_names_what_is_wrong() {
 }
 
 #[test]
+fn a_diff_costs_no_more_upon_a_long_chain() {
+    let scratch = Scratch::new();
+    let read = |parent: Option<&str>, name: &str| {
+        let before = bytes_read();
+        scratch.take(name, parent, &[Some(1)], Checksums::Omitted);
+        bytes_read() - before
+    };
+    read(None, "diff-0");
+    let costs = (1..40).map(|number| read(Some(&format!("diff-{}", number - 1)), &format!("diff-{number}")));
+    let costs = costs.collect::<Vec<_>>();
+    assert!(costs[38] <= 2 * costs[3], "{costs:?}");
+    // The same holds for who asks what builds upon one.
+    let before = bytes_read();
+    assert_eq!(scratch.store.dependents(&id("diff-3")).unwrap(), ["diff-4"]);
+    assert!(bytes_read() - before <= 2 * costs[3]);
+}
+
+#[test]
+fn a_chain_that_was_damaged_since_it_was_read_takes_no_diff() {
+    for round in 0..3 {
+        let scratch = chain();
+        scratch.take("more", Some("top"), &[Some(1), None, None], Checksums::Omitted);
+        let base = scratch.store.directory().join("base");
+        match round {
+            0 => rewrite(&scratch, "base", |manifest| manifest.memory.bytes += 4096),
+            1 => fs::rename(&base, scratch.state.join("elsewhere")).unwrap(),
+            _ => fs::write(base.join("manifest.json"), "{").unwrap(),
+        }
+        let refused = scratch.try_take("last", Some("more"), &[Some(1), None, None], Checksums::Omitted);
+        assert!(matches!(refused, Err(Error::Parent { .. } | Error::Sizes { .. })), "{round}: {refused:?}");
+        assert!(!scratch.store.directory().join("last").exists());
+    }
+}
+
+/// How much this thread has read, in bytes.
+fn bytes_read() -> u64 {
+    let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+    line.parse().unwrap()
+}
+
+#[test]
 fn a_snapshot_that_is_merged_while_it_is_checked_is_not_damaged() {
     let scratch = Scratch::new();
     scratch.take("base", None, &[Some(1), Some(1), None], Checksums::Omitted);
