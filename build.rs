@@ -23,8 +23,8 @@ fn render(root: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let contract = fs::read_to_string(capi.join("contract.h"))?;
     let mut header = Vec::new();
     let sources = [
-        "status", "runtime", "vm", "snapshot", "pool", "devices", "events", "console", "metrics", "log",
-        "process", "library",
+        "status", "runtime", "vm", "snapshot", "pool", "devices", "cancel", "events", "console", "metrics",
+        "log", "process", "library",
     ];
     let builder = cbindgen::Builder::new().with_config(configuration(&contract)?);
     let builder =

@@ -416,6 +416,109 @@ static void a_profiler_may_interrupt_every_call(void) {
   MUST(mvm_runtime_close(runtime));
 }
 
+static mvm_vm *interrupted_vm;
+static mvm_cancel *raised_token;
+
+static void interrupt_from_a_handler(int signal) {
+  (void)signal;
+  errno = 4711;
+  (void)mvm_interrupt(interrupted_vm);
+  (void)mvm_process_interrupt(NULL);
+  if (errno != 4711) _exit(3);
+  atomic_fetch_add(&ticks, 1);
+}
+
+static void raise_from_a_handler(int signal) {
+  (void)signal;
+  (void)mvm_cancel_raise(raised_token);
+}
+
+static timer_t send_every(int signal, void (*handler)(int), long microseconds) {
+  struct sigaction action = {.sa_handler = handler};
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = signal};
+  struct itimerspec often = {{0, microseconds * 1000}, {0, microseconds * 1000}};
+  timer_t timer;
+  sigaction(signal, &action, NULL);
+  REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &often, NULL) == 0);
+  return timer;
+}
+
+/* Wherever it strikes, a handler waits for no lock that the thread below it holds. */
+static void a_signal_handler_may_interrupt_its_own_thread(void) {
+  mvm_runtime *runtime = open_runtime();
+  mvm_vm *vm, *again;
+  mvm_exit how = {.size = sizeof how};
+  char spec[8192], *text;
+  MUST(mvm_create(runtime, "signalled", example_spec(&where, "halt", spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  interrupted_vm = vm;
+  atomic_store(&ticks, 0);
+  timer_t timer = send_every(SIGALRM, interrupt_from_a_handler, 200);
+  REQUIRE(mvm_wait(vm, MVM_FOREVER, &how) == MVM_ERR_INTERRUPTED);
+  while (atomic_load(&ticks) < 2000) {
+    mvm_vm_state state;
+    MUST(mvm_state(vm, &state));
+    MUST_TELL(mvm_info(vm, &text));
+    MUST(mvm_open(runtime, "signalled", &again));
+    mvm_status status = mvm_request(again, "GET", "/version", NULL, NULL);
+    REQUIRE(status == MVM_OK || status == MVM_ERR_INTERRUPTED);
+    MUST(mvm_release(again));
+  }
+  timer_delete(timer);
+  MUST(mvm_cancel_create(&raised_token));
+  MUST(mvm_cancel_bind(raised_token));
+  timer = send_every(SIGUSR1, raise_from_a_handler, 20000);
+  REQUIRE(mvm_wait(vm, MVM_FOREVER, &how) == MVM_ERR_INTERRUPTED);
+  timer_delete(timer);
+  REQUIRE(mvm_pause(vm) == MVM_ERR_INTERRUPTED); /* a token that was raised stays so */
+  must_run(vm);
+  MUST(mvm_cancel_bind(NULL));
+  MUST(mvm_cancel_release(raised_token));
+  MUST(mvm_pause(vm));
+  end(vm);
+  MUST(mvm_runtime_close(runtime));
+}
+
+struct waiter {
+  mvm_vm *vm;
+  mvm_cancel *cancel;
+  mvm_status status;
+};
+
+static void *wait_for_ever(void *context) {
+  struct waiter *waiter = context;
+  mvm_exit how = {.size = sizeof how};
+  MUST(mvm_cancel_bind(waiter->cancel));
+  waiter->status = mvm_wait(waiter->vm, MVM_FOREVER, &how);
+  MUST(mvm_cancel_bind(NULL));
+  return NULL;
+}
+
+/* Two calls on one VM: each ends when its own token is raised, and the other one does not. */
+static void a_token_ends_its_own_call_and_no_other(void) {
+  mvm_runtime *runtime = open_runtime();
+  mvm_vm *vm;
+  struct waiter waiters[2];
+  pthread_t threads[2];
+  char spec[8192], *text;
+  MUST(mvm_create(runtime, "shared", small_spec(spec, sizeof spec), &vm));
+  MUST(mvm_start(vm));
+  for (int i = 0; i < 2; i++) {
+    waiters[i].vm = vm;
+    MUST(mvm_cancel_create(&waiters[i].cancel));
+    REQUIRE(pthread_create(&threads[i], NULL, wait_for_ever, &waiters[i]) == 0);
+  }
+  MUST(mvm_cancel_raise(waiters[0].cancel));
+  REQUIRE(pthread_join(threads[0], NULL) == 0 && waiters[0].status == MVM_ERR_INTERRUPTED);
+  MUST_TELL(mvm_snapshot_create(vm, "undisturbed", NULL, &text));
+  MUST(mvm_kill(vm));
+  REQUIRE(pthread_join(threads[1], NULL) == 0 && waiters[1].status == MVM_OK);
+  for (int i = 0; i < 2; i++) MUST(mvm_cancel_release(waiters[i].cancel));
+  MUST(mvm_snapshot_delete(runtime, "undisturbed"));
+  end(vm);
+  MUST(mvm_runtime_close(runtime));
+}
+
 static void no_descriptor_left_is_an_error_and_leaves_nothing(void) {
   mvm_runtime *runtime = open_runtime();
   mvm_vm *vm;
@@ -613,6 +716,8 @@ int main(int argc, char **argv) {
   HOST(a_reaper_may_take_every_child);
   HOST(descriptors_0_to_2_may_be_closed);
   HOST(a_profiler_may_interrupt_every_call);
+  HOST(a_signal_handler_may_interrupt_its_own_thread);
+  HOST(a_token_ends_its_own_call_and_no_other);
   if (getenv("VALGRIND") == NULL) {
     HOST(a_pool_has_a_thread_until_it_or_the_runtime_is_closed);
     HOST(no_descriptor_left_is_an_error_and_leaves_nothing);

@@ -16,7 +16,7 @@
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
  *
- * Handles. mvm_runtime, mvm_vm, mvm_pool and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
+ * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so that the compiler tells
  *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
  *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
  *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
@@ -32,6 +32,9 @@
  * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
  *   Configuration and reports are JSON.
  *
+ * Signal handlers. A handler may call mvm_cancel_raise(), mvm_interrupt(), mvm_process_interrupt(), mvm_version() and
+ *   mvm_status_name(), and nothing else. They keep errno.
+ *
  * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
  *   starts no thread but these, with all signals blocked: "mvm-clone" for the time of an mvm_clone(); "mvm-pool",
@@ -39,13 +42,13 @@
  *   and "mvm-pager", some for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
- *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
- *   the host that interrupts it does no harm.
+ *   for none), or a deadline in the VM's spec. Another thread or a signal handler ends one call by
+ *   mvm_cancel_raise(), or all calls on a VM by mvm_interrupt(). A signal that arrives meanwhile does no harm.
  *
  * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
  *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. While a process (or that thread) is started, the calling thread
- *   holds its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
+ *   limits nor credentials, and reads no environment variable. The calling thread holds its signals back for
+ *   some microseconds while a process or a thread is started, and for less than one while a handle is looked up. Its descriptors are close-on-exec and above 2 in
  *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
  *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
  *
@@ -286,6 +289,9 @@ typedef enum mvm_log_level mvm_log_level;
 typedef int32_t mvm_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+/** A cancel token. See "Handles" on the first page. */
+typedef struct mvm_cancel mvm_cancel;
 
 /** A pool of VMs. See "Handles" on the first page. */
 typedef struct mvm_pool mvm_pool;
@@ -655,8 +661,10 @@ mvm_status mvm_rename(struct mvm_vm *vm,
                       const char *id);
 
 /**
- * Ends every call in flight on this VM, in whatever thread, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no
- * call in flight nothing happens, now or later.
+ * Ends every call in flight on this VM, whoever made it, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no call in
+ * flight nothing happens, now or later. To end one call and no other, see `mvm_cancel_raise`.
+ *
+ * This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never; the other calls return soon after. Since 0.1.
  */
@@ -1020,6 +1028,52 @@ mvm_status mvm_device_detach(struct mvm_vm *vm,
                              const char *section,
                              const char *id);
 
+/* ======== ENDING CALLS EARLY ========================================================================*/
+
+/**
+ * Creates a cancel token. A call that is bound to a token ends with `MVM_ERR_INTERRUPTED` when the token is raised, and
+ * no other call does:
+ *
+ *     mvm_cancel_create(&cancel);
+ *     mvm_cancel_bind(cancel);               on the thread that makes the call
+ *     status = mvm_snapshot_create(vm, "s1", NULL, NULL);
+ *     mvm_cancel_bind(NULL);
+ *     mvm_cancel_release(cancel);
+ *
+ * Another thread, or a signal handler, ends the snapshot by `mvm_cancel_raise(cancel)`. One token may be bound on
+ * several threads, for all calls of one task. `mvm_interrupt` ends all calls on a VM, whoever made them.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Ownership: `*cancel` is the caller's, for `mvm_cancel_release`.
+ * Since 0.1.
+ */
+mvm_status mvm_cancel_create(struct mvm_cancel **cancel);
+
+/**
+ * Binds the calls that this thread makes from now on to the token, instead of the one that was bound before. NULL binds
+ * them to none. Only calls that can block heed a token. A language that moves code between threads binds, calls and
+ * unbinds in one C function.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_cancel_bind(struct mvm_cancel *cancel);
+
+/**
+ * Raises the token, for good: every call that is bound to it ends with `MVM_ERR_INTERRUPTED`, and so does every later
+ * one, before it does anything. An interrupted call undoes its own effects; the VM goes on.
+ *
+ * This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never; the calls return soon after. Since 0.1.
+ */
+mvm_status mvm_cancel_raise(struct mvm_cancel *cancel);
+
+/**
+ * Releases the handle. Threads that are bound to the token stay bound to it. NULL is fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
+ */
+mvm_status mvm_cancel_release(struct mvm_cancel *cancel);
+
 /* ======== EVENTS ====================================================================================*/
 
 /**
@@ -1198,7 +1252,8 @@ mvm_status mvm_process_wait(struct mvm_process *process, uint64_t timeout_ms, st
 mvm_status mvm_process_pid(struct mvm_process *process, int32_t *pid);
 
 /**
- * Ends every call in flight on this process, in whatever thread, with `MVM_ERR_INTERRUPTED`. The process goes on.
+ * Ends every call in flight on this process, whoever made it, with `MVM_ERR_INTERRUPTED`. The process goes on. This
+ * function may be called in a signal handler; its failures leave no details.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */

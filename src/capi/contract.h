@@ -16,7 +16,7 @@
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
  *
- * Handles. mvm_runtime, mvm_vm, mvm_pool and mvm_process are opaque. A handle has a pointer type, so that the compiler tells
+ * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so that the compiler tells
  *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
  *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
  *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
@@ -32,6 +32,9 @@
  * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
  *   Configuration and reports are JSON.
  *
+ * Signal handlers. A handler may call mvm_cancel_raise(), mvm_interrupt(), mvm_process_interrupt(), mvm_version() and
+ *   mvm_status_name(), and nothing else. They keep errno.
+ *
  * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
  *   starts no thread but these, with all signals blocked: "mvm-clone" for the time of an mvm_clone(); "mvm-pool",
@@ -39,13 +42,13 @@
  *   and "mvm-pager", some for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
- *   for none), or a deadline in the VM's spec. mvm_interrupt() ends it from another thread. A signal handler of
- *   the host that interrupts it does no harm.
+ *   for none), or a deadline in the VM's spec. Another thread or a signal handler ends one call by
+ *   mvm_cancel_raise(), or all calls on a VM by mvm_interrupt(). A signal that arrives meanwhile does no harm.
  *
  * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
  *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. While a process (or that thread) is started, the calling thread
- *   holds its signals back for some microseconds. Its descriptors are close-on-exec and above 2 in
+ *   limits nor credentials, and reads no environment variable. The calling thread holds its signals back for
+ *   some microseconds while a process or a thread is started, and for less than one while a handle is looked up. Its descriptors are close-on-exec and above 2 in
  *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
  *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
  *

@@ -163,6 +163,7 @@ impl Facts {
             runtime::Error::AlreadyExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("create"),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
             runtime::Error::Closed => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("create"),
+            runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             runtime::Error::Vm(error) => Self::of_vm(error),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::status::mvm_status;
+use crate::sys::mask::KeptErrno;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -21,6 +22,13 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> mvm_status {
             Failure::internal(&TEXT.try_with(RefCell::take).unwrap_or_default()).record()
         }
     }
+}
+
+/// The same for what a signal handler of the host may call: `body` allocates nothing, no details are kept, and `errno`
+/// is as before.
+pub(super) fn guard_in_handler(body: impl FnOnce() -> mvm_status) -> mvm_status {
+    let _errno = KeptErrno::keep();
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or(mvm_status::MVM_ERR_INTERNAL)
 }
 
 static HOOK: Once = Once::new();

@@ -2,15 +2,18 @@
 //!
 //! A key carries its kind, so that a runtime taken for a VM is found out, and lies outside every address space,
 //! so that no pointer is ever taken for a key. Looking one up clones an `Arc`: a handle that is released while a
-//! call runs on it does no harm.
+//! call runs on it does no harm. No signal handler of the host runs on a thread that has locked the table, so those
+//! functions that a handler may call do not wait for the thread that it interrupted.
 
 use super::failure::Failure;
-use crate::process::Job;
+use super::status::mvm_status;
+use crate::process::{Cancel, Job};
 use crate::runtime::{Pool, Runtime};
+use crate::sys::sync::{LockedFromSignals, lock_from_signals};
 use crate::vm::Vm;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a handle is a 64-bit key in the shape of a pointer");
@@ -46,13 +49,14 @@ pub(super) enum Object {
     Vm(Arc<OwnedVm>),
     Pool(Arc<OwnedPool>),
     Process(Arc<Job>),
+    Cancel(Arc<Cancel>),
 }
 
 /// Makes a handle for `object`.
 pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
     own_process()?;
     let key = MARK | (K::TAG << TAG_SHIFT) | NEXT.fetch_add(1, Ordering::Relaxed);
-    table_mut().insert(key, K::wrap(object));
+    table().insert(key, K::wrap(object));
     #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits, see above")]
     Ok(std::ptr::without_provenance_mut(key as usize))
 }
@@ -70,7 +74,7 @@ pub(super) fn open_pool<H>(runtime: &Arc<Runtime>, pool: Arc<Pool>) -> Result<*m
 fn open_in<K: Kind, H>(runtime: &Arc<Runtime>, object: Arc<K>) -> Result<*mut H, Failure> {
     let handle = open(object)?;
     if runtime.is_closed() {
-        table_mut().remove(&key(handle));
+        drop(remove(key(handle)));
         return Err(crate::runtime::Error::Closed.into());
     }
     Ok(handle)
@@ -85,7 +89,23 @@ pub(super) fn open_vms<H>(runtime: &Arc<Runtime>, vms: Vec<Arc<Vm>>) -> Result<V
 pub(super) fn get<K: Kind, H>(handle: *mut H) -> Result<Arc<K>, Failure> {
     let bad = || Failure::bad_handle(K::NAME, handle.addr());
     own_process()?;
-    table().get(&key(handle)).and_then(K::unwrap).cloned().ok_or_else(bad)
+    let found = table().get(&key(handle)).and_then(K::unwrap).cloned();
+    found.ok_or_else(bad)
+}
+
+/// Does `deed`, which takes moments and allocates nothing, to what the handle stands for. For signal handlers.
+pub(super) fn reach<K: Kind, H>(handle: *mut H, deed: impl FnOnce(&K)) -> mvm_status {
+    if owning_process().is_some() {
+        return mvm_status::MVM_ERR_FORKED;
+    }
+    // Under the lock, so that a handler never holds the last of an object's references, which would free memory.
+    match table().get(&key(handle)).and_then(K::unwrap) {
+        Some(object) => {
+            deed(object);
+            mvm_status::MVM_OK
+        }
+        None => mvm_status::MVM_ERR_BAD_HANDLE,
+    }
 }
 
 /// Forgets the handle; NULL is fine.
@@ -94,8 +114,7 @@ pub(super) fn close<K: Kind, H>(handle: *mut H) -> Result<Option<Arc<K>>, Failur
         return Ok(None);
     }
     let object = get(handle)?;
-    let removed = table_mut().remove(&key(handle));
-    removed.ok_or_else(|| Failure::bad_handle(K::NAME, handle.addr()))?;
+    remove(key(handle)).ok_or_else(|| Failure::bad_handle(K::NAME, handle.addr()))?;
     Ok(Some(object))
 }
 
@@ -104,11 +123,16 @@ pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
     let is_its = |object: &Object| match object {
         Object::Vm(owned) => Arc::ptr_eq(&owned.runtime, runtime),
         Object::Pool(owned) => Arc::ptr_eq(&owned.runtime, runtime),
-        Object::Runtime(_) | Object::Process(_) => false,
+        Object::Runtime(_) | Object::Process(_) | Object::Cancel(_) => false,
     };
     // Whoever makes a handle from here on sees that, and takes it back; the others are in the table.
     runtime.close();
-    table_mut().retain(|_, object| !is_its(object));
+    let released = {
+        let mut table = table();
+        table.extract_if(.., |_, object| is_its(object)).collect::<Vec<_>>()
+    };
+    // Outside of the lock: the last of an object's holders cleans up after it.
+    drop(released);
 }
 
 /// The first byte of every key: no address of a user process begins so.
@@ -117,30 +141,31 @@ const TAG_SHIFT: u32 = 48;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A `BTreeMap`: leak checkers take the inner pointers of a static hash table for leaks.
-static TABLE: RwLock<BTreeMap<u64, Object>> = RwLock::new(BTreeMap::new());
+static TABLE: Mutex<BTreeMap<u64, Object>> = Mutex::new(BTreeMap::new());
 /// The process that made the first handle.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Refuses a forked child before it touches a lock that another thread of its parent may have held.
 pub(super) fn own_process() -> Result<(), Failure> {
+    owning_process().map_or(Ok(()), |owner| Err(Failure::forked(owner, std::process::id())))
+}
+
+/// The process that this one was forked from, if it was.
+fn owning_process() -> Option<u32> {
     let me = std::process::id();
-    match OWNER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => Ok(()),
-        Err(owner) if owner == me => Ok(()),
-        Err(owner) => Err(Failure::forked(owner, me)),
-    }
+    OWNER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).err().filter(|owner| *owner != me)
 }
 
 fn key<H>(handle: *mut H) -> u64 {
     handle.addr() as u64
 }
 
-fn table() -> RwLockReadGuard<'static, BTreeMap<u64, Object>> {
-    TABLE.read().unwrap_or_else(PoisonError::into_inner)
+fn table() -> LockedFromSignals<'static, BTreeMap<u64, Object>> {
+    lock_from_signals(&TABLE)
 }
 
-fn table_mut() -> RwLockWriteGuard<'static, BTreeMap<u64, Object>> {
-    TABLE.write().unwrap_or_else(PoisonError::into_inner)
+fn remove(key: u64) -> Option<Object> {
+    table().remove(&key)
 }
 
 impl Kind for Runtime {
@@ -150,10 +175,8 @@ impl Kind for Runtime {
         Object::Runtime(object)
     }
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
-        match object {
-            Object::Runtime(runtime) => Some(runtime),
-            Object::Vm(_) | Object::Pool(_) | Object::Process(_) => None,
-        }
+        let Object::Runtime(object) = object else { return None };
+        Some(object)
     }
 }
 
@@ -164,10 +187,8 @@ impl Kind for OwnedVm {
         Object::Vm(object)
     }
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
-        match object {
-            Object::Vm(vm) => Some(vm),
-            Object::Runtime(_) | Object::Pool(_) | Object::Process(_) => None,
-        }
+        let Object::Vm(object) = object else { return None };
+        Some(object)
     }
 }
 
@@ -178,10 +199,8 @@ impl Kind for OwnedPool {
         Object::Pool(object)
     }
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
-        match object {
-            Object::Pool(pool) => Some(pool),
-            Object::Runtime(_) | Object::Vm(_) | Object::Process(_) => None,
-        }
+        let Object::Pool(object) = object else { return None };
+        Some(object)
     }
 }
 
@@ -192,10 +211,20 @@ impl Kind for Job {
         Object::Process(object)
     }
     fn unwrap(object: &Object) -> Option<&Arc<Self>> {
-        match object {
-            Object::Process(process) => Some(process),
-            Object::Runtime(_) | Object::Vm(_) | Object::Pool(_) => None,
-        }
+        let Object::Process(object) = object else { return None };
+        Some(object)
+    }
+}
+
+impl Kind for Cancel {
+    const TAG: u64 = 5;
+    const NAME: &'static str = "mvm_cancel";
+    fn wrap(object: Arc<Self>) -> Object {
+        Object::Cancel(object)
+    }
+    fn unwrap(object: &Object) -> Option<&Arc<Self>> {
+        let Object::Cancel(object) = object else { return None };
+        Some(object)
     }
 }
 

@@ -25,6 +25,8 @@ pub mod pool;
 
 pub mod devices;
 
+pub mod cancel;
+
 pub mod events;
 
 pub mod console;

@@ -2,7 +2,7 @@
 
 use super::argument;
 use super::failure::Failure;
-use super::guard::guard;
+use super::guard::{guard, guard_in_handler};
 use super::handle;
 use super::status::mvm_status;
 use super::vm::{mvm_exit, mvm_shutdown_outcome};
@@ -113,15 +113,13 @@ pub unsafe extern "C" fn mvm_process_pid(process: *mut mvm_process, pid: *mut i3
     })
 }
 
-/// Ends every call in flight on this process, in whatever thread, with `MVM_ERR_INTERRUPTED`. The process goes on.
+/// Ends every call in flight on this process, whoever made it, with `MVM_ERR_INTERRUPTED`. The process goes on. This
+/// function may be called in a signal handler; its failures leave no details.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_process_interrupt(process: *mut mvm_process) -> mvm_status {
-    guard(|| {
-        handle::get::<Job, _>(process)?.interrupt();
-        Ok(())
-    })
+    guard_in_handler(|| handle::reach(process, Job::interrupt))
 }
 
 /// Forgets the handle. The process goes on, and its end is then the caller's to reap. NULL is fine.

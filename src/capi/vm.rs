@@ -2,7 +2,7 @@
 
 use super::argument::{self, Sized32};
 use super::failure;
-use super::guard::guard;
+use super::guard::{guard, guard_in_handler};
 use super::handle::{self, OwnedVm};
 use super::status::{mvm_exit_kind, mvm_status};
 use crate::firecracker::http::{Method, RequestPath};
@@ -234,16 +234,15 @@ pub unsafe extern "C" fn mvm_rename(vm: *mut mvm_vm, id: *const c_char) -> mvm_s
     })
 }
 
-/// Ends every call in flight on this VM, in whatever thread, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no
-/// call in flight nothing happens, now or later.
+/// Ends every call in flight on this VM, whoever made it, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no call in
+/// flight nothing happens, now or later. To end one call and no other, see `mvm_cancel_raise`.
+///
+/// This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never; the other calls return soon after. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_interrupt(vm: *mut mvm_vm) -> mvm_status {
-    guard(|| {
-        handle::get::<OwnedVm, _>(vm)?.vm.interrupt();
-        Ok(())
-    })
+    guard_in_handler(|| handle::reach(vm, |owned: &OwnedVm| owned.vm.interrupt()))
 }
 
 /// Sends any request to the VMM's API: nothing of it is out of reach. `method` is "GET", "PUT", "PATCH" or

@@ -12,7 +12,7 @@ pub mod ladder;
 pub use command::{Command, Stdio};
 pub use error::{Error, SpawnStep};
 pub use identity::Identity;
-pub use interrupt::{Interrupts, Listening};
+pub use interrupt::{Bound, Cancel, Interrupts, Listening};
 pub use job::{Job, JobOptions};
 
 use crate::sys::deadline::Deadline;
@@ -44,7 +44,7 @@ pub struct Limits<'a> {
 impl Limits<'_> {
     /// The interrupt as something to poll.
     pub fn interest(&self) -> Interest<'_> {
-        self.interrupt.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
+        EventFd::interest(self.interrupt)
     }
 
     /// The same interrupt with a deadline that is no later than `deadline`.

@@ -2,6 +2,7 @@
 
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory};
+use crate::process::Cancel;
 use crate::settings::{self, Section};
 use crate::snapshot::SnapshotId;
 use crate::sys::mask::HeldSignals;
@@ -50,7 +51,9 @@ impl Runtime {
         let clones = self.clones_to_be(count, options)?;
         let made = clones.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let cancel = Cancel::of_thread();
         let make = || {
+            let _bound = cancel.as_ref().map(Cancel::bind);
             while !failed.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let (Some(clone), Some(place)) = (clones.get(index), made.get(index)) else { return };

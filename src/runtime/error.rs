@@ -116,6 +116,9 @@ pub enum Error {
     /// The runtime was closed meanwhile.
     #[error("the runtime was closed")]
     Closed,
+    /// The cancel token of the calling thread was raised.
+    #[error("the call was cancelled")]
+    Cancelled,
     /// The VM.
     #[error(transparent)]
     Vm(#[from] vm::Error),

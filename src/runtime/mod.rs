@@ -26,6 +26,7 @@ use crate::observe::prometheus::{self, Sample};
 use crate::process::{Identity, Interrupts};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
 use crate::sys::file;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
@@ -139,15 +140,22 @@ impl Runtime {
             if let Some(event) = self.shared.events.next() {
                 return Ok(Some(event));
             }
-            let flag = listening.flag().map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()));
-            match poll::wait([Interest::Readable(self.shared.events.as_fd()), flag], deadline)
-                .map_err(failed)?
-            {
-                [_, true] => return Err(Error::Closed),
+            if listening.began_interrupted() {
+                return Err(self.interrupted());
+            }
+            let interests =
+                [Interest::Readable(self.shared.events.as_fd()), EventFd::interest(listening.flag())];
+            match poll::wait(interests, deadline).map_err(failed)? {
+                [_, true] => return Err(self.interrupted()),
                 [true, _] => {}
                 [false, false] => return Ok(None),
             }
         }
+    }
+
+    /// Why a call that waits for nobody's turn was interrupted.
+    fn interrupted(&self) -> Error {
+        if self.is_closed() { Error::Closed } else { Error::Cancelled }
     }
 
     /// The caller's own descriptor that is readable when there is an event.

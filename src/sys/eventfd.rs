@@ -39,6 +39,11 @@ impl EventFd {
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 
+    /// What to poll for one that may not be there.
+    pub fn interest(flag: Option<&Self>) -> Interest<'_> {
+        flag.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
+    }
+
     /// Whether it is up.
     pub fn is_raised(&self) -> bool {
         let now = Deadline::after(Duration::ZERO);

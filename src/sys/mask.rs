@@ -1,4 +1,4 @@
-//! Holding signals back for the moments in which a handler of the host must not run.
+//! Living with the host's signal handlers: holding them back for moments, and being called by one.
 
 /// All signals held back from the calling thread, and from what it starts meanwhile; its own mask comes back on drop.
 #[expect(missing_debug_implementations, reason = "a set of signals says nothing in words")]
@@ -22,5 +22,24 @@ impl Drop for HeldSignals {
     fn drop(&mut self) {
         // SAFETY: the set was filled by `hold` and outlives the call.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// The calling thread's `errno`, which comes back on drop: a handler must leave it as it found it.
+#[derive(Debug)]
+pub struct KeptErrno(libc::c_int);
+
+impl KeptErrno {
+    /// Keeps it.
+    pub fn keep() -> Self {
+        // SAFETY: the C library's errno of the calling thread is always readable.
+        Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for KeptErrno {
+    fn drop(&mut self) {
+        // SAFETY: the C library's errno of the calling thread is always writable.
+        unsafe { *libc::__errno_location() = self.0 };
     }
 }

@@ -8,16 +8,18 @@ use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
 use crate::process::{ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A shutdown in flight, which later callers join.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ending {
     result: Mutex<Option<Result<Arc<Report>, Failed>>>,
-    told: Condvar,
+    /// Raised when there is a result; nothing when no descriptor was left.
+    over: Option<EventFd>,
 }
 
 /// The shutdown that others joined has failed: they try for themselves.
@@ -167,7 +169,7 @@ impl Vm {
         if let Some(ending) = &core.ending {
             return Ok((Arc::clone(ending), Role::Joined));
         }
-        let ending = Arc::new(Ending::default());
+        let ending = Arc::new(Ending::new());
         core.ending = Some(Arc::clone(&ending));
         Ok((ending, Role::First))
     }
@@ -175,23 +177,18 @@ impl Vm {
     /// Waits for what becomes of the first caller's shutdown, no longer than the own window: then it is forced.
     fn await_ending(&self, ending: &Ending, grace: Duration) -> Result<Result<Arc<Report>, Failed>, Error> {
         const OPERATION: &str = "shut down";
-        /// An interrupt of this call alone does not wake it.
-        const LOOK_AGAIN: Duration = Duration::from_millis(20);
         let (listening, mut until) = (self.turns.listen(), Deadline::after(grace));
         let mut killed = None::<Arc<Process>>;
-        let mut result = lock(&ending.result);
         loop {
-            match result.as_ref() {
-                Some(Ok(report)) => return Ok(Ok(Arc::clone(report))),
+            let result = lock(&ending.result).clone();
+            match result {
+                Some(Ok(report)) => return Ok(Ok(report)),
                 _ if listening.is_interrupted() => {
                     let id = self.id();
                     return Err(Error::Turn { id, operation: OPERATION, source: NoTurn::Interrupted });
                 }
                 Some(Err(Failed)) => return Ok(Err(Failed)),
-                None if !until.has_passed() => {
-                    let nap = until.remaining().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
-                    result = ending.told.wait_timeout(result, nap).unwrap_or_else(PoisonError::into_inner).0;
-                }
+                None if !until.has_passed() => listening.wait_for(ending.over.as_ref(), until),
                 None => match killed.take() {
                     Some(process) => {
                         let (pid, after) = (process.pid(), self.spec.options.deadlines.kill());
@@ -289,6 +286,12 @@ impl Vm {
     }
 }
 
+impl Ending {
+    fn new() -> Self {
+        Self { result: Mutex::new(None), over: EventFd::new().ok() }
+    }
+}
+
 enum Role {
     First,
     Joined,
@@ -310,7 +313,7 @@ impl Drop for FirstCaller<'_> {
     fn drop(&mut self) {
         lock(&self.vm.core).ending = None;
         lock(&self.ending.result).get_or_insert(Err(Failed));
-        self.ending.told.notify_all();
+        self.ending.over.iter().for_each(EventFd::raise);
     }
 }
 
