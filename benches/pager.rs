@@ -36,8 +36,10 @@ fn main() {
         return;
     }
     let directory = std::env::temp_dir().join(format!("mvm-bench-pager-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    std::env::set_current_dir(&directory).unwrap();
+    // Where a VM's VMM works, which is this process.
+    let working = directory.join("vmm");
+    std::fs::create_dir_all(&working).unwrap();
+    std::env::set_current_dir(&working).unwrap();
     freeze();
     take_places();
     println!("| what | pager | beside | ratio | wanted |\n|---|---|---|---|---|");
@@ -61,7 +63,7 @@ fn everything() {
     let stream = || {
         let began = Instant::now();
         let _vmm = Vmm::paged(&Plan { ahead: Ahead::Everything, ..plan() });
-        wait_until(|| Figures::read(Path::new(".")).is_ok_and(|figures| figures.state == State::Complete));
+        wait_until(|| Figures::read(Path::new("..")).is_ok_and(|figures| figures.state == State::Complete));
         began.elapsed().as_secs_f64()
     };
     let bare = || {
@@ -98,7 +100,7 @@ fn touch_and_store(plan: &Plan, touch: impl Fn(&Vmm)) {
     let vmm = Vmm::paged(plan);
     touch(&vmm);
     let limits = Limits { deadline: Deadline::after(Duration::from_secs(10)), interrupt: None };
-    let stretches = pager::store_working_set(Path::new("."), limits).unwrap();
+    let stretches = pager::store_working_set(Path::new(".."), limits).unwrap();
     assert!(stretches > 0);
 }
 
@@ -161,12 +163,13 @@ enum Server {
 
 impl Vmm {
     fn paged(plan: &Plan) -> Self {
-        let directory = std::env::current_dir().unwrap();
-        plan.write(&directory).unwrap();
+        let working = std::env::current_dir().unwrap();
+        let directory = working.parent().unwrap();
+        plan.write(directory).unwrap();
         Self::served_by(|listener| {
-            let keeper = directory.join("keeper");
+            let keeper = working.join("keeper");
             let owner = Identity::own().unwrap();
-            Server::Pager(Held::start_program(&keeper, &directory, owner, &listener).unwrap())
+            Server::Pager(Held::start_program(&keeper, directory, owner, &listener).unwrap())
         })
     }
 
@@ -180,7 +183,7 @@ impl Vmm {
     fn served_by(start: impl FnOnce(UnixListener) -> Server) -> Self {
         let (memory, faults) = (Mapping::new(SIZE, PageSize::Small).unwrap(), Userfault::new().unwrap());
         faults.register(&memory).unwrap();
-        let server = Some(start(pager::bind(Path::new(".")).unwrap()));
+        let server = Some(start(pager::bind(Path::new("..")).unwrap()));
         let connection = UnixConnection::connect(Path::new("pager.sock")).unwrap();
         let text = format!(
             r#"[{{"base_host_virt_addr":{},"size":{SIZE},"offset":0,"page_size":4096}}]"#,

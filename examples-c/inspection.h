@@ -292,7 +292,7 @@ static inline void check_processes(mvm_runtime *runtime, const struct list *list
     if (alive) {
       REQUIRE(!ends_with_owner(list->of[i].id));
       REQUIRE(kill(pid, 0) == 0 && cwd_of(pid, cwd, sizeof cwd));
-      REQUIRE(strcmp(cwd, path_of(list->of[i].id, "")) == 0);
+      REQUIRE(strcmp(cwd, path_of(list->of[i].id, "/vmm")) == 0);
     }
     MUST(mvm_release(vm));
   }
@@ -312,6 +312,7 @@ static inline void check_entry(const char *name, void *argument) {
   REQUIRE(vm != NULL); /* what stands there belongs to a VM that is listed */
   REQUIRE(access(path_of(name, "/journal.json"), F_OK) == 0 && access(path_of(name, "/spec.json"), F_OK) == 0);
   each_name(path_of(name, ""), check_file, (void *)vm);
+  each_name(path_of(name, "/vmm"), check_file, (void *)vm);
 }
 
 static inline void check_files(const struct list *list) {

@@ -97,7 +97,7 @@ fn a_vmm_that_somebody_kills_is_seen_at_once() {
     assert_eq!(vm.state(), State::Failed);
     let report = vm.shutdown(AMPLE, None).unwrap();
     assert_eq!(report.outcome, Outcome::AlreadyExited);
-    assert!(!host.vm_directory("killed").join("api.sock").exists());
+    assert!(!host.vm_directory("killed").join("vmm/api.sock").exists());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Restored memory: every page as it was frozen, whatever the VMM does meanwhile; and a VMM that cannot have its memory
-//! ends. The VMM is this program itself, started anew in the VM's directory.
+//! ends. The VMM is this program itself, started anew in the VMM's working directory.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use mvm::pager::{self, Ahead, Figures, Held, Plan, Recording, Removals, State};
@@ -331,7 +331,7 @@ fn a_working_set_is_stored_when_it_is_asked_for_or_full() {
 #[ignore = "the part of the VMM, which the other tests start"]
 fn plays_its_part() {
     let Ok(part) = std::env::var(PART) else { return };
-    let expected = fs::read("expected").unwrap();
+    let expected = fs::read("../expected").unwrap();
     let all = expected.len();
     let whole = || Memory::new(&[(0, all)], PageSize::Small);
     match part.as_str() {
@@ -352,7 +352,7 @@ fn plays_its_part() {
         "waits_and_touches_a_quarter" => {
             let memory = whole().connect();
             // There are none before the pager has begun.
-            wait_until(|| Figures::read(Path::new(".")).is_ok_and(|figures| figures.replayed_pages == 1024));
+            wait_until(|| Figures::read(Path::new("..")).is_ok_and(|figures| figures.replayed_pages == 1024));
             touch_a_quarter(&memory, &expected);
         }
         "touches_one_and_waits" | "touches_two_and_waits" => {
@@ -383,14 +383,14 @@ fn plays_its_part() {
         "cuts_the_file_off" => {
             let memory = whole().connect();
             memory.check_at(0, &expected);
-            OpenOptions::new().write(true).open("layer-0").unwrap().set_len(4 << 20).unwrap();
+            OpenOptions::new().write(true).open("../layer-0").unwrap().set_len(4 << 20).unwrap();
             memory.page(6 * MIB);
         }
         "is_silent_and_cuts_the_file_off" => {
             let memory = whole().connect();
             memory.check_at(0, &expected);
             let _silent = memory.socket();
-            OpenOptions::new().write(true).open("layer-0").unwrap().set_len(4 << 20).unwrap();
+            OpenOptions::new().write(true).open("../layer-0").unwrap().set_len(4 << 20).unwrap();
             // The pager listens to nobody but the silent one for a while.
             std::thread::sleep(Duration::from_millis(300));
             memory.page(6 * MIB);
@@ -399,7 +399,7 @@ fn plays_its_part() {
         "cuts_the_figures_off" => {
             let memory = whole().connect();
             memory.check_at(0, &expected);
-            OpenOptions::new().write(true).open("pager.stat").unwrap().set_len(0).unwrap();
+            OpenOptions::new().write(true).open("../pager.stat").unwrap().set_len(0).unwrap();
             memory.check(&expected);
         }
         "calls_its_pages_huge" => {
@@ -422,7 +422,7 @@ fn plays_its_part() {
             let memory = memory.connect();
             let offsets = (0..all).step_by(PAGE).filter(|offset| !protected.contains(offset));
             offsets.for_each(|offset| memory.check_at(offset, &expected));
-            let is_over = || match Figures::read(Path::new(".")).unwrap() {
+            let is_over = || match Figures::read(Path::new("..")).unwrap() {
                 Figures { ahead_bytes: 0, .. } => true,
                 Figures { state, .. } => state == State::Complete,
             };
@@ -430,7 +430,7 @@ fn plays_its_part() {
         }
         "takes_events_away" => take_events_away(whole().connect()),
         "forges_a_fork" => {
-            let number = fs::read_to_string("number").unwrap().parse::<u64>().unwrap();
+            let number = fs::read_to_string("../number").unwrap().parse::<u64>().unwrap();
             let mut event = [[0; 8]; 4];
             event[0][0] = 0x13;
             event[1] = number.to_ne_bytes();
@@ -615,7 +615,7 @@ impl Frozen {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("mvm-pager-{}-{count}", std::process::id()));
-        fs::create_dir(&directory).unwrap();
+        fs::create_dir_all(directory.join("vmm")).unwrap();
         let mut expected = vec![0; bytes];
         let paths = (0..layers).map(|layer| {
             let path = directory.join(format!("layer-{layer}"));
@@ -723,7 +723,9 @@ struct Vmm(Child);
 impl Vmm {
     fn start(vm: &Frozen, part: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["plays_its_part", "--exact", "--ignored", "--nocapture"]).current_dir(vm.path());
+        command
+            .args(["plays_its_part", "--exact", "--ignored", "--nocapture"])
+            .current_dir(vm.path().join("vmm"));
         // What it says when it fails is told by whoever did not expect that.
         let errors = File::create(vm.path().join("vmm.err")).unwrap();
         Self(

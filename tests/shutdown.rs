@@ -22,7 +22,7 @@ fn a_guest_that_obeys_is_graceful_and_the_report_says_by_which_rung() {
     assert_eq!(report["rung"], "guest");
     assert_eq!(report["exit"], json!({ "code": 0 }));
     assert_eq!(report["guest_powered_off"], true);
-    assert!(!host.vm_directory("obeys").join("api.sock").exists());
+    assert!(!host.vm_directory("obeys").join("vmm/api.sock").exists());
 }
 
 #[test]

@@ -243,11 +243,11 @@ fn disks_come_with_the_snapshot_and_each_vm_has_its_own() {
     // What the VM had is gone or changed: the snapshot has its own.
     fs::write(&disk, vec![8; 1 << 20]).unwrap();
     let clones = host.runtime.clone_vms("base", 2, Some(r#"{"prefix":"twin"}"#)).unwrap();
-    let data = |id: &str| host.vm_directory(id).join("drives/data");
+    let data = |id: &str| host.vm_directory(id).join("vmm/drives/data");
     assert_eq!(fs::read(data("twin-1")).unwrap(), vec![7; 1 << 20]);
     fs::write(data("twin-1"), vec![9; 1 << 20]).unwrap();
     assert_eq!(fs::read(data("twin-2")).unwrap(), vec![7; 1 << 20]);
-    assert!(fs::read_link(host.vm_directory("twin-1").join("drives/tools")).unwrap().ends_with("disk"));
+    assert!(fs::read_link(host.vm_directory("twin-1").join("vmm/drives/tools")).unwrap().ends_with("disk"));
     // Another file, by choice.
     let other = host.scratch.path().join("other");
     fs::write(&other, vec![1; 1 << 20]).unwrap();
@@ -283,7 +283,7 @@ fn a_drive_and_persistent_memory_of_one_id_are_two_disks() {
     host.runtime.destroy(&vm).unwrap();
     let _restored = restore(&host, "base", "restored", json!({}));
     for (file, section) in files.iter().zip(["drives", "pmem"]) {
-        let own = host.vm_directory("restored").join(section).join("data");
+        let own = host.vm_directory("restored").join("vmm").join(section).join("data");
         assert_eq!(fs::read(own).unwrap(), fs::read(file).unwrap());
     }
 }
@@ -536,7 +536,7 @@ fn clones_have_a_vsock_socket_each_and_one_that_is_taken_is_not_stolen() {
         assert!(told(&error).contains("\"vsock_override\" needs Firecracker 1.16.0"));
         return;
     }
-    let own = |id: &str| host.vm_directory(id).join("vsock.sock");
+    let own = |id: &str| host.vm_directory(id).join("vmm/vsock.sock");
     assert!(own("one").exists() && own("two").exists());
     let one = host.runtime.vm("one").unwrap();
     host.runtime.rename(&one, "uno").unwrap();
@@ -591,7 +591,7 @@ fn a_snapshot_is_not_deleted_while_a_vm_is_made_of_it() {
         let restore = |id: &str| host.runtime.restore(id, &format!("of-{id}"), Some(slow)).map(drop);
         let restoring = [scope.spawn(move || restore("diff")), scope.spawn(move || restore("full"))];
         eventually("they are under way", || {
-            ["of-diff", "of-full"].iter().all(|id| host.vm_directory(id).join("api.sock").exists())
+            ["of-diff", "of-full"].iter().all(|id| host.vm_directory(id).join("vmm/api.sock").exists())
         });
         let busy = |result: Result<(), mvm::runtime::Error>| told(&result.unwrap_err());
         for id in ["full", "diff"] {

@@ -84,7 +84,7 @@ fn many_that_destroy_one_vm_spare_the_next_of_its_name() {
             destroyers.into_iter().for_each(|destroyer| destroyer.join().unwrap().unwrap());
             next.unwrap()
         });
-        assert!(host.vm_directory("again").join("api.sock").exists());
+        assert!(host.vm_directory("again").join("vmm/api.sock").exists());
         next.start().unwrap();
         host.runtime.destroy(&next).unwrap();
     }

@@ -4,6 +4,7 @@ use super::binary::Binary;
 use super::client::{self, NoResponse};
 use super::error::{During, Error, Request};
 use super::http::{self, Method, RequestPath, Response};
+use crate::journal;
 use crate::observe::console;
 use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
@@ -27,7 +28,7 @@ pub struct Launch<'a> {
     pub binary: &'a Binary,
     /// The id that Firecracker gives as its own.
     pub id: &'a str,
-    /// Its files, which stand in its working directory.
+    /// Its files.
     pub files: &'a VmmFiles,
     /// The name of the file that its metrics go to.
     pub metrics: Option<&'a str>,
@@ -35,10 +36,12 @@ pub struct Launch<'a> {
     pub arguments: &'a [String],
 }
 
-/// The files that a VMM has open: one directory, and fixed names in it.
+/// The files of a VM: what the library keeps for itself in its directory, and what the VMM opens by a name, which is
+/// all below its working directory there.
 #[derive(Clone, Debug)]
 pub struct VmmFiles {
     directory: PathBuf,
+    working: PathBuf,
 }
 
 /// A VMM that is ready for requests. Dropping it ends nothing.
@@ -50,7 +53,7 @@ pub struct Vmm {
     started: Started,
     /// Requests whose answers nobody has waited for, in the order in which they were sent.
     unanswered: Vec<UnixConnection>,
-    /// Sockets that it has bound, relative to its directory or absolute: Firecracker removes none of them, whatever
+    /// Sockets that it has bound, relative to its working directory or absolute: Firecracker removes none of them, whatever
     /// ends it.
     leaves: Vec<PathBuf>,
 }
@@ -64,7 +67,7 @@ pub struct Started {
     pub socket: Duration,
 }
 
-/// The API socket's name in the VMM's directory.
+/// The API socket's name in the VMM's working directory.
 pub const API_SOCKET: &str = "api.sock";
 const LOG: &str = "vmm.log";
 /// How much of a VMM's output goes into an error.
@@ -74,29 +77,35 @@ const SHORTEST_STEP: Duration = Duration::from_micros(100);
 const LONGEST_STEP: Duration = Duration::from_millis(1);
 
 impl VmmFiles {
-    /// The files in `directory`.
+    /// The files of the VM in `directory`.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { working: journal::vmm_directory(&directory), directory }
     }
 
-    /// The directory itself.
+    /// The VM's directory, which is the library's alone.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The API socket.
-    pub fn socket(&self) -> PathBuf {
-        self.directory.join(API_SOCKET)
+    /// The VMM's working directory. A VMM may write into it what it likes.
+    pub fn working_directory(&self) -> &Path {
+        &self.working
     }
 
-    /// What the guest printed on its serial console; it goes on from one start to the next.
+    /// The API socket.
+    pub fn socket(&self) -> PathBuf {
+        self.working.join(API_SOCKET)
+    }
+
+    /// What the guest printed on its serial console; it goes on from one start to the next. The VMM inherits it open, and
+    /// cannot put another file in its place.
     pub fn console(&self) -> PathBuf {
         self.directory.join("console.log")
     }
 
     /// The VMM's own log of its present or last run.
     pub fn log(&self) -> PathBuf {
-        self.directory.join(LOG)
+        self.working.join(LOG)
     }
 
     /// The VMM's standard error of its present or last run.
@@ -106,7 +115,7 @@ impl VmmFiles {
 
     /// The guest's memory, put together of several files, until the VMM has mapped it.
     pub fn memory(&self) -> PathBuf {
-        self.directory.join("memory")
+        self.working.join("memory")
     }
 
     /// All of them, whether they are there or not.
@@ -139,7 +148,7 @@ impl Vmm {
             arguments: &arguments(launch),
             environment: &[],
             stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
-            directory: Some(files.directory()),
+            directory: Some(files.working_directory()),
             session: Session::New,
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
@@ -377,7 +386,7 @@ impl Vmm {
 
     /// Removes what it leaves behind.
     pub(crate) fn remove_leftovers(&self) {
-        let directory = self.files.directory();
+        let directory = self.files.working_directory();
         self.leaves.iter().for_each(|path| socket::remove_dead(&directory.join(path)));
     }
 

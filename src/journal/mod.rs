@@ -172,6 +172,12 @@ pub(crate) const VMS: &str = "vms";
 /// The directory of snapshots, in a state directory.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
+/// The working directory of a VM's VMM, in the VM's directory. It holds what the VMM opens by a name, and nothing that
+/// the library relies on: a VMM may belong to its guest.
+pub(crate) fn vmm_directory(directory: &Path) -> PathBuf {
+    directory.join("vmm")
+}
+
 /// The file of a [`Record`] in a VM's directory.
 pub(crate) fn journal_file(directory: &Path) -> PathBuf {
     directory.join("journal.json")

@@ -20,7 +20,6 @@ use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::journal::{self, OnOwnerExit, Record, owner};
 use crate::observe::console;
-use crate::observe::metrics::MetricsFiles;
 use crate::process::Identity;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -28,7 +27,7 @@ use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::vm::directory::Entry;
-use crate::vm::remains;
+use crate::vm::{metrics_files, remains};
 use owners::Owners;
 use pagers::Pagers;
 use std::collections::BTreeSet;
@@ -199,7 +198,8 @@ impl Keeper {
 
     fn bound_outputs(&mut self, directory: &Path) {
         let Ok(record) = read_record(directory) else { return };
-        let metrics = MetricsFiles::new(directory.to_path_buf());
+        let files = VmmFiles::new(directory.to_path_buf());
+        let metrics = metrics_files(&files);
         if metrics.unread() > METRICS_LIMIT
             && let Err(error) = metrics.totals()
         {
@@ -213,7 +213,6 @@ impl Keeper {
             }
         }
         let Some(limit) = record.console_limit else { return };
-        let files = VmmFiles::new(directory.to_path_buf());
         for (file, limit) in [(files.console(), limit), (files.log(), LOG_LIMIT), (files.errors(), LOG_LIMIT)]
         {
             if let Err(error) = console::bound(&file, limit) {

@@ -1,6 +1,6 @@
 //! Which VMs' files are written to: told by inotify, or looked for every so often where the kernel has no watch left.
 
-use crate::journal::{VMS, owner};
+use crate::journal::{self, VMS, owner};
 use crate::sys::deadline::Deadline;
 use crate::sys::inotify::{Happened, Happening, Inotify, Watch};
 use crate::sys::poll::Interest;
@@ -65,10 +65,16 @@ impl Watching {
         if self.known.contains(vm) {
             return Watched::Known;
         }
-        match self.inotify.as_ref().map(|inotify| inotify.watch(vm, Happening::Writing)) {
-            Some(Ok(watch)) => {
+        // What the library keeps of it, and what its VMM writes.
+        let both = self.inotify.as_ref().map(|inotify| {
+            let own = inotify.watch(vm, Happening::Writing)?;
+            Ok::<_, io::Error>([inotify.watch(&journal::vmm_directory(vm), Happening::Writing)?, own])
+        });
+        match both {
+            Some(Ok(both)) => {
                 self.known.insert(vm.to_path_buf());
-                if let Some(former) = self.vms.insert(watch, vm.to_path_buf()) {
+                let former = both.map(|watch| self.vms.insert(watch, vm.to_path_buf()));
+                if let Some(former) = former.into_iter().flatten().find(|former| former != vm) {
                     self.known.remove(&former);
                     return Watched::Renamed(former);
                 }

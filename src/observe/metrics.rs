@@ -25,6 +25,7 @@ use thiserror::Error;
 #[derive(Debug)]
 pub(crate) struct MetricsFiles {
     directory: PathBuf,
+    runs: PathBuf,
 }
 
 /// Why the metrics are not at hand.
@@ -108,8 +109,9 @@ const LONGEST_TOTALS: u64 = 64 << 20;
 const CHUNK: usize = 64 << 10;
 
 impl MetricsFiles {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    /// The totals in `directory`, and what VMMs write in `runs`.
+    pub(crate) fn new(directory: PathBuf, runs: PathBuf) -> Self {
+        Self { directory, runs }
     }
 
     /// The name of the file that the VMM of run number `run` writes.
@@ -251,12 +253,12 @@ impl MetricsFiles {
 
     /// The numbers of the runs that have a file.
     fn runs(&self) -> Vec<u64> {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.runs) else { return Vec::new() };
         entries.flatten().filter_map(|entry| run_of(entry.file_name().to_str()?)).collect()
     }
 
     fn path_of(&self, run: u64) -> PathBuf {
-        self.directory.join(Self::of_run(run))
+        self.runs.join(Self::of_run(run))
     }
 
     /// Waits for the lock. Its file is not one that a VMM writes, which could hold it for ever.

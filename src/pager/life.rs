@@ -35,7 +35,7 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(60);
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 const STACK: usize = 256 * 1024;
 
-/// Serves the VM of `directory` for `owner`: a VMM that works there and connects to `listener`.
+/// Serves the VM of `directory` for `owner`: its VMM, once that connects to `listener`.
 ///
 /// It ends when the VMM has ended, or before one has come, when the owner has, or after a minute. What goes wrong it
 /// tells by `say`, before it ends the VMM: whoever sees that end finds the reason there.
@@ -283,12 +283,12 @@ impl Failure {
     }
 }
 
-/// Whoever is behind `connection`, if it works in `directory` as its VMM does.
+/// Whoever is behind `connection`, if it works where the VMM of the VM in `directory` does.
 fn vmm_behind(connection: &UnixConnection, directory: &Path) -> Option<Process> {
     let pid = connection.peer_pid().ok()?;
     let process = Process::find(Identity::of(pid).ok()?).ok()??;
     // Looked at after the process is held, so that the number is its own.
-    (procfs::works_in(pid, directory) == Some(true)).then_some(process)
+    (procfs::works_in(pid, &journal::vmm_directory(directory)) == Some(true)).then_some(process)
 }
 
 /// No VMM is to wait for an answer that never comes.

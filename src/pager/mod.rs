@@ -107,10 +107,13 @@ pub(crate) fn plan_file(directory: &Path) -> PathBuf {
     directory.join("pager.json")
 }
 
-/// The socket that the VMM connects to.
+/// The socket that the VMM connects to, in its working directory.
 pub fn socket_file(directory: &Path) -> PathBuf {
-    directory.join("pager.sock")
+    journal::vmm_directory(directory).join(SOCKET)
 }
+
+/// What the VMM calls its pager's socket.
+pub(crate) const SOCKET: &str = "pager.sock";
 
 /// What a pager that is a program has to say.
 pub fn log_file(directory: &Path) -> PathBuf {

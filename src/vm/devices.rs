@@ -155,7 +155,7 @@ impl Vm {
         let path = self.device_path(OPERATION, device, &id)?;
         let mut definition = definition;
         let link = linked(device, &id, &mut definition, base);
-        let place = link.as_ref().map(|link| self.files().directory().join(&link.name));
+        let place = link.as_ref().map(|link| self.files().working_directory().join(&link.name));
         if let (Some(link), Some(place)) = (&link, &place) {
             let made =
                 place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(&link.target, place));
@@ -182,7 +182,7 @@ impl Vm {
         let turn = self.begin_hotplug(OPERATION)?;
         let path = self.device_path(OPERATION, device, id)?;
         self.demand(OPERATION, (Method::Delete, &path, None), turn.limits())?;
-        let _gone = std::fs::remove_file(self.files().directory().join(device.section()).join(id));
+        let _gone = std::fs::remove_file(self.files().working_directory().join(device.section()).join(id));
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl Vm {
     ) -> Result<(), Error> {
         let path = self.device_path(operation, Device::Drive, drive_id)?;
         let name = PathBuf::from(Device::Drive.section()).join(drive_id);
-        let place = self.files().directory().join(&name);
+        let place = self.files().working_directory().join(&name);
         let aside = place.with_file_name(format!(".{drive_id}.new"));
         let failed =
             |source| Error::Directory { action: "link the disk", path: target.to_path_buf(), source };

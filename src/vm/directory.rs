@@ -2,12 +2,11 @@
 //!
 //! What stands under a VM's id always says what it owns; where it is made and removed, [`aside`] says.
 
-use super::VmId;
 use super::spec::{LINKING, Link};
+use super::{VmId, metrics_files};
 use crate::firecracker::VmmFiles;
 use crate::host::{DiskError, disk};
-use crate::journal::{self, aside, journal_file, spec_file};
-use crate::observe::metrics::MetricsFiles;
+use crate::journal::{self, aside, journal_file, spec_file, vmm_directory};
 use crate::pager;
 use crate::process::Limits;
 use crate::sys::file;
@@ -87,9 +86,11 @@ pub(super) fn make(
 fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(), NotMade> {
     let mut new = DirBuilder::new();
     new.mode(0o700);
-    clear(aside, &content.names()).and_then(|()| new.create(aside)).map_err(NotMade::Directory)?;
+    let working = vmm_directory(aside);
+    let made = clear(aside, &content.names()).and_then(|()| new.create(aside));
+    made.and_then(|()| new.create(&working)).map_err(NotMade::Directory)?;
     let place = |link: &Link| {
-        let place = aside.join(&link.name);
+        let place = working.join(&link.name);
         let made = match place.parent().filter(|parent| !parent.exists()) {
             Some(parent) => new.create(parent),
             None => Ok(()),
@@ -125,7 +126,7 @@ pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
         _ => {}
     }
     let files = VmmFiles::new(path.to_path_buf());
-    let metrics = MetricsFiles::new(path.to_path_buf()).first();
+    let (working, metrics) = (files.working_directory(), metrics_files(&files).first());
     for file in [journal_file(path), spec_file(path)]
         .into_iter()
         .chain(files.all())
@@ -135,10 +136,10 @@ pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
         let _gone_or_told_below = fs::remove_file(file);
     }
     for name in names {
-        let _gone_or_told_below = fs::remove_file(path.join(name));
+        let _gone_or_told_below = fs::remove_file(working.join(name));
     }
-    for directory in LINKING {
-        let _gone_or_told_below = fs::remove_dir(path.join(directory));
+    for directory in LINKING.map(|name| working.join(name)).iter().chain([&working.to_path_buf()]) {
+        let _gone_or_told_below = fs::remove_dir(directory);
     }
     let removed = match fs::remove_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),

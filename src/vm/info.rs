@@ -103,7 +103,7 @@ impl Vm {
     fn vsock_socket(&self, record: &Record) -> Option<PathBuf> {
         let vmm = record.vmm.as_ref()?;
         let socket = vmm.sockets.iter().find(|socket| *socket != Path::new(API_SOCKET))?;
-        Some(self.files().directory().join(socket))
+        Some(self.files().working_directory().join(socket))
     }
 
     /// Where the guest's console goes.

@@ -1,6 +1,7 @@
 //! What a VM's VMM has counted and what its process uses.
 
 use super::{Error, State, Vm};
+use crate::firecracker::VmmFiles;
 use crate::firecracker::http::{Method, RequestPath};
 use crate::observe::metrics::{MetricsFiles, Totals};
 use crate::observe::usage::{self, Usage};
@@ -69,12 +70,17 @@ impl Vm {
     }
 
     fn metrics_files(&self) -> MetricsFiles {
-        MetricsFiles::new(self.files().directory().to_path_buf())
+        metrics_files(&self.files())
     }
 
     fn metrics_error(&self) -> impl Fn(crate::observe::metrics::Error) -> Error + '_ {
         |source| Error::Metrics { id: self.id(), source }
     }
+}
+
+/// The sums are the library's, the files of the runs the VMM's.
+pub(crate) fn metrics_files(files: &VmmFiles) -> MetricsFiles {
+    MetricsFiles::new(files.directory().to_path_buf(), files.working_directory().to_path_buf())
 }
 
 fn usage_json(usage: &Usage) -> Value {

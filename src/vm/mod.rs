@@ -43,6 +43,7 @@ pub use devices::Device;
 pub use error::{Error, NoTurn};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
+pub(crate) use metrics::metrics_files;
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
 pub use restore::RestoreError;

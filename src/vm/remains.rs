@@ -67,9 +67,9 @@ pub(crate) fn find_vmm(
         return find_by_console(&files.console());
     };
     // One that is ending does not tell where it works any more.
-    match procfs::works_in(process.pid(), files.directory()) {
+    match procfs::works_in(process.pid(), files.working_directory()) {
         Some(false) => {
-            let (pid, directory) = (process.pid(), files.directory().to_path_buf());
+            let (pid, directory) = (process.pid(), files.working_directory().to_path_buf());
             Err(RemainsError::Elsewhere { pid, directory })
         }
         Some(true) | None => Ok(Some(process)),
@@ -89,7 +89,7 @@ pub(crate) fn end_vmm(
 
 /// Removes the sockets of a VMM that is gone.
 pub(crate) fn remove_sockets(vmm: &VmmRecord, files: &VmmFiles) {
-    vmm.sockets.iter().for_each(|path| socket::remove_dead(&files.directory().join(path)));
+    vmm.sockets.iter().for_each(|path| socket::remove_dead(&files.working_directory().join(path)));
 }
 
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.

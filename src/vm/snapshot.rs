@@ -262,7 +262,7 @@ impl Vm {
         let files = self.files();
         let mut drives = Vec::new();
         for (kind, drive_id, path, access) in drives_of(configuration) {
-            let path_on_host = on_host(files.directory(), Path::new(path));
+            let path_on_host = on_host(files.working_directory(), Path::new(path));
             let copies = access == Access::Writable && disks == Disks::Copy;
             let copy = copies.then(|| {
                 let place = unfinished.disk_file(kind, drive_id);

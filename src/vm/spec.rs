@@ -17,10 +17,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// The vsock socket of a VM that has siblings, in its directory.
+/// The vsock socket of a VM that has siblings, in its VMM's working directory.
 pub(super) const OWN_VSOCK: &str = "vsock.sock";
 
-/// The directories of links, in a VM's directory.
+/// The directories of links, in a VMM's working directory.
 pub(super) const LINKING: [&str; 2] = ["drives", "pmem"];
 
 /// What a VM is to be.
@@ -32,7 +32,7 @@ pub struct Spec {
     pub(super) has_unknown: bool,
     /// What the VMM's version must have for them.
     pub(super) features: Vec<Feature>,
-    /// The files that the VMM knows by names in the VM's directory.
+    /// The files that the VMM knows by names in its working directory.
     pub(super) names: Vec<PathBuf>,
     /// Where the guest's console goes when not to the VMM's standard output.
     pub(super) console: Option<PathBuf>,
@@ -50,11 +50,11 @@ pub(super) struct Put {
     pub(super) link: Option<Link>,
 }
 
-/// A file of the host's that the VMM knows by a name in the VM's directory, which is its working directory. So a
+/// A file of the host's that the VMM knows by a name in its working directory. So a
 /// snapshot names no path of the host: whoever restores it puts under the same name what it is to find there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Relative to the VM's directory: `drives/rootfs`.
+    /// Relative to the VMM's working directory: `drives/rootfs`.
     pub name: PathBuf,
     /// On the host.
     pub target: PathBuf,

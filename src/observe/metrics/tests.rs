@@ -30,7 +30,7 @@ impl Scratch {
     }
 
     fn files(&self) -> MetricsFiles {
-        MetricsFiles::new(self.0.clone())
+        MetricsFiles::new(self.0.clone(), self.0.clone())
     }
 
     fn append(&self, run: u64, bytes: impl AsRef<[u8]>) {
@@ -253,7 +253,7 @@ fn no_other_file_is_taken_for_a_run_s() {
 
 #[test]
 fn an_error_names_the_file() {
-    let files = MetricsFiles::new("/nowhere".into());
+    let files = MetricsFiles::new("/nowhere".into(), "/nowhere".into());
     let errors = [
         files.totals().unwrap_err(),
         files.begin(1).unwrap_err(),

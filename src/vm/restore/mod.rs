@@ -28,7 +28,7 @@ use crate::sys::sync::lock;
 use checking::Disks;
 use options::Memory;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What is restored, and what it is to become.
@@ -168,7 +168,7 @@ impl Vm {
         turn: &Turn<'_>,
     ) -> Result<PathBuf, Error> {
         match (restoration.options.memory, layers) {
-            (Memory::Pager, _) => Ok(pager::socket_file(Path::new(""))),
+            (Memory::Pager, _) => Ok(pager::SOCKET.into()),
             (Memory::File, [only]) => Ok(only.clone()),
             (Memory::File, _) => {
                 let place = self.files().memory();
