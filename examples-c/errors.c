@@ -22,15 +22,15 @@ int main(int argc, char **argv) {
   mvm_vm *vm;
   char spec[8192];
 
-  shows(mvm_runtime_open(where.state, "{\"firecraker\":\"/x\"}", &runtime), MVM_ERR_INVALID_SPEC,
+  shows(mvm_runtime_open(where.state, "{\"firecraker\":\"/x\"}", &runtime), MVM_ERR_INVALID_CONFIG,
         "a misspelt option");
   MUST(mvm_runtime_open(where.state, where.options, &runtime));
   shows(mvm_runtime_open(where.state, where.options, &second), MVM_ERR_BUSY, "two owners of one state directory");
 
   example_spec(&where, "halt", spec, sizeof spec);
   shows(mvm_create(runtime, "../etc", spec, &vm), MVM_ERR_INVALID_ARGUMENT, "an id that is none");
-  shows(mvm_create(runtime, "a", "{\"boot-source\":", &vm), MVM_ERR_INVALID_SPEC, "JSON that breaks off");
-  shows(mvm_create(runtime, "a", "{\"mvm\":{\"shutdwn\":{}}}", &vm), MVM_ERR_INVALID_SPEC, "an unknown key");
+  shows(mvm_create(runtime, "a", "{\"boot-source\":", &vm), MVM_ERR_INVALID_CONFIG, "JSON that breaks off");
+  shows(mvm_create(runtime, "a", "{\"mvm\":{\"shutdwn\":{}}}", &vm), MVM_ERR_INVALID_CONFIG, "an unknown key");
   shows(mvm_create(runtime, "a", "{\"mvm\":{\"firecracker\":\"/nowhere/firecracker\"}}", &vm), MVM_ERR_NOT_FOUND,
         "a VMM that is not there");
   shows(mvm_create(runtime, "a", "{\"mvm\":{\"firecracker\":\"/bin/true\"}}", &vm), MVM_ERR_UNSUPPORTED,

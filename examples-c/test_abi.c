@@ -128,7 +128,7 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_runtime_report(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_report(NULL, &text), MVM_ERR_BAD_HANDLE);
   IS(mvm_runtime_reap(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
-  IS(mvm_runtime_reap(runtime, "{\"dryrun\":true}", &text), MVM_ERR_INVALID_SPEC);
+  IS(mvm_runtime_reap(runtime, "{\"dryrun\":true}", &text), MVM_ERR_INVALID_CONFIG);
   CHECK(text == NULL);
   IS(mvm_runtime_metrics(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_events_fd(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
@@ -217,7 +217,7 @@ static void strings(mvm_runtime *runtime, const char *spec) {
   const char *specs[] = {"", "{", "[]", "null", "7", "{}}", huge, "{\"mvm\":7}", "{\"mvm\":{\"shutdown\":{\"x\":1}}}",
                          "{\"drives\":[{\"drive_id\":\"a/b\"}]}", "{\"a\\r\\nb\":{}}"};
   for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
-    IS(mvm_create(runtime, "strings", specs[i], &vm), MVM_ERR_INVALID_SPEC);
+    IS(mvm_create(runtime, "strings", specs[i], &vm), MVM_ERR_INVALID_CONFIG);
   IS(mvm_create(runtime, "strings", "\xff", &vm), MVM_ERR_INVALID_ARGUMENT);
 
   MUST(mvm_create(runtime, "strings", spec, &vm));

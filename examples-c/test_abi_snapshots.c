@@ -243,16 +243,16 @@ static void bad_json(struct call call) {
                                            "\"x\"", "{}}", "nil", "{\"no_such_key\":1}"};
   for (size_t i = 0; i < sizeof with_options / sizeof *with_options; i++) {
     for (size_t k = 0; k < sizeof everywhere / sizeof *everywhere; k++)
-      is(with_options[i].call(call, everywhere[k]), MVM_ERR_INVALID_SPEC, with_options[i].name, everywhere[k]);
+      is(with_options[i].call(call, everywhere[k]), MVM_ERR_INVALID_CONFIG, with_options[i].name, everywhere[k]);
     for (size_t k = 0; k < MOST && with_options[i].wrong[k] != NULL; k++)
-      is(with_options[i].call(call, with_options[i].wrong[k]), MVM_ERR_INVALID_SPEC, with_options[i].name,
+      is(with_options[i].call(call, with_options[i].wrong[k]), MVM_ERR_INVALID_CONFIG, with_options[i].name,
          with_options[i].wrong[k]);
     is(with_options[i].call(call, "\xff"), MVM_ERR_INVALID_ARGUMENT, with_options[i].name, "no UTF-8");
   }
-  IS(mvm_drive_update(call.vm, "data", NULL, "{"), MVM_ERR_INVALID_SPEC);
-  IS(mvm_network_update(call.vm, "eth0", "{", NULL), MVM_ERR_INVALID_SPEC);
-  IS(mvm_network_update(call.vm, "eth0", NULL, "}"), MVM_ERR_INVALID_SPEC);
-  IS(mvm_device_attach(call.vm, "drives", "{"), MVM_ERR_INVALID_SPEC);
+  IS(mvm_drive_update(call.vm, "data", NULL, "{"), MVM_ERR_INVALID_CONFIG);
+  IS(mvm_network_update(call.vm, "eth0", "{", NULL), MVM_ERR_INVALID_CONFIG);
+  IS(mvm_network_update(call.vm, "eth0", NULL, "}"), MVM_ERR_INVALID_CONFIG);
+  IS(mvm_device_attach(call.vm, "drives", "{"), MVM_ERR_INVALID_CONFIG);
   IS(mvm_device_attach(call.vm, "vcpus", "{}"), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_device_detach(call.vm, "vcpus", "a"), MVM_ERR_INVALID_ARGUMENT);
 }

@@ -103,8 +103,8 @@ enum mvm_status
   MVM_ERR_FORKED = -3,
   /** An argument is NULL, not UTF-8, or not one of the values that are allowed. */
   MVM_ERR_INVALID_ARGUMENT = -4,
-  /** A JSON document is broken, or says something that is not possible. */
-  MVM_ERR_INVALID_SPEC = -5,
+  /** A spec or options: not JSON, an unknown key, or a value that is not possible. The message names it. */
+  MVM_ERR_INVALID_CONFIG = -5,
   /** The VM is in a state in which this cannot be done. */
   MVM_ERR_BAD_STATE = -6,
   /** There is no such VM, or no such file. */
@@ -429,7 +429,7 @@ const char *mvm_status_name(int32_t status);
  * of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
  *
  * Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
- * message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+ * message), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
  * Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
  * for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
  */
@@ -480,7 +480,7 @@ mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
  *       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
  *       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
  *
- * Errors: `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+ * Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
  * Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
  * Since 0.1.
  */
@@ -522,7 +522,7 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *
  * Paths are host paths; relative ones are relative to the caller's working directory.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_ALREADY_EXISTS`,
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
  * `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
  * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
  * `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
@@ -729,7 +729,7 @@ mvm_status mvm_info(struct mvm_vm *vm, char **json);
  * doubt (`state_in_doubt` in `mvm_info`), and the next call on it waits.
  *
  * Errors: `MVM_ERR_BAD_STATE` (it is not started, or there is nothing that a diff could be a diff to),
- * `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_SPEC` (the options),
+ * `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_CONFIG` (the options),
  * `MVM_ERR_NO_RESOURCES` or `MVM_ERR_VMM_REFUSED` (a full disk), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`,
  * `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
  * Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
@@ -771,7 +771,7 @@ mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
  * names the files.
  *
  * Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
- * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
+ * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
  * `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
  * `mvm_string_free`. Since 0.1.
  */
@@ -786,7 +786,7 @@ mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
  * `{"checksums": "omitted", "deadline_ms": 600000}`. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
  *
  * Errors: `MVM_ERR_BAD_STATE` (it is no diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call works
- * on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
+ * on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
  * `MVM_ERR_IO`; it is what it was then.
  * Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
  */
@@ -835,7 +835,7 @@ mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
  *
  * Errors: `MVM_ERR_UNSUPPORTED` (another CPU, another format, an override this Firecracker has not),
  * `MVM_ERR_DAMAGED` (a file is missing, cut off or altered), `MVM_ERR_NOT_FOUND` (no such snapshot, or a disk that it
- * names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_SPEC` (the options),
+ * names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_CONFIG` (the options),
  * `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
  * Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
@@ -868,7 +868,7 @@ mvm_status mvm_working_set_store(struct mvm_vm *vm,
  * In strings, `{id}` becomes the VM's id and `{n}` its number from 1: `"host_dev_name": "tap{n}"`. `vms` has room for
  * `count` handles. A few threads work for the time of the call.
  *
- * Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_SPEC` (a list of
+ * Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a list of
  * the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
  * `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for any VM of them that is being made).
  * Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
@@ -896,7 +896,7 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
  * Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
  * wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NOT_FOUND` (no such snapshot),
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
  * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
  * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
  */
@@ -913,7 +913,7 @@ mvm_status mvm_pool_open(struct mvm_runtime *runtime,
  *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
  *       "mmds": {…} }                merged into the guest's metadata
  *
- * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NO_RESOURCES` (it is
+ * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (it is
  * empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
  * `mvm_restore` and `mvm_start`; the VM is gone then.
  * Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
@@ -985,7 +985,7 @@ mvm_status mvm_memory_hotplug(struct mvm_vm *vm,
  * is given once more, and the guest sees its new size. `rate_limiter` is JSON, as in a spec.
  *
  * Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
- * `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`; the drive is what it was then.
+ * `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
  * Blocks: up to `request_ms`. Since 0.1.
  */
 mvm_status mvm_drive_update(struct mvm_vm *vm,
@@ -997,7 +997,7 @@ mvm_status mvm_drive_update(struct mvm_vm *vm,
  * Limits the rates of the network interface `iface_id`: what the guest receives and what it sends, each JSON as in a
  * spec; NULL leaves what there is.
  *
- * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_SPEC` (no JSON),
+ * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
  * and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
  */
 mvm_status mvm_network_update(struct mvm_vm *vm,
@@ -1011,7 +1011,7 @@ mvm_status mvm_network_update(struct mvm_vm *vm,
  * `definition` is the JSON that would stand there.
  *
  * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
- * `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`.
+ * `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
  * Blocks: up to `request_ms`. Since 0.1.
  */
 mvm_status mvm_device_attach(struct mvm_vm *vm,
@@ -1215,7 +1215,7 @@ mvm_status mvm_log_queue_fd(int32_t *fd);
  *     { "directory": "/srv", "session": "new" or "inherited", "kill_ms": 5000 }
  *
  * Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
- * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_IO`; no process is left then.
+ * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
  * Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
  */
 mvm_status mvm_process_spawn(const char *const *argv,

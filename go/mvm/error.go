@@ -16,7 +16,7 @@ const (
 	ErrBadHandle       Status = C.MVM_ERR_BAD_HANDLE
 	ErrForked          Status = C.MVM_ERR_FORKED
 	ErrInvalidArgument Status = C.MVM_ERR_INVALID_ARGUMENT
-	ErrInvalidSpec     Status = C.MVM_ERR_INVALID_SPEC
+	ErrInvalidConfig   Status = C.MVM_ERR_INVALID_CONFIG
 	ErrBadState        Status = C.MVM_ERR_BAD_STATE
 	ErrNotFound        Status = C.MVM_ERR_NOT_FOUND
 	ErrAlreadyExists   Status = C.MVM_ERR_ALREADY_EXISTS

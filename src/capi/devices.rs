@@ -79,7 +79,7 @@ pub unsafe extern "C" fn mvm_memory_hotplug(
 /// is given once more, and the guest sees its new size. `rate_limiter` is JSON, as in a spec.
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
-/// `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`; the drive is what it was then.
+/// `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
 /// Blocks: up to `request_ms`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_drive_update(
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn mvm_drive_update(
 /// Limits the rates of the network interface `iface_id`: what the guest receives and what it sends, each JSON as in a
 /// spec; NULL leaves what there is.
 ///
-/// Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_SPEC` (no JSON),
+/// Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
 /// and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_network_update(
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn mvm_network_update(
 /// `definition` is the JSON that would stand there.
 ///
 /// Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
-/// `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_SPEC` (no JSON), and those of `mvm_request`.
+/// `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
 /// Blocks: up to `request_ms`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_device_attach(

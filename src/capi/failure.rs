@@ -140,17 +140,17 @@ impl Facts {
     fn of_runtime(error: &runtime::Error) -> Self {
         match error {
             runtime::Error::Options(_) | runtime::Error::CallOptions { .. } => {
-                Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options")
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("options")
             }
-            runtime::Error::CloneCount { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("clone"),
-            runtime::Error::PoolOfWhat => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("pool"),
+            runtime::Error::CloneCount { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("clone"),
+            runtime::Error::PoolOfWhat => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("pool"),
             runtime::Error::PoolExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("pool"),
             runtime::Error::PoolEmpty { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES).at("pool"),
             runtime::Error::SnapshotId(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
             runtime::Error::Snapshot(error) => Self::of_snapshot(error),
             runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
             runtime::Error::NoKeeper | runtime::Error::NoPager => {
-                Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("keeper")
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("keeper")
             }
             runtime::Error::Keeper(error) => match error {
                 KeeperError::Output { source, .. } | KeeperError::Thread(source) => Self::of_io(source),
@@ -173,7 +173,7 @@ impl Facts {
             vm::Error::Spec { source, .. } => Self::of_spec(source),
             vm::Error::Metrics { source, .. } => Self::of_metrics(source),
             vm::Error::Journal { source, .. } => Self::of_journal(source),
-            vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("create"),
+            vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("create"),
             vm::Error::State { operation, .. } | vm::Error::NoVmm { operation, .. } => {
                 Self::of(mvm_status::MVM_ERR_BAD_STATE).at(*operation)
             }
@@ -210,7 +210,7 @@ impl Facts {
             E::OtherCpu { .. } | E::OtherVersion { .. } | E::HugePages { .. } => {
                 Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
             }
-            E::NoSuchDevice { .. } | E::SharedDisk { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC),
+            E::NoSuchDevice { .. } | E::SharedDisk { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
             E::SocketTaken { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS),
         }
         .at("restore")
@@ -281,7 +281,7 @@ impl Facts {
             | E::DoubleId { .. }
             | E::SocketPath { .. }
             | E::Argument(_)
-            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_SPEC).at("spec"),
+            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("spec"),
         }
     }
 
@@ -383,7 +383,7 @@ impl From<process::Error> for Failure {
 
 impl From<settings::Error> for Failure {
     fn from(error: settings::Error) -> Self {
-        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_SPEC).at("options"), &error)
+        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("options"), &error)
     }
 }
 
@@ -508,7 +508,7 @@ pub(super) fn status_name(status: i32) -> &'static CStr {
         -2 => c"MVM_ERR_BAD_HANDLE",
         -3 => c"MVM_ERR_FORKED",
         -4 => c"MVM_ERR_INVALID_ARGUMENT",
-        -5 => c"MVM_ERR_INVALID_SPEC",
+        -5 => c"MVM_ERR_INVALID_CONFIG",
         -6 => c"MVM_ERR_BAD_STATE",
         -7 => c"MVM_ERR_NOT_FOUND",
         -8 => c"MVM_ERR_ALREADY_EXISTS",

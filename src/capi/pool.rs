@@ -33,7 +33,7 @@ pub struct mvm_pool {
 /// Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
 /// wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NOT_FOUND` (no such snapshot),
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
 /// `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
 /// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn mvm_pool_open(
 ///       "mmds": {…} }                merged into the guest's metadata
 /// ```
 ///
-/// Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_NO_RESOURCES` (it is
+/// Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (it is
 /// empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
 /// `mvm_restore` and `mvm_start`; the VM is gone then.
 /// Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for

@@ -34,7 +34,7 @@ pub struct mvm_process {
 /// ```
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
-/// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_IO`; no process is left then.
+/// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
 /// Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_process_spawn(

@@ -40,7 +40,7 @@ pub struct mvm_runtime {
 /// of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
 ///
 /// Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
-/// message), `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+/// message), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
 /// Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
 /// for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 ///       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
 /// ```
 ///
-/// Errors: `MVM_ERR_INVALID_SPEC` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+/// Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
 /// Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
 /// Since 0.1.
 #[unsafe(no_mangle)]
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///
 /// Paths are host paths; relative ones are relative to the caller's working directory.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_ALREADY_EXISTS`,
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
 /// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
 /// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.

@@ -40,7 +40,7 @@ use std::ptr;
 /// doubt (`state_in_doubt` in `mvm_info`), and the next call on it waits.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (it is not started, or there is nothing that a diff could be a diff to),
-/// `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_SPEC` (the options),
+/// `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_CONFIG` (the options),
 /// `MVM_ERR_NO_RESOURCES` or `MVM_ERR_VMM_REFUSED` (a full disk), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`,
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
 /// Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn mvm_snapshot_info(
 /// names the files.
 ///
 /// Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
-/// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
+/// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
 /// `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
 /// `mvm_string_free`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn mvm_snapshot_verify(
 /// `{"checksums": "omitted", "deadline_ms": 600000}`. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (it is no diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call works
-/// on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_SPEC`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
+/// on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
 /// `MVM_ERR_IO`; it is what it was then.
 /// Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn mvm_snapshot_delete(runtime: *mut mvm_runtime, id: *con
 ///
 /// Errors: `MVM_ERR_UNSUPPORTED` (another CPU, another format, an override this Firecracker has not),
 /// `MVM_ERR_DAMAGED` (a file is missing, cut off or altered), `MVM_ERR_NOT_FOUND` (no such snapshot, or a disk that it
-/// names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_SPEC` (the options),
+/// names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_CONFIG` (the options),
 /// `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
 /// Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
 #[unsafe(no_mangle)]
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut 
 /// In strings, `{id}` becomes the VM's id and `{n}` its number from 1: `"host_dev_name": "tap{n}"`. `vms` has room for
 /// `count` handles. A few threads work for the time of the call.
 ///
-/// Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_SPEC` (a list of
+/// Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a list of
 /// the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
 /// `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for any VM of them that is being made).
 /// Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all

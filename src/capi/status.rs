@@ -20,8 +20,8 @@ pub enum mvm_status {
     MVM_ERR_FORKED = -3,
     /// An argument is NULL, not UTF-8, or not one of the values that are allowed.
     MVM_ERR_INVALID_ARGUMENT = -4,
-    /// A JSON document is broken, or says something that is not possible.
-    MVM_ERR_INVALID_SPEC = -5,
+    /// A spec or options: not JSON, an unknown key, or a value that is not possible. The message names it.
+    MVM_ERR_INVALID_CONFIG = -5,
     /// The VM is in a state in which this cannot be done.
     MVM_ERR_BAD_STATE = -6,
     /// There is no such VM, or no such file.
