@@ -1,6 +1,7 @@
 //! One request and its response on one connection, with an eye on the VMM, the clock and the interrupt.
 
-use super::http::{self, Complete, Method, RequestPath, ResponseError, ResponseReader};
+use super::api::Request;
+use super::http::{self, Complete, ResponseError, ResponseReader};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -32,10 +33,10 @@ pub(super) fn is_in_step(connection: &UnixConnection) -> bool {
 pub(super) fn exchange(
     connection: &UnixConnection,
     vmm: &Process,
-    (method, path, body): (Method, &RequestPath, Option<&[u8]>),
+    request: &Request,
     limits: Limits<'_>,
 ) -> Result<Complete, NoResponse> {
-    let request = http::encode(method, path, body);
+    let request = http::encode(request.method, &request.path, request.body.as_deref());
     let mut unsent = request.as_slice();
     let mut reader = ResponseReader::default();
     loop {

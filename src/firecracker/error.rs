@@ -1,7 +1,7 @@
 //! What can go wrong between the library and a VMM.
 
-use super::Version;
 use super::http::{Method, RequestError, RequestPath, ResponseError};
+use super::{Request, Version};
 use crate::process::{self, ExitStatus};
 use std::fmt;
 use std::io;
@@ -103,7 +103,7 @@ pub enum Error {
     #[error("Firecracker refused {request} with {status}: {fault}")]
     Refused {
         /// The request.
-        request: Request,
+        request: RequestLine,
         /// The HTTP status.
         status: u16,
         /// Firecracker's own words.
@@ -113,7 +113,7 @@ pub enum Error {
     #[error("Firecracker's answer to {request} makes no sense")]
     Response {
         /// The request.
-        request: Request,
+        request: RequestLine,
         /// What is wrong with the answer.
         source: ResponseError,
     },
@@ -121,7 +121,7 @@ pub enum Error {
     #[error("Firecracker's answer to {request} is not what its API describes: {body:?}")]
     UnexpectedBody {
         /// The request.
-        request: Request,
+        request: RequestLine,
         /// The beginning of the answer.
         body: String,
     },
@@ -139,7 +139,7 @@ pub enum Error {
 
 /// A request, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct RequestLine {
     /// Its method.
     pub method: Method,
     /// Its path.
@@ -154,10 +154,16 @@ pub enum During {
     /// Coming up: its API socket was not there yet.
     Startup,
     /// This request.
-    Request(Request),
+    Request(RequestLine),
 }
 
-impl fmt::Display for Request {
+impl From<&Request> for RequestLine {
+    fn from(request: &Request) -> Self {
+        Self { method: request.method, path: request.path.clone() }
+    }
+}
+
+impl fmt::Display for RequestLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path.as_str())
     }

@@ -2,14 +2,22 @@
 //!
 //! What a microVM is, which requests make one and in which order, is the business of the room above.
 
+pub mod api;
 mod binary;
 mod client;
 mod error;
 pub mod http;
+mod section;
 mod version;
 mod vmm;
 
+pub use api::Request;
 pub use binary::{Binaries, Binary};
-pub use error::{During, Error, Request};
+pub use error::{During, Error, RequestLine};
+pub(crate) use section::is_device_id;
+pub use section::{
+    Belongs, ConfigSection, DISK_KEY, HostKey, HostThing, NETWORK_DEVICE_KEY, SECTIONS, SERIAL_KEY, Shape,
+    VSOCK_KEY,
+};
 pub use version::{Feature, Version};
 pub use vmm::{API_SOCKET, Launch, Vmm, VmmFiles};

@@ -1,9 +1,10 @@
 //! One running VMM: started in its directory, ready when its socket answers, then asked over one connection.
 
+use super::api::Request;
 use super::binary::Binary;
 use super::client::{self, NoResponse};
-use super::error::{During, Error, Request};
-use super::http::{self, Method, RequestPath, Response};
+use super::error::{During, Error, RequestLine};
+use super::http::{self, Response};
 use crate::journal;
 use crate::observe::console;
 use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
@@ -198,15 +199,9 @@ impl Vmm {
     ///
     /// # Errors
     /// When there is no answer: the VMM ended, the time is up, the call was interrupted, or it makes no sense.
-    pub fn request(
-        &mut self,
-        method: Method,
-        path: &RequestPath,
-        body: Option<&[u8]>,
-        limits: Limits<'_>,
-    ) -> Result<Response, Error> {
+    pub fn request(&mut self, asked: &Request, limits: Limits<'_>) -> Result<Response, Error> {
         let began = Instant::now();
-        let request = Request { method, path: path.clone() };
+        let request = RequestLine::from(asked);
         let exchanged = self
             .settle(&request, limits)
             .and_then(|()| {
@@ -215,7 +210,7 @@ impl Vmm {
                     .map_err(|error| self.lost_connection(During::Request(request.clone()), error, limits))
             })
             .and_then(|connection| {
-                let answer = client::exchange(&connection, &self.process, (method, path, body), limits);
+                let answer = client::exchange(&connection, &self.process, asked, limits);
                 let complete = answer.map_err(|why| self.no_response(&request, why, began.elapsed()))?;
                 Ok((connection, complete))
             });
@@ -233,18 +228,12 @@ impl Vmm {
     ///
     /// # Errors
     /// Besides those of [`Vmm::request`], a refusal, with Firecracker's own words.
-    pub fn demand(
-        &mut self,
-        method: Method,
-        path: &RequestPath,
-        body: Option<&[u8]>,
-        limits: Limits<'_>,
-    ) -> Result<Response, Error> {
-        let response = self.request(method, path, body, limits)?;
+    pub fn demand(&mut self, request: &Request, limits: Limits<'_>) -> Result<Response, Error> {
+        let response = self.request(request, limits)?;
         if response.is_success() {
             return Ok(response);
         }
-        let request = Request { method, path: path.clone() };
+        let request = RequestLine::from(request);
         Err(Error::Refused { request, status: response.status, fault: response.fault() })
     }
 
@@ -253,8 +242,9 @@ impl Vmm {
     ///
     /// # Errors
     /// When it cannot be sent.
-    pub fn send_ahead(&mut self, method: Method, path: &RequestPath, body: Option<&[u8]>) -> io::Result<()> {
-        let (connection, request) = (self.connect()?, http::encode(method, path, body));
+    pub fn send_ahead(&mut self, request: &Request) -> io::Result<()> {
+        let (connection, request) =
+            (self.connect()?, http::encode(request.method, &request.path, request.body.as_deref()));
         if connection.send(&request)? < request.len() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -263,7 +253,7 @@ impl Vmm {
     }
 
     /// Waits until the requests that were sent ahead are answered; what was answered does not matter.
-    fn settle(&mut self, request: &Request, limits: Limits<'_>) -> Result<(), Error> {
+    fn settle(&mut self, request: &RequestLine, limits: Limits<'_>) -> Result<(), Error> {
         let began = Instant::now();
         let during = || During::Request(request.clone());
         while let Some(connection) = self.unanswered.first() {
@@ -331,7 +321,7 @@ impl Vmm {
         }
     }
 
-    fn no_response(&self, request: &Request, why: NoResponse, waited: Duration) -> Error {
+    fn no_response(&self, request: &RequestLine, why: NoResponse, waited: Duration) -> Error {
         let during = During::Request(request.clone());
         match why {
             NoResponse::Exited(exit) => Error::Exited { during, exit, output: self.files.last_words() },

@@ -6,14 +6,15 @@
 use super::spec::Link;
 use super::turn::Turn;
 use super::{Error, State, Vm};
-use crate::firecracker::http::{Method, RequestPath};
-use crate::firecracker::{self, Feature};
+use crate::firecracker::api::Adjustment;
+use crate::firecracker::http::RequestError;
+use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::poll;
 use crate::sys::sync::lock;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -33,24 +34,17 @@ pub enum Device {
 impl Device {
     /// The device whose section in a spec is called `section`.
     pub fn of_section(section: &str) -> Option<Self> {
+        let section = ConfigSection::named(section)?;
         [Self::Drive, Self::Pmem, Self::NetworkInterface]
             .into_iter()
             .find(|device| device.section() == section)
     }
 
-    fn section(self) -> &'static str {
+    fn section(self) -> ConfigSection {
         match self {
-            Self::Drive => "drives",
-            Self::Pmem => "pmem",
-            Self::NetworkInterface => "network-interfaces",
-        }
-    }
-
-    fn id_key(self) -> &'static str {
-        match self {
-            Self::Drive => "drive_id",
-            Self::Pmem => "id",
-            Self::NetworkInterface => "iface_id",
+            Self::Drive => ConfigSection::Drives,
+            Self::Pmem => ConfigSection::Pmem,
+            Self::NetworkInterface => ConfigSection::NetworkInterfaces,
         }
     }
 }
@@ -66,11 +60,10 @@ impl Vm {
     /// When there is no balloon, or the guest has not followed in time; it may still.
     pub fn set_balloon(&self, amount_mib: u64, patience: Duration) -> Result<Option<u64>, Error> {
         const OPERATION: &str = "set the balloon of";
-        let body = json!({ "amount_mib": amount_mib });
-        let actual = ("/balloon/statistics", "actual_mib");
-        match self.set_and_follow(OPERATION, ("/balloon", &body), actual, (amount_mib, patience)) {
+        let adjustment = Adjustment::balloon(amount_mib);
+        match self.set_and_follow(OPERATION, &adjustment, (amount_mib, patience)) {
             // The balloon is set, and tells nothing.
-            Err(error) if error.is_refusal_of("/balloon/statistics") => Ok(None),
+            Err(error) if error.is_refusal_of(&adjustment.show) => Ok(None),
             followed => followed.map(Some),
         }
     }
@@ -82,7 +75,7 @@ impl Vm {
     pub fn balloon_statistics(&self) -> Result<Value, Error> {
         const OPERATION: &str = "read the balloon statistics of";
         let turn = self.begin_on_guest(OPERATION)?;
-        self.ask_json(OPERATION, "/balloon/statistics", turn.limits())
+        self.ask_json(OPERATION, &Request::balloon_statistics(), turn.limits())
     }
 
     /// Plugs memory in or out until `size_mib` of the hotpluggable memory are plugged in, and waits up to `patience`
@@ -92,9 +85,7 @@ impl Vm {
     /// When there is no such memory, or the guest has not followed in time; it may still.
     pub fn set_hotplugged_memory(&self, size_mib: u64, patience: Duration) -> Result<u64, Error> {
         const OPERATION: &str = "plug memory into";
-        let body = json!({ "requested_size_mib": size_mib });
-        let plugged = ("/hotplug/memory", "plugged_size_mib");
-        self.set_and_follow(OPERATION, ("/hotplug/memory", &body), plugged, (size_mib, patience))
+        self.set_and_follow(OPERATION, &Adjustment::hotplugged_memory(size_mib), (size_mib, patience))
     }
 
     /// Gives a drive another file, another rate limit, or both; a drive whose file has grown is given the same one.
@@ -109,7 +100,7 @@ impl Vm {
     ) -> Result<(), Error> {
         const OPERATION: &str = "update a drive of";
         let turn = self.begin_on_guest(OPERATION)?;
-        let mut change = Map::from_iter([("drive_id".to_owned(), drive_id.into())]);
+        let mut change = Map::new();
         change.extend(rate_limiter.map(|limiter| ("rate_limiter".to_owned(), limiter)));
         match path_on_host {
             None => self.patch_device(OPERATION, (Device::Drive, drive_id), change, &turn),
@@ -137,7 +128,7 @@ impl Vm {
     ) -> Result<(), Error> {
         const OPERATION: &str = "update a network interface of";
         let turn = self.begin_on_guest(OPERATION)?;
-        let mut change = Map::from_iter([("iface_id".to_owned(), iface_id.into())]);
+        let mut change = Map::new();
         change.extend(rx_rate_limiter.map(|limiter| ("rx_rate_limiter".to_owned(), limiter)));
         change.extend(tx_rate_limiter.map(|limiter| ("tx_rate_limiter".to_owned(), limiter)));
         self.patch_device(OPERATION, (Device::NetworkInterface, iface_id), change, &turn)
@@ -151,10 +142,12 @@ impl Vm {
     pub fn attach(&self, device: Device, definition: Value, base: &Path) -> Result<(), Error> {
         const OPERATION: &str = "plug a device into";
         let turn = self.begin_hotplug(OPERATION)?;
-        let id = definition.get(device.id_key()).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let path = self.device_path(OPERATION, device, &id)?;
+        let id = device.section().id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
+        let id = self.checked_id(OPERATION, id)?.to_owned();
         let mut definition = definition;
         let link = linked(device, &id, &mut definition, base);
+        let plug = Request::put(device.section(), Some(&id), &definition);
+        let plug = plug.map_err(self.request_error(OPERATION))?;
         let place = link.as_ref().map(|link| self.files().working_directory().join(&link.name));
         if let (Some(link), Some(place)) = (&link, &place) {
             let made =
@@ -165,8 +158,7 @@ impl Vm {
                 source,
             })?;
         }
-        let body = definition.to_string();
-        let plugged = self.demand(OPERATION, (Method::Put, &path, Some(body.as_bytes())), turn.limits());
+        let plugged = self.demand(OPERATION, &plug, turn.limits());
         if plugged.is_err() {
             place.iter().for_each(|place| drop(std::fs::remove_file(place)));
         }
@@ -180,9 +172,10 @@ impl Vm {
     pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
         const OPERATION: &str = "plug a device out of";
         let turn = self.begin_hotplug(OPERATION)?;
-        let path = self.device_path(OPERATION, device, id)?;
-        self.demand(OPERATION, (Method::Delete, &path, None), turn.limits())?;
-        let _gone = std::fs::remove_file(self.files().working_directory().join(device.section()).join(id));
+        let id = self.checked_id(OPERATION, id)?;
+        let unplug = Request::remove_device(device.section(), id).map_err(self.request_error(OPERATION))?;
+        self.demand(OPERATION, &unplug, turn.limits())?;
+        let _gone = std::fs::remove_file(self.files().working_directory().join(name_of(device, id)));
         Ok(())
     }
 
@@ -191,11 +184,13 @@ impl Vm {
         &self,
         operation: &'static str,
         (drive_id, target): (&str, &Path),
-        mut change: Map<String, Value>,
+        change: Map<String, Value>,
         turn: &Turn<'_>,
     ) -> Result<(), Error> {
-        let path = self.device_path(operation, Device::Drive, drive_id)?;
-        let name = PathBuf::from(Device::Drive.section()).join(drive_id);
+        let drive_id = self.checked_id(operation, drive_id)?;
+        let name = name_of(Device::Drive, drive_id);
+        let exchange = Request::exchange_drive(drive_id, &name, change);
+        let exchange = exchange.map_err(self.request_error(operation))?;
         let place = self.files().working_directory().join(&name);
         let aside = place.with_file_name(format!(".{drive_id}.new"));
         let failed =
@@ -208,9 +203,7 @@ impl Vm {
             let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
             made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
         }
-        change.extend([("drive_id".to_owned(), drive_id.into()), ("path_on_host".to_owned(), json!(name))]);
-        let body = Value::Object(change).to_string();
-        let changed = self.demand(operation, (Method::Patch, &path, Some(body.as_bytes())), turn.limits());
+        let changed = self.demand(operation, &exchange, turn.limits());
         if changed.as_ref().is_err_and(Error::is_refusal) && !is_same {
             let back = if aside.symlink_metadata().is_ok() {
                 std::fs::rename(&aside, &place)
@@ -240,22 +233,19 @@ impl Vm {
         able.map_err(self.vmm_error(operation)).map(|()| turn)
     }
 
-    /// Sets a size by `set`, and waits until what `shown` shows is `wanted`.
+    /// Makes the adjustment, and waits until what it shows is `wanted`.
     fn set_and_follow(
         &self,
         operation: &'static str,
-        (path, body): (&'static str, &Value),
-        (shown_at, key): (&'static str, &str),
+        adjustment: &Adjustment,
         (wanted, patience): (u64, Duration),
     ) -> Result<u64, Error> {
         let turn = self.begin_on_guest(operation)?;
-        let place = RequestPath::fixed(path);
-        let body = body.to_string();
-        self.demand(operation, (Method::Patch, &place, Some(body.as_bytes())), turn.limits())?;
+        self.demand(operation, &adjustment.set, turn.limits())?;
         let until = Deadline::after(patience);
         loop {
-            let shown = self.ask_json(operation, shown_at, turn.limits())?;
-            let now = shown.get(key).and_then(Value::as_u64).unwrap_or_default();
+            let shown = self.ask_json(operation, &adjustment.show, turn.limits())?;
+            let now = shown.get(adjustment.key).and_then(Value::as_u64).unwrap_or_default();
             if now == wanted || patience.is_zero() {
                 return Ok(now);
             }
@@ -278,13 +268,12 @@ impl Vm {
     pub(super) fn ask_json(
         &self,
         operation: &'static str,
-        path: &'static str,
+        request: &Request,
         limits: Limits<'_>,
     ) -> Result<Value, Error> {
-        let path = RequestPath::fixed(path);
-        let answer = self.demand(operation, (Method::Get, &path, None), limits)?;
+        let answer = self.demand(operation, request, limits)?;
         serde_json::from_slice(&answer.body).map_err(|_| {
-            let request = firecracker::Request { method: Method::Get, path };
+            let request = RequestLine::from(request);
             let body = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
             self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body })
         })
@@ -297,27 +286,36 @@ impl Vm {
         change: Map<String, Value>,
         turn: &Turn<'_>,
     ) -> Result<(), Error> {
-        let path = self.device_path(operation, device, id)?;
-        let body = Value::Object(change).to_string();
-        self.demand(operation, (Method::Patch, &path, Some(body.as_bytes())), turn.limits()).map(drop)
+        let update = Request::update_device(device.section(), self.checked_id(operation, id)?, change);
+        let update = update.map_err(self.request_error(operation))?;
+        self.demand(operation, &update, turn.limits()).map(drop)
     }
 
-    fn device_path(&self, operation: &'static str, device: Device, id: &str) -> Result<RequestPath, Error> {
-        let is_id = !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let path = RequestPath::parse(&format!("/{}/{}", device.section(), if is_id { id } else { " " }));
-        path.map_err(|source| self.vmm_error(operation)(source.into()))
+    fn checked_id<'i>(&self, operation: &'static str, id: &'i str) -> Result<&'i str, Error> {
+        if firecracker::is_device_id(id) {
+            return Ok(id);
+        }
+        let no_path = RequestError::Character { path: id.to_owned(), character: ' ' };
+        Err(self.request_error(operation)(no_path))
+    }
+
+    fn request_error(&self, operation: &'static str) -> impl Fn(RequestError) -> Error + '_ {
+        move |source| self.vmm_error(operation)(source.into())
     }
 }
 
 /// Makes a definition name its file by a link in the VM's directory.
 fn linked(device: Device, id: &str, definition: &mut Value, base: &Path) -> Option<Link> {
-    if device == Device::NetworkInterface {
-        return None;
-    }
-    let path = definition.get_mut("path_on_host")?;
-    let link = Link { name: PathBuf::from(device.section()).join(id), target: base.join(path.as_str()?) };
-    *path = json!(link.name);
+    let (key, _) = device.section().disk_keys()?;
+    let path = definition.get_mut(key)?;
+    let link = Link { name: name_of(device, id), target: base.join(path.as_str()?) };
+    *path = link.name.to_string_lossy().into();
     Some(link)
+}
+
+/// What the VMM calls a device's file.
+fn name_of(device: Device, id: &str) -> PathBuf {
+    PathBuf::from(device.section().name()).join(id)
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

@@ -2,7 +2,7 @@
 
 use super::spec::GuestRung;
 use super::{Error, NoTurn, Presence, State, Vm, directory};
-use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::Request;
 use crate::observe::events::What;
 use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
@@ -249,9 +249,7 @@ impl Vm {
 
     fn ask_guest(&self, limits: Limits<'_>) -> Asked {
         let mut vmm = lock(&self.vmm);
-        let path = RequestPath::fixed("/actions");
-        let body = br#"{"action_type":"SendCtrlAltDel"}"#;
-        let asked = vmm.as_mut().map(|vmm| vmm.demand(Method::Put, &path, Some(body), limits));
+        let asked = vmm.as_mut().map(|vmm| vmm.demand(&Request::send_ctrl_alt_del(), limits));
         if matches!(asked, Some(Ok(_))) { Asked::Delivered } else { Asked::Unavailable }
     }
 

@@ -248,10 +248,10 @@ impl Error {
         matches!(self, Self::Vmm { source: firecracker::Error::Refused { .. }, .. })
     }
 
-    /// Whether Firecracker has refused the request for `path`.
-    pub(super) fn is_refusal_of(&self, path: &str) -> bool {
+    /// Whether Firecracker has refused the request `asked`.
+    pub(super) fn is_refusal_of(&self, asked: &firecracker::Request) -> bool {
         use firecracker::Error as E;
-        matches!(self, Self::Vmm { source: E::Refused { request, .. }, .. } if request.path.as_str() == path)
+        matches!(self, Self::Vmm { source: E::Refused { request, .. }, .. } if *request == asked.into())
     }
 
     /// Whether the end of a VM was not waited for.

@@ -6,7 +6,6 @@ use super::restore::Loading;
 use super::turn::Turn;
 use super::{Error, Origin, State, Vm};
 use crate::causes::with_causes;
-use crate::firecracker::http::Method;
 use crate::firecracker::{Binary, Launch, Vmm};
 use crate::journal::{Progress, Stage};
 use crate::process::{self, ExitStatus, Identity};
@@ -115,13 +114,11 @@ impl Vm {
         let mut requests = Vec::with_capacity(self.spec.requests.len());
         for put in &self.spec.requests {
             let asked = Instant::now();
-            vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(
-                |source| match &put.link {
-                    Some(link) => self.linked_error(operation, link, source),
-                    None => failed(source),
-                },
-            )?;
-            requests.push((put.path.clone(), asked.elapsed()));
+            vmm.demand(&put.request, turn.limits()).map_err(|source| match &put.link {
+                Some(link) => self.linked_error(operation, link, source),
+                None => failed(source),
+            })?;
+            requests.push((put.request.path.clone(), asked.elapsed()));
             put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
         }
         let started = vmm.started();

@@ -4,14 +4,14 @@ use super::launch::Preparation;
 use super::record::Content;
 use super::turn::Turn;
 use super::{Error, Presence, State, Vm};
-use crate::firecracker;
+use crate::firecracker::api::InstanceState;
 use crate::firecracker::http::{Method, RequestPath, Response};
+use crate::firecracker::{self, Request, RequestLine};
 use crate::journal::{PoolRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 /// How long the stages of the present VMM's life took.
@@ -88,7 +88,7 @@ impl Vm {
     /// # Errors
     /// When it does not run, or its VMM fails.
     pub fn pause(&self) -> Result<(), Error> {
-        self.change("pause", State::Running, State::Paused, r#"{"state":"Paused"}"#)
+        self.change("pause", State::Running, State::Paused, &Request::pause())
     }
 
     /// Lets the guest go on. Nothing happens when it runs already.
@@ -96,7 +96,7 @@ impl Vm {
     /// # Errors
     /// When it is not paused, or its VMM fails.
     pub fn resume(&self) -> Result<(), Error> {
-        self.change("resume", State::Paused, State::Running, r#"{"state":"Resumed"}"#)
+        self.change("resume", State::Paused, State::Running, &Request::resume())
     }
 
     /// Sends any request to the VMM and gives its answer's body.
@@ -111,15 +111,16 @@ impl Vm {
     ) -> Result<Response, Error> {
         const OPERATION: &str = "send a request to";
         let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
-        let changes_state = method != Method::Get && may_change_state(path);
+        let request = Request::new(method, path.clone(), body);
+        let changes_state = request.may_change_state();
         if changes_state {
             // What a snapshot made past the library holds is not known to it.
-            if path.as_str().starts_with("/snapshot") {
+            if request.is_of_snapshots() {
                 self.note(|record| record.last_snapshot = None)?;
             }
             lock(&self.core).in_doubt = true;
         }
-        let response = self.demand(OPERATION, (method, path, body), turn.limits());
+        let response = self.demand(OPERATION, &request, turn.limits());
         let answered = response.as_ref().map_or_else(Error::is_refusal, |_| true);
         if changes_state && answered && self.observed().process.is_some() {
             // Without an answer it stays in doubt; the request itself has had its own.
@@ -130,19 +131,14 @@ impl Vm {
 
     /// Asks the VMM for its state, and believes it.
     pub(super) fn ask_state(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
-        #[derive(Deserialize)]
-        struct Instance {
-            state: String,
-        }
-        let path = RequestPath::fixed("/");
-        let response = self.demand(operation, (Method::Get, &path, None), turn.limits())?;
-        let instance = serde_json::from_slice::<Instance>(&response.body).ok();
-        let state = match instance.as_ref().map(|instance| instance.state.as_str()) {
-            Some("Not started") => State::Created,
-            Some("Running") => State::Running,
-            Some("Paused") => State::Paused,
-            _ => {
-                let request = firecracker::Request { method: Method::Get, path };
+        let request = Request::describe_instance();
+        let response = self.demand(operation, &request, turn.limits())?;
+        let state = match InstanceState::of_answer(&response.body) {
+            Some(InstanceState::NotStarted) => State::Created,
+            Some(InstanceState::Running) => State::Running,
+            Some(InstanceState::Paused) => State::Paused,
+            None => {
+                let request = RequestLine::from(&request);
                 let body = String::from_utf8_lossy(&response.body).chars().take(200).collect();
                 return Err(self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body }));
             }
@@ -156,13 +152,18 @@ impl Vm {
 
     pub(super) fn boot(&self, turn: &Turn<'_>) -> Result<(), Error> {
         let began = Instant::now();
-        let body = br#"{"action_type":"InstanceStart"}"#;
-        self.demand_state("start", ("/actions", Method::Put, body), State::Running, turn.limits())?;
+        self.demand_state("start", &Request::start(), State::Running, turn.limits())?;
         lock(&self.core).timings.start = began.elapsed();
         Ok(())
     }
 
-    fn change(&self, operation: &'static str, from: State, to: State, body: &str) -> Result<(), Error> {
+    fn change(
+        &self,
+        operation: &'static str,
+        from: State,
+        to: State,
+        request: &Request,
+    ) -> Result<(), Error> {
         let turn = self.begin(operation, self.spec.options.deadlines.request())?;
         let state = self.state();
         if state == to {
@@ -173,7 +174,7 @@ impl Vm {
             return Err(self.wrong_state(operation, state, advice));
         }
         let began = Instant::now();
-        self.demand_state(operation, ("/vm", Method::Patch, body.as_bytes()), to, turn.limits())?;
+        self.demand_state(operation, request, to, turn.limits())?;
         let timings = &mut lock(&self.core).timings;
         let place = if to == State::Paused { &mut timings.pause } else { &mut timings.resume };
         *place = Some(began.elapsed());
@@ -184,11 +185,11 @@ impl Vm {
     pub(super) fn demand_state(
         &self,
         operation: &'static str,
-        (to_path, method, body): (&'static str, Method, &[u8]),
+        request: &Request,
         to: State,
         limits: Limits<'_>,
     ) -> Result<(), Error> {
-        let answer = self.demand(operation, (method, &RequestPath::fixed(to_path), Some(body)), limits);
+        let answer = self.demand(operation, request, limits);
         let mut core = self.observed();
         if core.process.is_some() {
             match &answer {
@@ -203,16 +204,12 @@ impl Vm {
     pub(super) fn demand(
         &self,
         operation: &'static str,
-        (method, path, body): (Method, &RequestPath, Option<&[u8]>),
+        request: &Request,
         limits: Limits<'_>,
     ) -> Result<Response, Error> {
         match lock(&self.vmm).as_mut() {
-            Some(vmm) => vmm.demand(method, path, body, limits).map_err(self.vmm_error(operation)),
+            Some(vmm) => vmm.demand(request, limits).map_err(self.vmm_error(operation)),
             None => Err(Error::NoVmm { id: self.id(), operation, state: self.state() }),
         }
     }
-}
-
-fn may_change_state(path: &RequestPath) -> bool {
-    ["/actions", "/vm", "/snapshot"].iter().any(|changing| path.as_str().starts_with(changing))
 }

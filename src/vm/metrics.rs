@@ -1,8 +1,7 @@
 //! What a VM's VMM has counted and what its process uses.
 
 use super::{Error, State, Vm};
-use crate::firecracker::VmmFiles;
-use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::{Request, VmmFiles};
 use crate::observe::metrics::{MetricsFiles, Totals};
 use crate::observe::usage::{self, Usage};
 use crate::sys::sync::lock;
@@ -37,9 +36,7 @@ impl Vm {
         if !matches!(state, State::Running | State::Paused) {
             return Err(self.wrong_state(OPERATION, state, Some("start it first")));
         }
-        let body = br#"{"action_type":"FlushMetrics"}"#;
-        let path = RequestPath::fixed("/actions");
-        self.demand(OPERATION, (Method::Put, &path, Some(body)), turn.limits()).map(drop)
+        self.demand(OPERATION, &Request::flush_metrics(), turn.limits()).map(drop)
     }
 
     /// The sums; nothing when the spec has the metrics written elsewhere.

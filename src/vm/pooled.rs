@@ -3,7 +3,7 @@
 use super::restore::{After, DriveOverride};
 use super::turn::Turn;
 use super::{Error, State, Vm, VmId};
-use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::Request;
 use crate::journal::{PoolRecord, Stage};
 use crate::settings::{self, Section};
 use crate::sys::sync::lock;
@@ -53,15 +53,13 @@ impl Vm {
             self.exchange_drive(OPERATION, change, Map::new(), turn)?;
         }
         if let Some(document) = &options.mmds {
-            let body = Value::Object(document.clone()).to_string();
             // What tells it from its siblings is there already, and stays.
-            let path = RequestPath::fixed("/mmds");
-            self.demand(OPERATION, (Method::Patch, &path, Some(body.as_bytes())), turn.limits())?;
+            let merge = Request::merge_metadata(&Value::Object(document.clone()));
+            self.demand(OPERATION, &merge, turn.limits())?;
         }
         match (options.after, self.state()) {
             (After::GoOn, State::Paused) => {
-                let body = br#"{"state":"Resumed"}"#;
-                self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Running, turn.limits())
+                self.demand_state(OPERATION, &Request::resume(), State::Running, turn.limits())
             }
             (After::GoOn, State::Created) => self.boot(turn),
             _ => Ok(()),

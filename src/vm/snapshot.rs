@@ -8,8 +8,8 @@ use super::restore::After;
 use super::turn::Turn;
 use super::{Error, State, Vm};
 use crate::causes::with_causes;
-use crate::firecracker::Version;
-use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
+use crate::firecracker::{ConfigSection, Request, Version};
 use crate::host::disk;
 use crate::journal::{self, SnapshotRecord, SpecRecord};
 use crate::observe::events::What;
@@ -159,8 +159,7 @@ impl Vm {
             return Ok(Hold { since: None, last_snapshot });
         }
         let hold = Hold { since: Some(Instant::now()), last_snapshot };
-        let body = br#"{"state":"Paused"}"#;
-        let held = self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Paused, turn.limits());
+        let held = self.demand_state(OPERATION, &Request::pause(), State::Paused, turn.limits());
         held.inspect_err(|error| match error.leaves_the_vmm_busy() {
             // It will be held yet.
             true => self.send_on(),
@@ -172,9 +171,7 @@ impl Vm {
     /// Has the guest of a VMM that is still busy go on when that is done; the journal goes on saying that it is held.
     fn send_on(&self) {
         lock(&self.core).in_doubt = true;
-        let path = RequestPath::fixed("/vm");
-        let body = br#"{"state":"Resumed"}"#;
-        let sent = lock(&self.vmm).as_mut().map(|vmm| vmm.send_ahead(Method::Patch, &path, Some(body)));
+        let sent = lock(&self.vmm).as_mut().map(|vmm| vmm.send_ahead(&Request::resume()));
         if let Some(Err(error)) = sent {
             log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
         }
@@ -187,8 +184,7 @@ impl Vm {
             return Ok(());
         }
         if self.state() == State::Paused {
-            let body = br#"{"state":"Resumed"}"#;
-            self.demand_state(operation, ("/vm", Method::Patch, body), State::Running, turn.limits())?;
+            self.demand_state(operation, &Request::resume(), State::Running, turn.limits())?;
         }
         self.note(|record| record.held_for_snapshot = false)
     }
@@ -211,11 +207,10 @@ impl Vm {
             self.send_on();
             return (Ok(()), None);
         }
-        let body = br#"{"state":"Resumed"}"#;
         // Whoever has ended the call wants the guest to go on all the same.
         let allowance = Deadline::after(self.spec.options.deadlines.request());
         let limits = Limits { deadline: allowance, interrupt: None };
-        let released = self.demand_state(OPERATION, ("/vm", Method::Patch, body), State::Running, limits);
+        let released = self.demand_state(OPERATION, &Request::resume(), State::Running, limits);
         let paused = since.elapsed();
         self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
         (released, Some(paused))
@@ -235,13 +230,10 @@ impl Vm {
     /// What has to happen while the guest is held.
     fn save(&self, unfinished: &Unfinished<'_>, options: &Options, turn: &Turn<'_>) -> Result<Taken, Error> {
         let configuration = self.configuration(turn)?;
-        let body = json!({
-            "snapshot_type": if options.kind == Kind::Full { "Full" } else { "Diff" },
-            "snapshot_path": unfinished.state_file(),
-            "mem_file_path": unfinished.memory_file(),
-        });
-        let (began, path) = (Instant::now(), RequestPath::fixed("/snapshot/create"));
-        self.demand(OPERATION, (Method::Put, &path, Some(body.to_string().as_bytes())), turn.limits())?;
+        let kind = if options.kind == Kind::Full { SnapshotType::Full } else { SnapshotType::Diff };
+        let create = Request::create_snapshot(kind, &unfinished.state_file(), &unfinished.memory_file());
+        let began = Instant::now();
+        self.demand(OPERATION, &create, turn.limits())?;
         let memory = began.elapsed();
         let drives = self.save_drives(&configuration, unfinished, options.disks, turn)?;
         Ok(Taken { configuration, drives, memory, disks: began.elapsed().saturating_sub(memory) })
@@ -249,7 +241,7 @@ impl Vm {
 
     /// What the VMM says that it is.
     fn configuration(&self, turn: &Turn<'_>) -> Result<Value, Error> {
-        self.ask_json(OPERATION, "/vm/config", turn.limits())
+        self.ask_json(OPERATION, &Request::describe_configuration(), turn.limits())
     }
 
     fn save_drives(
@@ -261,15 +253,17 @@ impl Vm {
     ) -> Result<Vec<Drive>, Error> {
         let files = self.files();
         let mut drives = Vec::new();
-        for (kind, drive_id, path, access) in drives_of(configuration) {
-            let path_on_host = on_host(files.working_directory(), Path::new(path));
+        for disk in api::disks_of(configuration) {
+            let ConfiguredDisk { section, id: drive_id, path: path_in_vmm, is_read_only } = disk;
+            let path_on_host = on_host(files.working_directory(), &path_in_vmm);
+            let access = if is_read_only { Access::ReadOnly } else { Access::Writable };
+            let kind = if section == ConfigSection::Pmem { "pmem" } else { "disk" };
             let copies = access == Access::Writable && disks == Disks::Copy;
             let copy = copies.then(|| {
-                let place = unfinished.disk_file(kind, drive_id);
+                let place = unfinished.disk_file(kind, &drive_id);
                 disk::copy(&path_on_host, &place, turn.limits()).map(|_| StoredFile::at(&place))
             });
             let copy = copy.transpose().map_err(|source| self.disk_error(OPERATION, source))?;
-            let (drive_id, path_in_vmm) = (drive_id.to_owned(), PathBuf::from(path));
             drives.push(Drive { drive_id, path_in_vmm, path_on_host, access, copy });
         }
         Ok(drives)
@@ -299,22 +293,6 @@ impl Vm {
             memory: StoredFile::at(Path::new("memory")),
         }
     }
-}
-
-/// The disks of a VMM's configuration: id, path, and what the guest may do with it.
-fn drives_of(configuration: &Value) -> impl Iterator<Item = (&'static str, &str, &str, Access)> {
-    let list = |kind, section, id: &'static str, read_only: &'static str| {
-        let devices = configuration.get(section).and_then(Value::as_array).into_iter().flatten();
-        devices.filter_map(move |device| {
-            let access = match device.get(read_only).and_then(Value::as_bool) {
-                Some(true) => Access::ReadOnly,
-                _ => Access::Writable,
-            };
-            Some((kind, device.get(id)?.as_str()?, device.get("path_on_host")?.as_str()?, access))
-        })
-    };
-    let drives = list("disk", "drives", "drive_id", "is_read_only");
-    drives.chain(list("pmem", "pmem", "id", "read_only"))
 }
 
 /// The file that a VMM in `directory` knows as `path`.

@@ -7,8 +7,10 @@ mod options;
 
 pub(super) use options::{Console, GuestRung, Options};
 
-use crate::firecracker::Feature;
-use crate::firecracker::http::{RequestError, RequestPath};
+use crate::firecracker::http::{Method, RequestError, RequestPath};
+use crate::firecracker::{
+    self, Belongs, ConfigSection, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
+};
 use crate::journal::{self, Record, SpecRecord};
 use crate::settings;
 use crate::sys::socket;
@@ -21,7 +23,7 @@ use thiserror::Error;
 pub(super) const OWN_VSOCK: &str = "vsock.sock";
 
 /// The directories of links, in a VMM's working directory.
-pub(super) const LINKING: [&str; 2] = ["drives", "pmem"];
+pub(super) const LINKING: [&str; 2] = [ConfigSection::Drives.name(), ConfigSection::Pmem.name()];
 
 /// What a VM is to be.
 #[derive(Debug, Default)]
@@ -42,8 +44,9 @@ pub struct Spec {
 /// One PUT.
 #[derive(Debug)]
 pub(super) struct Put {
-    pub(super) path: RequestPath,
-    pub(super) body: Vec<u8>,
+    /// Its section; nothing when the library does not know it.
+    pub(super) section: Option<ConfigSection>,
+    pub(super) request: Request,
     /// The socket that the VMM binds for it, and leaves behind.
     pub(super) socket: Option<PathBuf>,
     /// The file that it names to the VMM by a link.
@@ -136,61 +139,6 @@ pub enum SpecError {
     },
 }
 
-/// Firecracker's sections, in the order in which it reads them itself.
-const SECTIONS: [Section; 15] = [
-    Section::one("logger", "/logger", &["log_path"]),
-    Section::one("metrics", "/metrics", &["metrics_path"]),
-    Section::one("machine-config", "/machine-config", &[]),
-    Section::one("cpu-config", "/cpu-config", &[]),
-    Section::one("boot-source", "/boot-source", &["kernel_image_path", "initrd_path"]),
-    Section::list("drives", "drive_id", &["socket"]).linking("path_on_host"),
-    Section::list("network-interfaces", "iface_id", &[]),
-    Section::one("vsock", "/vsock", &["uds_path"]),
-    Section::one("balloon", "/balloon", &[]),
-    Section::one("mmds-config", "/mmds/config", &[]),
-    Section::one("mmds", "/mmds", &[]),
-    Section::one("entropy", "/entropy", &[]),
-    Section::list("pmem", "id", &[]).linking("path_on_host").since(Feature::Pmem),
-    Section::one("serial", "/serial", &["serial_out_path"]).since(Feature::Serial),
-    Section::one("memory-hotplug", "/hotplug/memory", &[]).since(Feature::MemoryHotplug),
-];
-
-struct Section {
-    name: &'static str,
-    shape: Shape,
-    /// Its keys that are host paths.
-    paths: &'static [&'static str],
-    /// Its key that names a file to the VMM by a link.
-    linked: Option<&'static str>,
-    feature: Option<Feature>,
-}
-
-#[derive(Clone, Copy)]
-enum Shape {
-    /// One object, PUT to this path.
-    One(&'static str),
-    /// A list of objects, each PUT below the section's name under the id that this key holds.
-    List(&'static str),
-}
-
-impl Section {
-    const fn one(name: &'static str, path: &'static str, paths: &'static [&'static str]) -> Self {
-        Self { name, shape: Shape::One(path), paths, linked: None, feature: None }
-    }
-
-    const fn list(name: &'static str, id: &'static str, paths: &'static [&'static str]) -> Self {
-        Self { name, shape: Shape::List(id), paths, linked: None, feature: None }
-    }
-
-    const fn linking(self, key: &'static str) -> Self {
-        Self { linked: Some(key), ..self }
-    }
-
-    const fn since(self, feature: Feature) -> Self {
-        Self { feature: Some(feature), ..self }
-    }
-}
-
 impl Spec {
     /// Reads a spec. Relative host paths in it are relative to `base`.
     ///
@@ -203,12 +151,12 @@ impl Spec {
         let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
         let options = options::read(own, base)?;
         let (mut requests, mut features) = (Vec::new(), Vec::new());
-        for section in &SECTIONS {
-            match sections.remove(section.name) {
+        for section in SECTIONS {
+            match sections.remove(section.name()) {
                 None | Some(Value::Null) => {}
                 Some(value) => {
-                    features.extend(section.feature);
-                    section.add_requests(value, base, &mut requests)?;
+                    features.extend(section.feature());
+                    add_requests(section, value, base, &mut requests)?;
                 }
             }
         }
@@ -237,7 +185,7 @@ impl Spec {
         let is_own = |link: &mut Link| record.own_files.contains(&link.name);
         spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
         let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
-        let vsock = spec.requests.iter_mut().find(|put| put.path.as_str() == "/vsock");
+        let vsock = spec.requests.iter_mut().find(|put| put.section == Some(ConfigSection::Vsock));
         vsock.filter(|_| has_siblings).map_or(Ok(()), Put::bind_in_own_directory)?;
         Ok(spec)
     }
@@ -249,7 +197,7 @@ impl Spec {
 
     /// Whether it has metrics written to a place of its own.
     pub(super) fn has_own_metrics(&self) -> bool {
-        self.requests.iter().any(|put| put.path.as_str() == "/metrics")
+        self.requests.iter().any(|put| put.section == Some(ConfigSection::Metrics))
     }
 
     /// The VMM that it names.
@@ -261,76 +209,81 @@ impl Spec {
 impl Put {
     /// Whether it says what the VMM itself does, of which a snapshot holds nothing.
     pub(super) fn is_of_the_vmm(&self) -> bool {
-        matches!(self.path.as_str(), "/logger" | "/metrics" | "/serial")
+        self.section.is_some_and(|section| section.belongs() == Belongs::ToTheVmm)
+    }
+
+    fn body(&self) -> Option<Value> {
+        serde_json::from_slice(self.request.body.as_deref()?).ok()
     }
 
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.
     fn bind_in_own_directory(&mut self) -> Result<(), SpecError> {
-        let mut section: Value = serde_json::from_slice(&self.body).map_err(settings::Error::Syntax)?;
-        section["uds_path"] = OWN_VSOCK.into();
-        (self.body, self.socket) = (section.to_string().into_bytes(), Some(OWN_VSOCK.into()));
+        let mut section = self.body().unwrap_or_default();
+        section[VSOCK_KEY] = OWN_VSOCK.into();
+        self.request = Request::put(ConfigSection::Vsock, None, &section)
+            .map_err(not_sent(ConfigSection::Vsock.name()))?;
+        self.socket = Some(OWN_VSOCK.into());
         Ok(())
     }
 }
 
-impl Section {
-    fn add_requests(&self, value: Value, base: &Path, requests: &mut Vec<Put>) -> Result<(), SpecError> {
-        match self.shape {
-            Shape::One(path) => {
-                let value = if self.name == "cpu-config" { inline_cpu_config(value, base)? } else { value };
-                requests.push(self.put(fixed(self.name, path)?, value, (self.name, None), base)?);
-            }
-            Shape::List(key) => {
-                let Value::Array(elements) = value else { return Err(wanted(self.name, "a list")) };
-                let mut seen = Vec::new();
-                for (index, element) in elements.into_iter().enumerate() {
-                    let place = format!("{}[{index}]", self.name);
-                    let id = device_id(&element, key, &place, &mut seen)?;
-                    let path = fixed(self.name, &format!("/{}/{id}", self.name))?;
-                    requests.push(self.put(path, element, (&place, Some(&id)), base)?);
-                }
-            }
-        }
-        Ok(())
+/// The requests for `section`.
+fn add_requests(
+    section: ConfigSection,
+    value: Value,
+    base: &Path,
+    requests: &mut Vec<Put>,
+) -> Result<(), SpecError> {
+    let name = section.name();
+    let Shape::List { id_key } = section.shape() else {
+        let value = if section == ConfigSection::CpuConfig { inline_cpu_config(value, base)? } else { value };
+        requests.push(put(section, value, (name, None), base)?);
+        return Ok(());
+    };
+    let Value::Array(elements) = value else { return Err(wanted(name, "a list")) };
+    let mut seen = Vec::new();
+    for (index, element) in elements.into_iter().enumerate() {
+        let place = format!("{name}[{index}]");
+        let id = device_id(&element, id_key, &place, &mut seen)?;
+        requests.push(put(section, element, (&place, Some(&id)), base)?);
     }
+    Ok(())
+}
 
-    /// One PUT, with its host paths made absolute.
-    fn put(
-        &self,
-        path: RequestPath,
-        mut value: Value,
-        (place, id): (&str, Option<&str>),
-        base: &Path,
-    ) -> Result<Put, SpecError> {
-        let (mut bound, mut link) = (None, None);
-        let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
-        for key in self.paths {
-            if let Some(Value::String(path)) = object.get_mut(*key)
-                && !path.is_empty()
-            {
-                *path = base.join(&*path).to_string_lossy().into_owned();
-                if *key == "uds_path" {
-                    bound = Some(checked_socket_path(path)?);
-                }
+/// One PUT, with its host paths made absolute.
+fn put(
+    section: ConfigSection,
+    mut value: Value,
+    (place, id): (&str, Option<&str>),
+    base: &Path,
+) -> Result<Put, SpecError> {
+    let (mut socket, mut link) = (None, None);
+    let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
+    for host in section.host_keys() {
+        let Some(Value::String(named)) = object.get_mut(host.key) else { continue };
+        if named.is_empty() || host.names == HostThing::NetworkDevice {
+            continue;
+        }
+        let path = base.join(&*named);
+        *named = path.to_string_lossy().into_owned();
+        match (host.names, id) {
+            (HostThing::BoundSocket, _) => socket = Some(checked_socket_path(named)?),
+            (HostThing::Disk { .. }, Some(id)) => {
+                let name = format!("{}/{id}", section.name());
+                link = Some(Link { target: path, name: PathBuf::from(&name) });
+                *named = name;
             }
+            _ => {}
         }
-        if let Some(id) = id
-            && let Some(Value::String(path)) = self.linked.and_then(|key| object.get_mut(key))
-            && !path.is_empty()
-        {
-            let name = format!("{}/{id}", self.name);
-            link = Some(Link { target: base.join(&*path), name: PathBuf::from(&name) });
-            *path = name;
-        }
-        Ok(Put { path, body: value.to_string().into_bytes(), socket: bound, link })
     }
+    let request = Request::put(section, id, &value).map_err(not_sent(section.name()))?;
+    Ok(Put { section: Some(section), request, socket, link })
 }
 
 /// Where the section `serial` leads the console.
 fn console_elsewhere(requests: &[Put]) -> Option<PathBuf> {
-    let serial = requests.iter().find(|put| put.path.as_str() == "/serial")?;
-    let body = serde_json::from_slice::<Value>(&serial.body).ok()?;
-    body.get("serial_out_path")?.as_str().map(PathBuf::from)
+    let serial = requests.iter().find(|put| put.section == Some(ConfigSection::Serial))?;
+    serial.body()?.get(SERIAL_KEY)?.as_str().map(PathBuf::from)
 }
 
 /// A path that the VMM can bind a socket at.
@@ -373,7 +326,7 @@ fn device_id(
         None => return Err(wanted(place, "an object")),
     };
     let path = format!("{place}.{key}");
-    if id.is_empty() || !id.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
+    if !firecracker::is_device_id(id) {
         return Err(SpecError::Id { path, id: id.chars().take(64).collect() });
     }
     if seen.contains(id) {
@@ -392,14 +345,10 @@ fn add_unknown_section(name: &str, value: Value, requests: &mut Vec<Put>) -> Res
             for element in elements {
                 let id = ["id", "drive_id", "iface_id"].iter().find_map(|key| element.get(key)?.as_str());
                 let path = id.map_or_else(|| format!("/{name}"), |id| format!("/{name}/{id}"));
-                let body = element.to_string().into_bytes();
-                requests.push(Put { path: fixed(name, &path)?, body, socket: None, link: None });
+                requests.push(unknown_put(name, &path, &element)?);
             }
         }
-        value => {
-            let path = fixed(name, &format!("/{name}"))?;
-            requests.push(Put { path, body: value.to_string().into_bytes(), socket: None, link: None });
-        }
+        value => requests.push(unknown_put(name, &format!("/{name}"), &value)?),
     }
     Ok(())
 }
@@ -415,8 +364,14 @@ fn checked_name(name: &str) -> Result<(), SpecError> {
     }
 }
 
-fn fixed(section: &str, path: &str) -> Result<RequestPath, SpecError> {
-    RequestPath::parse(path).map_err(|source| SpecError::Section { section: section.into(), source })
+fn unknown_put(name: &str, path: &str, value: &Value) -> Result<Put, SpecError> {
+    let path = RequestPath::parse(path).map_err(not_sent(name))?;
+    let request = Request::new(Method::Put, path, Some(value.to_string().as_bytes()));
+    Ok(Put { section: None, request, socket: None, link: None })
+}
+
+fn not_sent(section: &str) -> impl Fn(RequestError) -> SpecError + '_ {
+    |source| SpecError::Section { section: section.to_owned(), source }
 }
 
 fn wanted(path: &str, wanted: &'static str) -> SpecError {

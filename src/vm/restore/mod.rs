@@ -17,8 +17,8 @@ use super::identity::GuestIdentity;
 use super::launch::Preparation;
 use super::turn::Turn;
 use super::{Error, State, Vm};
-use crate::firecracker;
-use crate::firecracker::http::{Method, RequestPath};
+use crate::firecracker::api::AfterLoad;
+use crate::firecracker::{self, Request};
 use crate::journal::{PagerRecord, PoolRecord, RestoredRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::pager;
@@ -27,7 +27,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use checking::Disks;
 use options::Memory;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,7 @@ impl Vm {
         let directory = self.make_directory(&restoration.spec, content, vmm, &turn)?;
         let memory = self.memory_of(restoration, &layers, &turn)?;
         let loading = Loading {
-            load: options.load_body(snapshot, &memory, vsock.overridden.as_deref(), binary.version()),
+            load: options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version()),
             patches,
             mmds: options.mmds_of(restoration),
             after: options.after,
@@ -133,10 +133,10 @@ impl Vm {
             loading.vsock.iter().for_each(|socket| vmm.leaves(socket.clone()));
             let began = Instant::now();
             for put in self.spec.requests.iter().filter(|put| put.is_of_the_vmm()) {
-                vmm.demand(Method::Put, &put.path, Some(&put.body), turn.limits()).map_err(&failed)?;
+                vmm.demand(&put.request, turn.limits()).map_err(&failed)?;
             }
-            for (method, path, body) in loading.requests() {
-                let asked = vmm.demand(method, &path, Some(body.to_string().as_bytes()), turn.limits());
+            for request in loading.requests() {
+                let asked = vmm.demand(&request, turn.limits());
                 asked.map_err(|source| self.load_error(source, loading))?;
             }
             (vmm.started(), began.elapsed())
@@ -180,20 +180,21 @@ impl Vm {
 }
 
 impl Loading {
-    fn requests(&self) -> Vec<(Method, RequestPath, Value)> {
-        let fixed = RequestPath::fixed;
-        let mut requests = vec![(Method::Put, fixed("/snapshot/load"), self.load.clone())];
-        for (drive_id, path) in &self.patches {
-            if let Ok(place) = RequestPath::parse(&format!("/drives/{drive_id}")) {
-                requests.push((Method::Patch, place, json!({ "drive_id": drive_id, "path_on_host": path })));
+    /// What has to be changed before the guest goes on is changed while it is held.
+    fn requests(&self) -> Vec<Request> {
+        let exchange =
+            |(drive_id, path): &(String, PathBuf)| Request::exchange_drive(drive_id, path, Map::new());
+        let mut changes = self.patches.iter().filter_map(|patch| exchange(patch).ok()).collect::<Vec<_>>();
+        changes.extend(self.mmds.as_ref().map(Request::put_metadata));
+        let then = match self.after {
+            After::GoOn if changes.is_empty() => AfterLoad::Resume,
+            After::GoOn => {
+                changes.push(Request::resume());
+                AfterLoad::StayPaused
             }
-        }
-        requests.extend(self.mmds.clone().map(|document| (Method::Put, fixed("/mmds"), document)));
-        match (self.after, requests.as_mut_slice()) {
-            (After::StayPaused, _) => {}
-            (After::GoOn, [(_, _, load)]) => load["resume_vm"] = true.into(),
-            (After::GoOn, _) => requests.push((Method::Patch, fixed("/vm"), json!({ "state": "Resumed" }))),
-        }
-        requests
+            After::StayPaused => AfterLoad::StayPaused,
+        };
+        let load = Request::load_snapshot(self.load.clone(), then);
+        std::iter::once(load).chain(changes).collect()
     }
 }

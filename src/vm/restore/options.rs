@@ -1,11 +1,12 @@
 //! How to restore, as JSON, and what that means for the VMM, the guest and the pager.
 
 use super::Restoration;
-use crate::firecracker::{Feature, Version};
+use crate::firecracker::Version;
+use crate::firecracker::api::{MemoryBackend, SnapshotLoad};
 use crate::pager;
 use crate::settings::{self, Section};
 use crate::snapshot::{Check, Snapshot};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// How to restore.
@@ -188,41 +189,29 @@ fn recording(mut given: Section) -> Result<pager::Recording, settings::Error> {
 }
 
 impl Options {
-    pub(super) fn load_body(
+    pub(super) fn load(
         &self,
         snapshot: &Snapshot,
         memory: &Path,
         vsock: Option<&Path>,
         version: Version,
     ) -> Value {
-        let backend = if self.memory == Memory::File { "File" } else { "Uffd" };
-        let mut body = json!({
-            "snapshot_path": snapshot.state_file(),
-            "mem_backend": { "backend_type": backend, "backend_path": memory },
-            // What has to be changed first is changed while it is held.
-            "resume_vm": false,
-        });
-        let tracking = match version.has(Feature::TrackDirtyPagesOnLoad) {
-            true => "track_dirty_pages",
-            false => "enable_diff_snapshots",
+        let devices = self.network_overrides.iter();
+        let devices = devices.filter_map(|nic| Some((&*nic.iface_id, nic.host_dev_name.as_deref()?)));
+        let load = SnapshotLoad {
+            state: &snapshot.state_file(),
+            memory: match self.memory {
+                Memory::File => MemoryBackend::File(memory),
+                Memory::Pager => MemoryBackend::Userfault(memory),
+            },
+            track_dirty_pages: self
+                .track_dirty_pages
+                .unwrap_or_else(|| snapshot.manifest.tracks_dirty_pages()),
+            network_devices: devices.collect(),
+            vsock,
+            advance_clock: self.clock_realtime == Some(true),
         };
-        let tracked = self.track_dirty_pages.unwrap_or_else(|| snapshot.manifest.tracks_dirty_pages());
-        body[tracking] = tracked.into();
-        let networks = self.network_overrides.iter().filter_map(|nic| {
-            let device = nic.host_dev_name.as_ref()?;
-            Some(json!({ "iface_id": nic.iface_id, "host_dev_name": device }))
-        });
-        let networks = networks.collect::<Vec<_>>();
-        if !networks.is_empty() {
-            body["network_overrides"] = networks.into();
-        }
-        if let Some(path) = vsock {
-            body["vsock_override"] = json!({ "uds_path": path });
-        }
-        if let Some(advance) = self.clock_realtime.filter(|advance| *advance) {
-            body["clock_realtime"] = advance.into();
-        }
-        body
+        load.body(version)
     }
 
     /// What the guest finds in its metadata: the caller's, and what tells it from its siblings.

@@ -2,6 +2,7 @@
 
 use super::VsockPlace;
 use super::options::Options;
+use crate::firecracker::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, VSOCK_KEY};
 use crate::journal::SpecRecord;
 use crate::settings;
 use crate::snapshot::{Drive, Manifest};
@@ -16,26 +17,28 @@ pub(crate) fn spec_of(
     vsock: VsockPlace,
 ) -> Result<SpecRecord, settings::Error> {
     let mut spec = settings::parse(&manifest.spec.spec)?;
-    let find = |spec: &mut Value, section: &str, key: &str, id: &str, change: (&str, Value)| {
-        let devices = spec.get_mut(section).and_then(Value::as_array_mut).into_iter().flatten();
-        let device = devices.into_iter().find(|device| device.get(key).and_then(Value::as_str) == Some(id));
+    let find = |spec: &mut Value, section: ConfigSection, id: &str, change: (&str, Value)| {
+        let devices = spec.get_mut(section.name()).and_then(Value::as_array_mut).into_iter().flatten();
+        let has_id =
+            |device: &&mut Value| device.get(section.id_key()?)?.as_str().filter(|it| *it == id).map(drop);
+        let device = devices.into_iter().find(|device| has_id(device).is_some());
         if let Some(device) = device {
             device[change.0] = change.1;
         }
     };
     for drive in &options.drives {
         let path = drive.path_on_host.to_string_lossy().into();
-        find(&mut spec, "drives", "drive_id", &drive.drive_id, ("path_on_host", path));
+        find(&mut spec, ConfigSection::Drives, &drive.drive_id, (DISK_KEY, path));
     }
     for nic in &options.network_overrides {
         if let Some(device) = &nic.host_dev_name {
-            let change = ("host_dev_name", device.clone().into());
-            find(&mut spec, "network-interfaces", "iface_id", &nic.iface_id, change);
+            let change = (NETWORK_DEVICE_KEY, device.clone().into());
+            find(&mut spec, ConfigSection::NetworkInterfaces, &nic.iface_id, change);
         }
     }
-    let section = spec.get_mut("vsock").and_then(Value::as_object_mut);
+    let section = spec.get_mut(ConfigSection::Vsock.name()).and_then(Value::as_object_mut);
     if let (Some(vsock), Some(section)) = (&options.vsock_override, section) {
-        section.insert("uds_path".to_owned(), vsock.uds_path.to_string_lossy().into());
+        section.insert(VSOCK_KEY.to_owned(), vsock.uds_path.to_string_lossy().into());
     }
     if let (Some(own), Some(spec)) = (&options.mvm, spec.as_object_mut()) {
         spec.insert("mvm".to_owned(), own.clone());

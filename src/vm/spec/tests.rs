@@ -8,7 +8,7 @@ fn parse(json: &str) -> Result<Spec, SpecError> {
 }
 
 fn paths(spec: &Spec) -> Vec<&str> {
-    spec.requests.iter().map(|put| put.path.as_str()).collect()
+    spec.requests.iter().map(|put| put.request.path.as_str()).collect()
 }
 
 /// The error and its causes, as a user reads them.
@@ -50,7 +50,7 @@ fn sections_become_requests_in_firecrackers_own_order() {
 #[test]
 fn relative_host_paths_are_relative_to_the_callers_directory() {
     let spec = parse(r#"{"boot-source":{"kernel_image_path":"vmlinux","initrd_path":"/i"}}"#).unwrap();
-    let body: Value = serde_json::from_slice(&spec.requests[0].body).unwrap();
+    let body: Value = serde_json::from_slice(spec.requests[0].request.body.as_deref().unwrap()).unwrap();
     assert_eq!(body["kernel_image_path"], "/base/vmlinux");
     assert_eq!(body["initrd_path"], "/i");
 }
@@ -59,7 +59,7 @@ fn relative_host_paths_are_relative_to_the_callers_directory() {
 fn a_section_of_a_newer_firecracker_is_sent_on_as_it_is() {
     let spec = parse(r#"{"holodeck":{"level":9},"turbos":[{"id":"t1","x":1}]}"#).unwrap();
     assert_eq!(paths(&spec), ["/holodeck", "/turbos/t1"]);
-    assert_eq!(spec.requests[0].body, br#"{"level":9}"#);
+    assert_eq!(spec.requests[0].request.body.as_deref(), Some(&br#"{"level":9}"#[..]));
 }
 
 #[test]
