@@ -4,7 +4,6 @@
 //! The calling thread holds its signals back for those microseconds, as `posix_spawn` does: no handler of the
 //! host may run in the child while it still shares the host's memory.
 
-use super::checked;
 use super::deadline::Deadline;
 use super::mask::HeldSignals;
 use super::pidfd::Pidfd;
@@ -94,7 +93,7 @@ struct Order {
 }
 
 /// Enough for a few system calls.
-const STACK: usize = 64 * 1024;
+const STACK: usize = 16 * 1024;
 
 fn clone_with_shared_memory(order: &mut Order) -> io::Result<Pidfd> {
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
@@ -106,40 +105,109 @@ fn clone_with_shared_memory(order: &mut Order) -> io::Result<Pidfd> {
     // calls and, like `order`, alive until clone returns here: with CLONE_VFORK that is when the child has
     // executed or exited. All signals are held, so no handler runs on that stack. CLONE_PIDFD stores to
     // `pidfd`, which is writable.
-    let pid = unsafe {
-        libc::clone(run_order, top.cast(), flags, std::ptr::from_mut(order).cast(), &raw mut pidfd)
-    };
-    let pid = checked(pid);
+    let pid =
+        unsafe { raw_clone(flags, top.cast(), &raw mut pidfd, run_order, std::ptr::from_mut(order).cast()) };
     drop(held);
     let pid = pid?;
     // SAFETY: clone has just made `pidfd`, and nobody else owns it.
     Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) }, pid))
 }
 
+/// The system call itself, in whose child `run` begins on the stack that ends at `top`. The C library's `clone` is
+/// not asked: sanitizers put a function of their own in its place, which takes the child for a fork.
+///
+/// # Safety
+/// As for clone(2): `run` must not return, `top` be the 16-byte aligned end of a stack that lives as long as the child
+/// uses it, and `pidfd` be writable.
+unsafe fn raw_clone(
+    flags: c_int,
+    top: *mut c_void,
+    pidfd: *mut c_int,
+    run: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> io::Result<libc::pid_t> {
+    let result: isize;
+    // SAFETY: the child has a copy of all registers but the stack's and the result's. It leaves this block by the call
+    // of `run` alone, which finds its stack aligned, its argument in the first register and no frame above it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone as isize => result,
+            in("rdi") flags as isize,
+            in("rsi") top,
+            in("rdx") pidfd,
+            in("r10") 0_isize,
+            in("r8") 0_isize,
+            in("r12") argument,
+            in("r13") run,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x21",
+            "blr x22",
+            "brk #1",
+            "2:",
+            inlateout("x0") flags as isize => result,
+            in("x1") top,
+            in("x2") pidfd,
+            in("x3") 0_isize,
+            in("x4") 0_isize,
+            in("x8") libc::SYS_clone,
+            in("x21") argument,
+            in("x22") run,
+        );
+    }
+    libc::pid_t::try_from(result)
+        .ok()
+        .filter(|pid| *pid > 0)
+        .ok_or_else(|| io::Error::from_raw_os_error(c_int::try_from(-result).unwrap_or_default()))
+}
+
 /// The child's whole life before the program: system calls only, no allocation, no lock, no panic.
-extern "C" fn run_order(order: *mut c_void) -> c_int {
+extern "C" fn run_order(order: *mut c_void) -> ! {
     // SAFETY: `order` is the `Order` that clone was given; the parent does not touch it before we are gone.
     let order = unsafe { &mut *order.cast::<Order>() };
     order.failure = Some(prepare_and_execute(order));
-    // SAFETY: ends this process alone, without running anything of the host's.
-    unsafe { libc::_exit(127) }
+    loop {
+        // SAFETY: ends this process alone, without running anything of the host's.
+        unsafe { libc::syscall(libc::SYS_exit_group, 127) };
+    }
 }
 
-/// Returns only when something failed.
+/// Returns only when something failed. Everything is asked of the kernel itself: the C library's own functions may be
+/// a sanitizer's, which keeps books on this process that the host would find altered.
 fn prepare_and_execute(order: &Order) -> (Step, c_int) {
     reset_signal_dispositions();
     if order.session == Session::New {
         // SAFETY: no pointer is passed. It cannot fail: a fresh child leads no process group.
-        unsafe { libc::setsid() };
+        unsafe { libc::syscall(libc::SYS_setsid) };
     }
     // SAFETY: `directory` is NULL or a NUL-terminated string of the waiting parent.
-    if !order.directory.is_null() && unsafe { libc::chdir(order.directory) } == -1 {
+    if !order.directory.is_null() && unsafe { libc::syscall(libc::SYS_chdir, order.directory) } == -1 {
         return (Step::ChangeDirectory, errno());
     }
     for (target, source) in (0..).zip(order.stdio) {
+        let target: c_int = target;
         // SAFETY: no pointer is passed. The sources are above 2, so none is overwritten, and the copies are
         // not close-on-exec.
-        if unsafe { libc::dup2(source, target) } == -1 {
+        if unsafe { libc::syscall(libc::SYS_dup3, source, target, 0) } == -1 {
             return (Step::Stdio, errno());
         }
     }
@@ -149,7 +217,7 @@ fn prepare_and_execute(order: &Order) -> (Step, c_int) {
     set_signal_mask_empty();
     // SAFETY: path, arguments and environment are NUL-terminated strings and NULL-terminated arrays of them,
     // all of the waiting parent.
-    unsafe { libc::execve(order.path, order.arguments, order.environment) };
+    unsafe { libc::syscall(libc::SYS_execve, order.path, order.arguments, order.environment) };
     (Step::Execute, errno())
 }
 
@@ -169,11 +237,16 @@ fn reset_signal_dispositions() {
 }
 
 fn set_signal_mask_empty() {
-    // SAFETY: a sigset_t is plain data, sigemptyset makes it a set, and both outlive the calls.
+    let (none, nothing) = (0_u64, std::ptr::null_mut::<u64>());
+    // SAFETY: the kernel's set has eight bytes, and outlives the call.
     unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            nothing,
+            size_of::<u64>(),
+        );
     }
 }
 
