@@ -2,10 +2,9 @@
  * Hosts that do what they may do, and what other libraries break on: SIGCHLD ignored, a reaper that waits for any
  * child, descriptors 0-2 closed, SIGPIPE at its default, a timer signal a thousand times a second, no descriptors
  * left. In each the whole life of a VM works, and the host is afterwards as it was before.
- *
- * Each host is a process of its own: a fork before the library is first used.
  */
 #include "example.h"
+#include "hosting.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,13 +20,6 @@
 #include <unistd.h>
 
 static struct example where;
-
-static void require(int condition, const char *what) {
-  if (condition) return;
-  fprintf(stderr, "WRONG: %s\n", what);
-  _exit(1);
-}
-#define REQUIRE(condition) require((condition), #condition)
 
 static void take_text(mvm_status status, char **text, const char *what) {
   must_be_ok(status, what);
@@ -689,20 +681,6 @@ static void a_forked_child_does_not_keep_the_state_directory(void) {
   kill(child, SIGKILL);
   waitpid(child, NULL, 0);
 }
-
-static void in_a_process_of_its_own(void (*host)(void), const char *name) {
-  pid_t child = fork();
-  if (child == 0) {
-    host();
-    _exit(0);
-  }
-  int status = -1;
-  waitpid(child, &status, 0);
-  printf("%s %s\n", status == 0 ? "ok   " : "WRONG", name);
-  fflush(stdout);
-  if (status != 0) exit(1);
-}
-#define HOST(name) in_a_process_of_its_own(name, #name)
 
 int main(int argc, char **argv) {
   where = example_from(argc, argv);

@@ -47,12 +47,18 @@
  *
  * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
  *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. The calling thread holds its signals back for
- *   some microseconds while a process or a thread is started, and for less than one while a handle is looked up. Its descriptors are close-on-exec and above 2 in
+ *   limits nor credentials, and reads no environment variable. A write that would pass RLIMIT_FSIZE is an error
+ *   (MVM_ERR_NO_RESOURCES, errno EFBIG), and no SIGXFSZ. Firecracker inherits the limit, and ends by it. The calling
+ *   thread holds its signals back for some microseconds while a process or a thread is started, for less than one while
+ *   a handle is looked up, and SIGXFSZ alone while a file is written. Its descriptors are close-on-exec and above 2 in
  *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
  *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
  *
- * Fork. After a fork, every handle in the child is MVM_ERR_FORKED: go on in the parent, or execute a program.
+ * Fork. In a forked child every call answers MVM_ERR_FORKED at once and takes no lock. Only mvm_last_error,
+ *   mvm_string_free, and the functions that return constants work there. Go on in the parent, or execute a program.
+ *
+ * Copies. Two copies of the library may be loaded into one process. Each has its own handles, and answers
+ *   MVM_ERR_BAD_HANDLE for those of the other.
  *
  * Versions. MVM_VERSION_NUMBER is the header's, mvm_version() the library's. "Since" says in which version a
  *   function came. The numbers of enums and the layout of structs are frozen; new ones are added at the end.

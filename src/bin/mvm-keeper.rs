@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         let _printed = writeln!(std::io::stdout(), "mvm-keeper {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    // A limit on the size of files is the owner's, and no reason to end.
+    let _ignored = mvm::sys::signal::ignore(libc::SIGXFSZ);
     // What cannot be logged is lost; the keeper works without.
     let _logging = log::set_logger(&Stderr).map(|()| log::set_max_level(log::LevelFilter::Warn));
     let served = match arguments.as_slice() {

@@ -421,6 +421,7 @@ fn status_of_io(error: &io::Error) -> mvm_status {
             | libc::ENOMEM
             | libc::ENOSPC
             | libc::EDQUOT
+            | libc::EFBIG
             | libc::EAGAIN
             | libc::ENOBUFS,
         ) => mvm_status::MVM_ERR_NO_RESOURCES,

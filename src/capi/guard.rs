@@ -1,6 +1,7 @@
 //! No panic crosses the boundary, and its text goes to the error instead of the host's stderr.
 
 use super::failure::Failure;
+use super::handle;
 use super::status::mvm_status;
 use crate::sys::mask::KeptErrno;
 use std::any::Any;
@@ -10,7 +11,10 @@ use std::sync::Once;
 
 /// Runs the body of an entry point: a failure or a panic becomes a status and this thread's last error.
 pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> mvm_status {
-    HOOK.call_once(install_hook);
+    // In a forked child another thread of the parent may be installing it for ever; every handle is refused there.
+    if handle::own_process().is_ok() {
+        HOOK.call_once(install_hook);
+    }
     DEPTH.set(DEPTH.get() + 1);
     let ended = panic::catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);

@@ -9,11 +9,12 @@ use super::failure::Failure;
 use super::status::mvm_status;
 use crate::process::{Cancel, Job};
 use crate::runtime::{Pool, Runtime};
+use crate::sys::random;
 use crate::sys::sync::{LockedFromSignals, lock_from_signals};
 use crate::vm::Vm;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a handle is a 64-bit key in the shape of a pointer");
@@ -55,7 +56,7 @@ pub(super) enum Object {
 /// Makes a handle for `object`.
 pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
     own_process()?;
-    let key = MARK | (K::TAG << TAG_SHIFT) | NEXT.fetch_add(1, Ordering::Relaxed);
+    let key = MARK | (K::TAG << TAG_SHIFT) | next_number();
     table().insert(key, K::wrap(object));
     #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits, see above")]
     Ok(std::ptr::without_provenance_mut(key as usize))
@@ -139,7 +140,9 @@ pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
 const MARK: u64 = 0x4D << 56;
 const TAG_SHIFT: u32 = 48;
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Counted from a random number, so that two copies of the library in one process (one linked statically into a part of
+/// it, one shared by another) do not take each other's handles for their own.
+static NEXT: OnceLock<AtomicU64> = OnceLock::new();
 /// A `BTreeMap`: leak checkers take the inner pointers of a static hash table for leaks.
 static TABLE: Mutex<BTreeMap<u64, Object>> = Mutex::new(BTreeMap::new());
 /// The process that made the first handle.
@@ -154,6 +157,15 @@ pub(super) fn own_process() -> Result<(), Failure> {
 fn owning_process() -> Option<u32> {
     let me = std::process::id();
     OWNER.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).err().filter(|owner| *owner != me)
+}
+
+fn next_number() -> u64 {
+    let next = NEXT.get_or_init(|| {
+        // Without random bytes, which no kernel refuses, an address tells two copies apart: each has its own.
+        let address = (&raw const NEXT).addr() as u64;
+        AtomicU64::new(random::bytes().map_or(address, u64::from_ne_bytes))
+    });
+    next.fetch_add(1, Ordering::Relaxed) & ((1 << TAG_SHIFT) - 1)
 }
 
 fn key<H>(handle: *mut H) -> u64 {

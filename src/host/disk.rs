@@ -5,7 +5,7 @@
 
 use super::error::{DiskError, NotPlain, Task};
 use crate::process::Limits;
-use crate::sys::{file, sparse, transfer};
+use crate::sys::{file, mask, sparse, transfer};
 use hmac_sha256::Hash;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -100,8 +100,10 @@ pub(crate) fn tells_holes(directory: &Path) -> io::Result<bool> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     fs::remove_file(&path)?;
-    file.set_len(2 * WRITTEN.start)?;
-    file.write_all_at(&[1; 4096], WRITTEN.start)?;
+    mask::without_sigxfsz(|| {
+        file.set_len(2 * WRITTEN.start)?;
+        file.write_all_at(&[1; 4096], WRITTEN.start)
+    })?;
     sparse::data_extents(&file).map(|extents| extents == [WRITTEN])
 }
 
@@ -145,7 +147,8 @@ fn copy_content(from: &File, to: &File, task: &Task, limits: Limits<'_>) -> Resu
     look_at(limits, task)?;
     let how = if transfer::reflink(from, to).is_ok() { How::Reflink } else { How::Sparse };
     if how == How::Sparse {
-        to.set_len(length(from, task)?).map_err(failed)?;
+        let length = length(from, task)?;
+        mask::without_sigxfsz(|| to.set_len(length)).map_err(failed)?;
         let extents = sparse::data_extents(from).map_err(failed)?;
         Transfer::new(from, to).all(&extents, task, limits)?;
     }
@@ -188,7 +191,7 @@ impl<'a> Transfer<'a> {
         }
         let piece = &mut self.buffer[..at_most(&range, PIECE as u64)];
         self.from.read_exact_at(piece, range.start)?;
-        self.to.write_all_at(piece, range.start)?;
+        mask::without_sigxfsz(|| self.to.write_all_at(piece, range.start))?;
         Ok(piece.len() as u64)
     }
 }

@@ -1,6 +1,7 @@
 //! Who owns a state directory, as its lock file says; whether that is true, the lock itself and `/proc` tell.
 
 use crate::process::Identity;
+use crate::sys::mask;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ pub(crate) fn write_owner(mut file: &File, owner: Identity, boot: &str) -> io::R
     let Identity { pid, started } = owner;
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(format!("{pid} {started} {boot}\n").as_bytes())
+    mask::without_sigxfsz(|| file.write_all(format!("{pid} {started} {boot}\n").as_bytes()))
 }
 
 /// Says that nobody has locked it.

@@ -6,7 +6,7 @@ use crate::process::{self, Command, ExitStatus, Identity, Limits, Process, Sessi
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
-use crate::sys::mask::HeldSignals;
+use crate::sys::mask::{self, HeldSignals};
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
@@ -312,7 +312,7 @@ fn open_output(directory: &Path) -> Result<File, HeldError> {
 }
 
 fn note_last_words(mut output: &File, words: &str) {
-    if let Err(error) = writeln!(output, "{words}") {
+    if let Err(error) = mask::without_sigxfsz(|| writeln!(output, "{words}")) {
         log::warn!("{words}; and that could not be noted: {error}");
     }
 }

@@ -2,6 +2,7 @@
 //! and a rename that replaces nothing.
 
 use super::checked;
+use super::mask;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -69,7 +70,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(ASIDE);
     let aside = Path::new(&aside);
-    let written = create_anew(aside).and_then(|mut file| file.write_all(bytes));
+    let written = create_anew(aside).and_then(|mut file| mask::without_sigxfsz(|| file.write_all(bytes)));
     written.and_then(|()| change_places(aside, path)).inspect_err(|_| drop(std::fs::remove_file(aside)))
 }
 

@@ -3,7 +3,7 @@
 
 mod file;
 
-use super::checked;
+use super::{checked, mask};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -215,16 +215,16 @@ impl SharedCounters {
         let length = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
         file.set_len(0)?;
         // SAFETY: no pointer is passed.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-            0 => {}
-            error => return Err(io::Error::from_raw_os_error(error)),
-        }
+        mask::without_sigxfsz(|| match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        })?;
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: the name is NUL-terminated.
         let memory = checked(unsafe { libc::memfd_create(c"mvm-counters".as_ptr(), flags) })?;
         // SAFETY: the call above has just made the descriptor, and nobody else owns it.
         let memory = unsafe { File::from_raw_fd(memory) };
-        memory.set_len(size as u64)?;
+        mask::without_sigxfsz(|| memory.set_len(size as u64))?;
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
         // SAFETY: no pointer is passed.
         checked(unsafe { libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;

@@ -1,11 +1,11 @@
 //! Writing to a descriptor that somebody else has given, of whatever kind: never waits, never raises SIGPIPE.
 
+use super::checked_len;
 use super::deadline::Deadline;
+use super::mask;
 use super::poll::{self, Interest};
-use super::{checked, checked_len};
 use std::fs::OpenOptions;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
@@ -48,55 +48,16 @@ pub fn write_at_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     if !ready {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    without_sigpipe(|| {
+    let write = || {
         // SAFETY: as above.
         whole(checked_len(unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })?, bytes)
-    })
+    };
+    // It may be a pipe or a plain file.
+    mask::without_sigpipe(|| mask::without_sigxfsz(write))
 }
 
 fn whole(written: usize, bytes: &[u8]) -> io::Result<()> {
     if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-/// A signal that `write` raises goes to the thread that writes: it is held back there, and taken away again unless
-/// one was pending before.
-fn without_sigpipe(write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let sigpipe = only_sigpipe()?;
-    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-    let was_pending = is_pending()?;
-    // SAFETY: both sets outlive the call; `before` is written whole.
-    let held = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const sigpipe, before.as_mut_ptr()) };
-    if held != 0 {
-        return Err(io::Error::from_raw_os_error(held));
-    }
-    let written = write();
-    if !was_pending && written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the set and the time outlive the call; no information about the signal is wanted.
-        unsafe { libc::sigtimedwait(&raw const sigpipe, std::ptr::null_mut(), &raw const at_once) };
-    }
-    // SAFETY: `before` was filled above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    written
-}
-
-fn only_sigpipe() -> io::Result<libc::sigset_t> {
-    // SAFETY: a sigset_t is plain data that sigemptyset makes a set of.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        checked(libc::sigemptyset(&raw mut set))?;
-        checked(libc::sigaddset(&raw mut set, libc::SIGPIPE))?;
-        Ok(set)
-    }
-}
-
-fn is_pending() -> io::Result<bool> {
-    // SAFETY: a sigset_t is plain data, which sigpending fills.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        checked(libc::sigpending(&raw mut set))?;
-        Ok(libc::sigismember(&raw const set, libc::SIGPIPE) == 1)
-    }
 }
 
 #[cfg(test)]
@@ -139,7 +100,7 @@ mod tests {
         drop(reader);
         let gone = write_at_once(writer.as_fd(), b"x").unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::BrokenPipe);
-        assert!(!is_pending().unwrap());
+        assert!(!mask::is_pending(libc::SIGPIPE).unwrap());
         let (left, right) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(left);
         assert_eq!(write_at_once(right.as_fd(), b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -1,6 +1,6 @@
 //! The content of one file for another, without a way through this process's memory.
 
-use super::{checked, checked_len};
+use super::{checked, checked_len, mask};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,8 @@ use std::os::fd::AsRawFd;
 /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where that is not possible; `to` is then as it was.
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     // SAFETY: the argument is a descriptor, no pointer.
-    checked(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) }).map(drop)
+    let shared = || checked(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) });
+    mask::without_sigxfsz(shared).map(drop)
 }
 
 /// Copies up to `length` bytes at `offset` of one file to the same place of another, within the kernel; says how
@@ -22,11 +23,11 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 pub fn copy_range(from: &File, to: &File, offset: u64, length: usize) -> io::Result<usize> {
     let mut source = libc::off64_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut target = source;
-    // SAFETY: both offsets are initialised, and outlive the call.
-    let copied = unsafe {
-        libc::copy_file_range(from.as_raw_fd(), &raw mut source, to.as_raw_fd(), &raw mut target, length, 0)
-    };
-    checked_len(copied)
+    let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
+    mask::without_sigxfsz(|| {
+        // SAFETY: both offsets are initialised, and outlive the call.
+        checked_len(unsafe { libc::copy_file_range(from, &raw mut source, to, &raw mut target, length, 0) })
+    })
 }
 
 #[cfg(test)]

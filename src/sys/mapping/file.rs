@@ -1,7 +1,7 @@
 //! Memory and files: what a file holds as memory of one's own, and memory written to a file without a copy in between.
 
 use super::{Mapping, PageSize};
-use crate::sys::{checked, checked_len};
+use crate::sys::{checked, checked_len, mask};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -78,10 +78,12 @@ impl Mapping {
             let position =
                 libc::off_t::try_from(position + done as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
             // SAFETY: the kernel reads within the mapping, which lives as long as `self`.
-            let written = unsafe {
-                libc::pwrite(file.as_raw_fd(), start.as_ptr().cast(), offsets.len() - done, position)
+            let write = || {
+                checked_len(unsafe {
+                    libc::pwrite(file.as_raw_fd(), start.as_ptr().cast(), offsets.len() - done, position)
+                })
             };
-            match checked_len(written) {
+            match mask::without_sigxfsz(write) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => done += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
