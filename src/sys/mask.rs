@@ -143,8 +143,8 @@ mod tests {
             unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGXFSZ) };
             without_sigxfsz(write_too_much).unwrap_err();
             assert!(is_pending(libc::SIGXFSZ).unwrap(), "the host's own signal was taken");
-            // SAFETY: takes it, so that the thread may end.
             let set = set_of(libc::SIGXFSZ).unwrap();
+            // SAFETY: the set outlives the call. It is taken, so that the thread may end.
             unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
             drop(held);
         });

@@ -126,7 +126,7 @@ unsafe fn raw_clone(
     run: extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,
 ) -> io::Result<libc::pid_t> {
-    let result: isize;
+    let result: i64;
     // SAFETY: the child has a copy of all registers but the stack's and the result's. It leaves this block by the call
     // of `run` alone, which finds its stack aligned, its argument in the first register and no frame above it.
     #[cfg(target_arch = "x86_64")]
@@ -140,12 +140,12 @@ unsafe fn raw_clone(
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone as isize => result,
-            in("rdi") flags as isize,
+            inlateout("rax") libc::SYS_clone => result,
+            in("rdi") i64::from(flags),
             in("rsi") top,
             in("rdx") pidfd,
-            in("r10") 0_isize,
-            in("r8") 0_isize,
+            in("r10") 0_i64,
+            in("r8") 0_i64,
             in("r12") argument,
             in("r13") run,
             lateout("rcx") _,
@@ -164,11 +164,11 @@ unsafe fn raw_clone(
             "blr x22",
             "brk #1",
             "2:",
-            inlateout("x0") flags as isize => result,
+            inlateout("x0") i64::from(flags) => result,
             in("x1") top,
             in("x2") pidfd,
-            in("x3") 0_isize,
-            in("x4") 0_isize,
+            in("x3") 0_i64,
+            in("x4") 0_i64,
             in("x8") libc::SYS_clone,
             in("x21") argument,
             in("x22") run,

@@ -77,8 +77,8 @@ impl Mapping {
             let start = self.inside(&(offsets.start + done..offsets.end))?;
             let position =
                 libc::off_t::try_from(position + done as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
-            // SAFETY: the kernel reads within the mapping, which lives as long as `self`.
             let write = || {
+                // SAFETY: the kernel reads within the mapping, which lives as long as `self`.
                 checked_len(unsafe {
                     libc::pwrite(file.as_raw_fd(), start.as_ptr().cast(), offsets.len() - done, position)
                 })
