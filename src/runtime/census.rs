@@ -154,7 +154,7 @@ impl Census {
     }
 
     fn count_leftover(&mut self, path: PathBuf) {
-        match directory::clear(&path, &[]) {
+        match directory::clear(&path, &[], Deadline::after(directory::PATIENCE)) {
             Ok(()) => self.undone.push(path),
             Err(error) => self.left_alone.push(LeftAlone { path, problem: Problem::Removal(error) }),
         }

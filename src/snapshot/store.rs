@@ -4,14 +4,16 @@ use super::ancestors::{Ancestor, Ancestors};
 use super::hold::Holds;
 use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
-use crate::sys::file;
+use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
+use crate::sys::{file, removal};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// The snapshots of a state directory. Threads may share it; no two of them work on one snapshot at a time.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Reservation<'a> {
     id: SnapshotId,
 }
 
+/// How long a removal may take; what is left then is removed by the next one, or by who opens the state directory.
+const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const MANIFEST: &str = "manifest.json";
 const WORKING_SET: &str = "working-set.json";
 
@@ -176,10 +180,16 @@ impl Store {
                 by: vec!["a VM that is being made of it".to_owned()],
             });
         }
-        fs::rename(directory, removal).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::NotFound { id: id.clone(), path: directory.into() },
-            _ => Error::File { action: "remove", path: directory.into(), source },
-        })
+        match fs::rename(directory, removal) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NotFound { id: id.clone(), path: directory.into() })
+            }
+            // It came with a lower layer of overlayfs. Its manifest goes first: half removed, it is none.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => clear(directory),
+            renamed => {
+                renamed.map_err(|source| Error::File { action: "remove", path: directory.into(), source })
+            }
+        }
     }
 
     /// Gives a directory that is ready its place among the snapshots, for good.
@@ -367,7 +377,9 @@ fn clear_directory(path: &Path) -> io::Result<()> {
         let _gone_or_told_below = fs::remove_file(path.join(name));
     }
     match fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            removal::remove_all(path, Deadline::after(PATIENCE))
+        }
         removed => removed,
     }
 }

@@ -3,6 +3,7 @@
 //! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
 pub mod deadline;
+pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
@@ -14,6 +15,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod procfs;
 pub mod random;
+pub mod removal;
 pub mod signal;
 pub mod socket;
 pub mod sparse;

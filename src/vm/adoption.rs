@@ -66,7 +66,8 @@ impl Vm {
         }
         if record.stage == Stage::Creating {
             remains::end_vmm(&record, &files, &shared.boot)?;
-            directory::remove(directory, &[]).map_err(AdoptionError::Remove)?;
+            let soon = Deadline::after(directory::PATIENCE);
+            directory::remove(directory, &[], soon).map_err(AdoptionError::Remove)?;
             return Ok(Found::Undone);
         }
         let ready = record.vmm.as_ref().filter(|vmm| vmm.progress == Progress::Ready);

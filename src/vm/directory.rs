@@ -3,18 +3,22 @@
 //! What stands under a VM's id always says what it owns; where it is made and removed, [`aside`] says.
 
 use super::spec::{LINKING, Link};
+mod layered;
+
 use super::{VmId, metrics_files};
 use crate::firecracker::VmmFiles;
 use crate::host::{DiskError, disk};
 use crate::journal::{self, aside, journal_file, spec_file, vmm_directory};
 use crate::pager;
 use crate::process::Limits;
-use crate::sys::file;
+use crate::sys::deadline::Deadline;
+use crate::sys::{file, removal};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the name of an entry beside the VMs' directories says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,14 +84,14 @@ pub(super) fn make(
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
             renamed => renamed.map_err(NotMade::Directory),
         });
-    made.inspect_err(|_| drop(clear(&aside, &content.names())))
+    made.inspect_err(|_| drop(clear(&aside, &content.names(), Deadline::after(PATIENCE))))
 }
 
 fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(), NotMade> {
     let mut new = DirBuilder::new();
     new.mode(0o700);
     let working = vmm_directory(aside);
-    let made = clear(aside, &content.names()).and_then(|()| new.create(aside));
+    let made = clear(aside, &content.names(), limits.deadline).and_then(|()| new.create(aside));
     made.and_then(|()| new.create(&working)).map_err(NotMade::Directory)?;
     let place = |link: &Link| {
         let place = working.join(&link.name);
@@ -106,19 +110,41 @@ fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(),
     Ok(())
 }
 
-/// Removes `directory` and all that is in it; that it is not there is no error.
-pub(super) fn remove(directory: &Path, names: &[PathBuf]) -> io::Result<()> {
+/// How long a removal may take for which no call has set a time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Removes `directory` and all that is in it; that it is not there is no error. What cannot be removed in time stays
+/// aside, for the next removal of this id and for who opens or reaps the state directory.
+pub(super) fn remove(directory: &Path, names: &[PathBuf], deadline: Deadline) -> io::Result<()> {
     let aside = aside::removal_of(directory);
-    clear(&aside, names)?;
+    clear(&aside, names, deadline)?;
     match fs::rename(directory, &aside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed.and_then(|()| clear(&aside, names)),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => layered::remove(directory, deadline),
+        renamed => match renamed.and_then(|()| clear(&aside, names, deadline)) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log::warn!("{} is large, and what is left of it is removed later", aside.display());
+                Ok(())
+            }
+            removed => removed,
+        },
+    }
+}
+
+/// Lets the directory `from` be called `to`, where nothing may be. `is_in_use` says whether a VMM works in it.
+pub(super) fn rename(from: &Path, to: &Path, is_in_use: bool, limits: Limits<'_>) -> io::Result<()> {
+    match file::rename_to_new(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices && is_in_use => Err(io::Error::other(
+            "it came with a lower layer of overlayfs, where no directory is renamed that is in use: end the VM first",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => layered::rename(from, to, limits),
+        renamed => renamed,
     }
 }
 
 /// Removes what stands at `path`. The files that are known, among them `names`, go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
-pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
+pub(crate) fn clear(path: &Path, names: &[PathBuf], deadline: Deadline) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         // A link is removed itself: what it leads to is not ours.
@@ -141,11 +167,11 @@ pub(crate) fn clear(path: &Path, names: &[PathBuf]) -> io::Result<()> {
     for directory in LINKING.map(|name| working.join(name)).iter().chain([&working.to_path_buf()]) {
         let _gone_or_told_below = fs::remove_dir(directory);
     }
-    let removed = match fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => removal::remove_all(path, deadline),
         removed => removed,
-    };
-    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Shutdown, kill, wait and destroy: the ways in which a VM ends, or is seen to.
 
 use super::spec::GuestRung;
+use super::turn::Turn;
 use super::{Error, NoTurn, Presence, State, Vm, directory};
 use crate::firecracker::Request;
 use crate::observe::events::What;
@@ -120,22 +121,22 @@ impl Vm {
             Err(Error::Destroyed { .. }) => return Ok(()),
             killed => killed?,
         }
-        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
-        self.destroy_in_turn(OPERATION)
+        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        self.destroy_in_turn(OPERATION, &turn)
     }
 
     /// The same for a VM that waits in a pool, or was found without a VMM and not started since; says whether it is gone.
     pub(crate) fn destroy_unwanted(&self) -> Result<bool, Error> {
         const OPERATION: &str = "reap";
-        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
         // Somebody may have taken it out of its pool, or started it, meanwhile.
         if self.pool().is_none() && !self.is_orphan() {
             return Ok(false);
         }
-        self.destroy_in_turn(OPERATION).map(|()| true)
+        self.destroy_in_turn(OPERATION, &turn).map(|()| true)
     }
 
-    fn destroy_in_turn(&self, operation: &'static str) -> Result<(), Error> {
+    fn destroy_in_turn(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
         // Somebody else may have been quicker; the directory may be another VM's by now.
         if lock(&self.core).presence == Presence::Destroyed {
             return Ok(());
@@ -145,14 +146,14 @@ impl Vm {
             vmm.end_at_once().map_err(self.process_error(operation))?;
         }
         self.end_pager();
-        self.remove()
+        self.remove(turn)
     }
 
-    /// Removes all that belongs to a VM without a VMM. Needs the turn.
-    fn remove(&self) -> Result<(), Error> {
+    /// Removes all that belongs to a VM without a VMM.
+    fn remove(&self, turn: &Turn<'_>) -> Result<(), Error> {
         drop(lock(&self.vmm).take());
         let files = self.files();
-        directory::remove(files.directory(), &self.spec.names).map_err(|source| {
+        directory::remove(files.directory(), &self.spec.names, turn.limits().deadline).map_err(|source| {
             let path = files.directory().to_path_buf();
             Error::Directory { action: "remove the directory", path, source }
         })?;

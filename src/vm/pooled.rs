@@ -41,7 +41,7 @@ impl Vm {
             let mut record = lock(&self.record);
             (record.pool, record.stage) = (None, Stage::Creating);
         }
-        self.move_to(id)?;
+        self.move_to(id, &turn)?;
         self.fulfil(options, &turn)?;
         self.note(|record| (record.stage, record.renamed_from) = (Stage::Present, None))
     }

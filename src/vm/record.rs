@@ -8,6 +8,7 @@ use super::{Error, Shared, State, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
 use crate::journal::{self, Progress, Record, Rest, SpecRecord, Stage, VmmRecord};
+use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
 
@@ -151,7 +152,7 @@ impl Drop for NewDirectory {
     fn drop(&mut self) {
         if let Some((path, content)) = &self.0 {
             // The error that brought us here is the one to tell.
-            let _removed = directory::remove(path, &content.names());
+            let _removed = directory::remove(path, &content.names(), Deadline::after(directory::PATIENCE));
         }
     }
 }

@@ -3,11 +3,11 @@
 //! The journal names both ids before the directory is renamed, so a VM whose owner dies in between is found under
 //! whichever name its directory has then.
 
-use super::{Error, Place, Vm, VmId};
+use super::turn::Turn;
+use super::{Error, Place, Vm, VmId, directory};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::observe::events::What;
-use crate::sys::file;
 use crate::sys::sync::lock;
 use std::io;
 use std::sync::Arc;
@@ -15,19 +15,20 @@ use std::sync::Arc;
 impl Vm {
     /// Calls it `id` from now on. The caller sees to it that no other VM of its runtime does.
     pub(crate) fn rename(&self, id: &VmId) -> Result<(), Error> {
-        let _turn = self.begin("rename", self.spec.options.deadlines.request())?;
-        self.move_to(id)?;
+        let turn = self.begin("rename", self.spec.options.deadlines.request())?;
+        self.move_to(id, &turn)?;
         // On a full disk the journal goes on naming both, and either is right.
         let _settled = self.note(|record| record.renamed_from = None);
         Ok(())
     }
 
     /// The same for whoever has the turn, and writes the journal next: it still names both ids.
-    pub(super) fn move_to(&self, id: &VmId) -> Result<(), Error> {
+    pub(super) fn move_to(&self, id: &VmId, turn: &Turn<'_>) -> Result<(), Error> {
         let before = self.place();
         let files = VmmFiles::new(before.files.directory().with_file_name(id.as_str()));
         self.note(|record| record.rename(id))?;
-        if let Err(source) = file::rename_to_new(before.files.directory(), files.directory()) {
+        let (from, to, is_in_use) = (before.files.directory(), files.directory(), self.is_up());
+        if let Err(source) = directory::rename(from, to, is_in_use, turn.limits()) {
             let undone = self.note(|record| record.rename(&before.id));
             undone.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
             return Err(self.not_renamed(id, &files, source));

@@ -1,0 +1,271 @@
+//! A directory that is held open: what stands in it is reached by a single name, whatever happens to the path that led
+//! there. No link is followed.
+
+use super::checked;
+use super::file::c_path;
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::{File, Metadata, Permissions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path};
+
+/// A directory, held open.
+#[derive(Debug)]
+pub struct Directory(File);
+
+/// What a name in a directory stands for, as far as the directory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything else: a file, a link, a socket…
+    Other,
+    /// The file system does not say.
+    Unknown,
+}
+
+/// The names in a directory, piece by piece.
+#[derive(Debug)]
+pub struct Names {
+    buffer: Vec<u8>,
+}
+
+const READING: libc::c_int = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+impl Directory {
+    /// Opens the directory at `path`. The last part of the path must not be a link.
+    ///
+    /// # Errors
+    /// Whatever opening reports: `ELOOP` or `NotADirectory` for a link.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let path = c_path(path)?;
+        open_at(libc::AT_FDCWD, &path, READING, 0).map(|fd| Self(fd.into()))
+    }
+
+    /// Opens the directory called `name` in this one, unless another file system is mounted there.
+    ///
+    /// # Errors
+    /// Whatever opening reports, and `CrossesDevices` for a mount point.
+    pub fn open_directory(&self, name: &OsStr) -> io::Result<Self> {
+        let name = single(name)?;
+        match self.open_without_crossing(&name) {
+            // Older kernels (before 5.6) and some sandboxes do not have the call.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
+            opened => return opened,
+        }
+        let child = open_at(self.0.as_raw_fd(), &name, READING, 0).map(|fd| Self(fd.into()))?;
+        match child.metadata()?.dev() == self.metadata()?.dev() {
+            true => Ok(child),
+            false => Err(io::ErrorKind::CrossesDevices.into()),
+        }
+    }
+
+    /// Opens the directory at `path` below this one. No part of the path may be a link, or lead upwards.
+    ///
+    /// # Errors
+    /// Whatever opening reports, and `InvalidInput` for a path that is not below.
+    pub fn open_below(&self, path: &Path) -> io::Result<Self> {
+        let mut directory = Self(self.0.try_clone()?);
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => directory = directory.open_directory(name)?,
+                Component::CurDir => {}
+                _ => return Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Opens the plain file called `name`, with the flags of `open(2)`; one that is made is its owner's alone. A FIFO is
+    /// not waited for.
+    ///
+    /// # Errors
+    /// Whatever opening reports, `ELOOP` for a link, and `InvalidInput` for what is no plain file.
+    pub fn open_file(&self, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
+        let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let file = File::from(open_at(self.0.as_raw_fd(), &single(name)?, flags, 0o600)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+        }
+    }
+
+    /// Makes the directory called `name`, for its owner alone.
+    ///
+    /// # Errors
+    /// Whatever making it reports, `AlreadyExists` for anything that has the name.
+    pub fn make_directory(&self, name: &OsStr) -> io::Result<()> {
+        let name = single(name)?;
+        // SAFETY: the name is NUL-terminated and outlives the call.
+        checked(unsafe { libc::mkdirat(self.0.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
+    }
+
+    /// Removes what is called `name` and is no directory.
+    ///
+    /// # Errors
+    /// Whatever removing it reports: `IsADirectory` for a directory, and on some file systems `EPERM`.
+    pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
+        self.unlink(name, 0)
+    }
+
+    /// Removes the empty directory called `name`.
+    ///
+    /// # Errors
+    /// Whatever removing it reports: `DirectoryNotEmpty`, `NotADirectory`, `ResourceBusy` for a mount point.
+    pub fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
+        self.unlink(name, libc::AT_REMOVEDIR)
+    }
+
+    /// Gives what is called `name` the name `new` in the directory `other`.
+    ///
+    /// # Errors
+    /// Whatever renaming reports.
+    pub fn rename(&self, name: &OsStr, other: &Self, new: &OsStr) -> io::Result<()> {
+        let (name, new) = (single(name)?, single(new)?);
+        let (from, to) = (self.0.as_raw_fd(), other.0.as_raw_fd());
+        // SAFETY: both names are NUL-terminated and outlive the call.
+        checked(unsafe { libc::renameat(from, name.as_ptr(), to, new.as_ptr()) }).map(drop)
+    }
+
+    /// Lets its owner list, change and enter it, whoever may not so far.
+    ///
+    /// # Errors
+    /// When it is somebody else's.
+    pub fn make_usable(&self) -> io::Result<()> {
+        const ALL: u32 = 0o700;
+        let mode = self.metadata()?.mode();
+        if mode & ALL == ALL { Ok(()) } else { self.0.set_permissions(Permissions::from_mode(ALL)) }
+    }
+
+    /// The same for the directory called `name`, which cannot be opened as it is.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or no directory.
+    pub fn make_child_usable(&self, name: &OsStr) -> io::Result<()> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let child = open_at(self.0.as_raw_fd(), &single(name)?, flags, 0)?;
+        let path = format!("/proc/self/fd/{}", child.as_raw_fd());
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))
+    }
+
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    /// Whatever `fstat(2)` reports.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata()
+    }
+
+    /// Whether `path` leads to it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let place = |about: Metadata| (about.dev(), about.ino());
+        let there = std::fs::metadata(path).map(place);
+        matches!((self.metadata().map(place), there), (Ok(own), Ok(there)) if own == there)
+    }
+
+    /// Begins to list it from the start.
+    ///
+    /// # Errors
+    /// Whatever `lseek(2)` reports.
+    pub fn rewind(&self) -> io::Result<()> {
+        io::Seek::rewind(&mut &self.0)
+    }
+
+    fn open_without_crossing(&self, name: &CStr) -> io::Result<Self> {
+        // SAFETY: an open_how is plain data, for which zeroes are a value.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = u64::from(READING.cast_unsigned());
+        how.resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH;
+        let (directory, size) = (self.0.as_raw_fd(), size_of::<libc::open_how>());
+        // SAFETY: the name is NUL-terminated, `how` is as long as is said, and both outlive the call.
+        let fd = unsafe { libc::syscall(libc::SYS_openat2, directory, name.as_ptr(), &raw const how, size) };
+        let fd = checked(libc::c_int::try_from(fd).map_err(io::Error::other)?)?;
+        // SAFETY: the call above has just made `fd`, and nobody else owns it.
+        Ok(Self(unsafe { File::from_raw_fd(fd) }))
+    }
+
+    fn unlink(&self, name: &OsStr, flags: libc::c_int) -> io::Result<()> {
+        let name = single(name)?;
+        // SAFETY: the name is NUL-terminated and outlives the call.
+        checked(unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), flags) }).map(drop)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Names {
+    /// With room for a few hundred names at once.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; 32 << 10] }
+    }
+
+    /// Some more names in `directory`; none at the end.
+    ///
+    /// # Errors
+    /// Whatever `getdents(2)` reports.
+    pub fn next_of(&mut self, directory: &Directory) -> io::Result<Vec<(OsString, Kind)>> {
+        let (fd, buffer) = (directory.0.as_raw_fd(), &mut self.buffer);
+        // SAFETY: the kernel writes at most as many bytes as the buffer has.
+        let read = unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) };
+        let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        Ok(parse(self.buffer.get(..read).unwrap_or_default()))
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Records of `getdents64`: a number and an offset of eight bytes, the record's length, a kind, and the name.
+fn parse(mut records: &[u8]) -> Vec<(OsString, Kind)> {
+    const LENGTH: usize = 16;
+    const KIND: usize = 18;
+    const NAME: usize = 19;
+    let mut names = Vec::new();
+    while let Some((&[low, high], Some(&kind))) =
+        records.get(LENGTH..LENGTH + 2).and_then(|two| two.first_chunk()).map(|two| (two, records.get(KIND)))
+    {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let Some((record, rest)) = records.split_at_checked(length).filter(|_| length > NAME) else { break };
+        records = rest;
+        let name = record[NAME..].split(|byte| *byte == 0).next().unwrap_or_default();
+        let kind = match kind {
+            libc::DT_DIR => Kind::Directory,
+            libc::DT_UNKNOWN => Kind::Unknown,
+            _ => Kind::Other,
+        };
+        if !matches!(name, b"" | b"." | b"..") {
+            names.push((OsString::from_vec(name.to_vec()), kind));
+        }
+    }
+    names
+}
+
+/// A name without a part before or behind it.
+fn single(name: &OsStr) -> io::Result<std::ffi::CString> {
+    match name.as_bytes() {
+        b"" | b"." | b".." => Err(io::ErrorKind::InvalidInput.into()),
+        bytes if bytes.contains(&b'/') => Err(io::ErrorKind::InvalidInput.into()),
+        _ => c_path(Path::new(name)),
+    }
+}
+
+fn open_at(
+    directory: libc::c_int,
+    name: &CStr,
+    flags: libc::c_int,
+    mode: libc::c_uint,
+) -> io::Result<OwnedFd> {
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    let fd = checked(unsafe { libc::openat(directory, name.as_ptr(), flags, mode) })?;
+    // SAFETY: the call above has just made `fd`, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
