@@ -14,16 +14,16 @@ import (
 // balloon holds then, and whether that can be known: it cannot when the balloon's statistics are off.
 func (v *VM) SetBalloon(ctx context.Context, amountMiB uint64, patience time.Duration) (uint64, bool, error) {
 	var actual C.uint64_t
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_balloon_set(v.key, C.uint64_t(amountMiB), milliseconds(patience), &actual, e)
+	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
+		return C.shim_balloon_set(c, v.key, C.uint64_t(amountMiB), milliseconds(patience), &actual)
 	})
 	return uint64(actual), err == nil && actual != C.MVM_UNKNOWN, err
 }
 
 // BalloonStatistics gives what the guest says of its memory, as JSON.
-func (v *VM) BalloonStatistics() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_balloon_statistics(v.key, text, e)
+func (v *VM) BalloonStatistics(ctx context.Context) ([]byte, error) {
+	return textOf(ctx, &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_balloon_statistics(c, v.key, text)
 	})
 }
 
@@ -31,58 +31,50 @@ func (v *VM) BalloonStatistics() ([]byte, error) {
 // followed.
 func (v *VM) HotplugMemory(ctx context.Context, sizeMiB uint64, patience time.Duration) (uint64, error) {
 	var plugged C.uint64_t
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_memory_hotplug(v.key, C.uint64_t(sizeMiB), milliseconds(patience), &plugged, e)
+	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
+		return C.shim_memory_hotplug(c, v.key, C.uint64_t(sizeMiB), milliseconds(patience), &plugged)
 	})
 	return uint64(plugged), err
 }
 
 // UpdateDrive gives a drive another file, another rate limit (JSON, as in a spec), or both; "" leaves what there is.
 func (v *VM) UpdateDrive(ctx context.Context, driveID, pathOnHost, rateLimiter string) error {
-	id, path, limiter := newString(driveID), optional(pathOnHost), optional(rateLimiter)
-	defer id.free()
-	defer path.free()
-	defer limiter.free()
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_drive_update(v.key, id.c, path.c, limiter.c, e)
+	var in arguments
+	defer in.free()
+	id, path := in.text("driveID", driveID), in.optional("pathOnHost", pathOnHost)
+	limiter := in.optional("rateLimiter", rateLimiter)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_drive_update(c, v.key, id, path, limiter)
 	})
 }
 
 // UpdateNetwork limits what an interface receives and sends (JSON, as in a spec); "" leaves what there is.
 func (v *VM) UpdateNetwork(ctx context.Context, ifaceID, rxRateLimiter, txRateLimiter string) error {
-	id, rx, tx := newString(ifaceID), optional(rxRateLimiter), optional(txRateLimiter)
-	defer id.free()
-	defer rx.free()
-	defer tx.free()
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_network_update(v.key, id.c, rx.c, tx.c, e)
+	var in arguments
+	defer in.free()
+	id := in.text("ifaceID", ifaceID)
+	rx, tx := in.optional("rxRateLimiter", rxRateLimiter), in.optional("txRateLimiter", txRateLimiter)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_network_update(c, v.key, id, rx, tx)
 	})
 }
 
 // Attach plugs in a device: section is "drives", "pmem" or "network-interfaces", definition what would stand there.
 func (v *VM) Attach(ctx context.Context, section, definition string) error {
-	where, what := newString(section), newString(definition)
-	defer where.free()
-	defer what.free()
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_device_attach(v.key, where.c, what.c, e)
+	var in arguments
+	defer in.free()
+	csection, cdefinition := in.text("section", section), in.text("definition", definition)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_device_attach(c, v.key, csection, cdefinition)
 	})
 }
 
 // Detach plugs out a device that the guest has let go of.
 func (v *VM) Detach(ctx context.Context, section, id string) error {
-	where, which := newString(section), newString(id)
-	defer where.free()
-	defer which.free()
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_device_detach(v.key, where.c, which.c, e)
+	var in arguments
+	defer in.free()
+	csection, cid := in.text("section", section), in.text("id", id)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_device_detach(c, v.key, csection, cid)
 	})
-}
-
-// optional is NULL for "".
-func optional(s string) cString {
-	if s == "" {
-		return cString{}
-	}
-	return newString(s)
 }

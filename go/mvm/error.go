@@ -5,7 +5,11 @@ package mvm
 */
 import "C"
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"unsafe"
+)
 
 // Status is what a call returned, and itself an error: errors.Is(err, mvm.ErrTimeout) works.
 type Status int
@@ -32,6 +36,10 @@ const (
 	ErrIO              Status = C.MVM_ERR_IO
 	ErrDamaged         Status = C.MVM_ERR_DAMAGED
 )
+
+// ErrClosed is what a call that waits returns when what it waits on is closed: the runtime, or the stream of its
+// events. It is an os.ErrClosed.
+var ErrClosed error = fmt.Errorf("mvm: %w", os.ErrClosed)
 
 func (s Status) Error() string { return C.GoString(C.mvm_status_name(C.int32_t(s))) }
 
@@ -62,30 +70,29 @@ func (e *Error) Is(target error) bool {
 	return ok && status == e.Status
 }
 
-func check(status C.mvm_status, e *C.mvm_error) error {
+// result is nil, or the error of the call, whose details it frees.
+func result(status C.mvm_status, call *C.shim_call) error {
 	if status == C.MVM_OK {
 		return nil
 	}
-	return newError(e)
-}
-
-func newError(e *C.mvm_error) error {
-	err := &Error{
-		Status:       Status(e.status),
-		Errno:        int(e.os_errno),
-		HTTPStatus:   int(e.http_status),
-		Stage:        C.GoString(&e.stage[0]),
-		Message:      C.GoString(&e.message[0]),
-		FaultMessage: C.GoString(&e.fault_message[0]),
-		Output:       C.GoString(&e.output[0]),
+	details := call.error
+	if details == nil {
+		return &Error{Status: Status(status), Message: "no memory was left for the details"}
 	}
-	switch e.exit_kind {
-	case C.MVM_EXIT_CODE:
-		err.Exit = &ExitStatus{Code: int(e.exit_value)}
-	case C.MVM_EXIT_SIGNAL:
-		err.Exit = &ExitStatus{Signal: int(e.exit_value)}
-	case C.MVM_EXIT_REAPED_BY_HOST:
-		err.Exit = &ExitStatus{ReapedByHost: true}
+	call.error = nil
+	defer C.free(unsafe.Pointer(details))
+	err := &Error{
+		Status:       Status(status),
+		Errno:        int(details.os_errno),
+		HTTPStatus:   int(details.http_status),
+		Stage:        C.GoString(&details.stage[0]),
+		Message:      C.GoString(&details.message[0]),
+		FaultMessage: C.GoString(&details.fault_message[0]),
+		Output:       C.GoString(&details.output[0]),
+	}
+	if details.exit_kind != C.MVM_EXIT_NONE {
+		exit := newExitStatus(details.exit_kind, details.exit_value)
+		err.Exit = &exit
 	}
 	return err
 }

@@ -4,9 +4,10 @@
 //
 //	CGO_CFLAGS="-I/usr/include" CGO_LDFLAGS="-L/usr/lib" go build
 //
-// Every method may be called from any goroutine at any time. A method that blocks holds an OS thread while it
-// does, and takes a context: when that ends, the call in the library is interrupted and has returned before the
-// method does. Closing a handle never ends a VM.
+// Every method may be called from any goroutine at any time. A method that blocks takes a context. When the context
+// ends, this one call ends, and has returned in the library before the method does; other calls on the same VM go on.
+// Such a method holds an OS thread while it blocks, but for VM.Wait and Events.Next, which hold none. Closing a handle
+// never ends a VM. A string with a NUL byte in it is ErrInvalidArgument.
 package mvm
 
 /*
@@ -17,9 +18,7 @@ import "C"
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"math"
 	"os"
 	"time"
 	"unsafe"
@@ -80,7 +79,12 @@ type ExitStatus struct {
 func Version() string { return C.GoString(C.mvm_version_string()) }
 
 // Runtime owns a state directory and finds the VMs in it.
-type Runtime struct{ key C.uintptr_t }
+type Runtime struct {
+	key C.uintptr_t
+	// open ends with ErrClosed when the runtime is closed.
+	open  context.Context
+	close context.CancelCauseFunc
+}
 
 // Options are those of a runtime; the zero value has none.
 type Options struct {
@@ -89,58 +93,62 @@ type Options struct {
 	// Keeper is the program mvm-keeper. Without it consoles are bounded only while the runtime is open, and no VM can
 	// be made to end with its owner.
 	Keeper string `json:"keeper,omitempty"`
+	// EventQueue is how many events wait for somebody to take them; 4096 when it is zero.
+	EventQueue uint64 `json:"event_queue,omitempty"`
 }
 
 // Open opens the state directory, and keeps every other runtime out of it until Close.
 func Open(stateDir string, options Options) (*Runtime, error) {
-	text, err := json.Marshal(options)
+	var in arguments
+	defer in.free()
+	dir, opts := in.text("stateDir", stateDir), in.json("options", options)
+	var runtime Runtime
+	err := query(&in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_runtime_open(c, dir, opts, &runtime.key)
+	})
 	if err != nil {
 		return nil, err
 	}
-	dir, opts := newString(stateDir), newString(string(text))
-	defer dir.free()
-	defer opts.free()
-	var runtime Runtime
-	var e C.mvm_error
-	if C.shim_runtime_open(dir.c, opts.c, &runtime.key, &e) != C.MVM_OK {
-		return nil, newError(&e)
-	}
+	runtime.open, runtime.close = context.WithCancelCause(context.Background())
 	return &runtime, nil
 }
 
 // Close lets go of the state directory. The VMs go on; calls in flight on them end.
 func (r *Runtime) Close() error {
-	var e C.mvm_error
-	return check(C.shim_runtime_close(r.key, &e), &e)
+	err := query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_runtime_close(c, r.key) })
+	r.close(ErrClosed)
+	return err
 }
 
 // Create makes a VM: its VMM runs and is configured, its guest has not started. The spec is a Firecracker config
 // file, as JSON, with an optional section "mvm". When ctx ends first, nothing is left.
 func (r *Runtime) Create(ctx context.Context, id string, spec []byte) (*VM, error) {
-	cid, cspec := newString(id), newString(string(spec))
-	defer cid.free()
-	defer cspec.free()
-	var vm VM
-	interrupt := func() { C.shim_runtime_interrupt(r.key, cid.c) }
-	err := call(ctx, interrupt, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_create(r.key, cid.c, cspec.c, &vm.key, e)
+	var in arguments
+	defer in.free()
+	cid, cspec := in.text("id", id), in.text("spec", string(spec))
+	return r.newVM(ctx, &in, func(c *C.shim_call, key *C.uintptr_t) C.mvm_status {
+		return C.shim_create(c, r.key, cid, cspec, key)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &vm, nil
 }
 
 // VM gives a handle to the VM called id.
 func (r *Runtime) VM(id string) (*VM, error) {
-	cid := newString(id)
-	defer cid.free()
-	var vm VM
-	var e C.mvm_error
-	if C.shim_open(r.key, cid.c, &vm.key, &e) != C.MVM_OK {
-		return nil, newError(&e)
+	var in arguments
+	defer in.free()
+	cid := in.text("id", id)
+	return r.newVM(context.Background(), &in, func(c *C.shim_call, key *C.uintptr_t) C.mvm_status {
+		return C.shim_open(c, r.key, cid, key)
+	})
+}
+
+// newVM makes one call that gives a handle to a VM.
+func (r *Runtime) newVM(ctx context.Context, in *arguments, made func(*C.shim_call, *C.uintptr_t) C.mvm_status) (*VM, error) {
+	vm := &VM{runtime: r}
+	err := call(ctx, in, func(c *C.shim_call) C.mvm_status { return made(c, &vm.key) })
+	if err != nil {
+		return nil, err
 	}
-	return &vm, nil
+	return vm, nil
 }
 
 // Summary is one line of a list.
@@ -151,70 +159,95 @@ type Summary struct {
 
 // List names all VMs of the runtime, by id.
 func (r *Runtime) List() ([]Summary, error) {
-	text, err := ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_runtime_list(r.key, text, e)
+	return documentOf[[]Summary](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_list(c, r.key, text)
 	})
-	if err != nil {
-		return nil, err
-	}
-	var list []Summary
-	return list, json.Unmarshal(text, &list)
 }
 
 // VM is a handle to a microVM.
-type VM struct{ key C.uintptr_t }
+type VM struct {
+	key     C.uintptr_t
+	runtime *Runtime
+}
 
 // Close forgets the handle. The VM goes on.
 func (v *VM) Close() error {
-	var e C.mvm_error
-	return check(C.shim_release(v.key, &e), &e)
+	return v.query(func(c *C.shim_call) C.mvm_status { return C.shim_release(c, v.key) })
 }
 
 // Start starts the guest; a VM that was stopped gets a new VMM first.
 func (v *VM) Start(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_start(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_start(c, v.key) })
 }
 
 // Pause holds the guest.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_pause(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_pause(c, v.key) })
 }
 
 // Resume lets the guest go on.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_resume(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_resume(c, v.key) })
 }
 
 // Shutdown ends the VM by the ladder of the guest, SIGTERM and SIGKILL, and says how it ended. grace is the polite
 // window, poll the longest sleep without a look. A ctx that ends first leaves the VM as it then is.
 func (v *VM) Shutdown(ctx context.Context, grace, poll time.Duration) (Outcome, error) {
 	var outcome C.mvm_shutdown_outcome
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_shutdown(v.key, milliseconds(grace), milliseconds(poll), &outcome, e)
+	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
+		return C.shim_shutdown(c, v.key, milliseconds(grace), milliseconds(poll), &outcome)
 	})
 	return Outcome(outcome), err
 }
 
 // Kill kills the VMM at once.
 func (v *VM) Kill(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_kill(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_kill(c, v.key) })
 }
 
 // Destroy kills the VM if it runs, and removes all that belongs to it.
 func (v *VM) Destroy(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_destroy(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_destroy(c, v.key) })
 }
 
-// Wait waits until the VMM has ended, and says how.
+// Wait waits until the VMM has ended, and says how; at once when none runs. It ends with ErrClosed when the runtime is
+// closed. While it waits no thread is held: Go's poller waits. A VM that is started again in the moment in which it ends
+// is waited for again.
 func (v *VM) Wait(ctx context.Context) (ExitStatus, error) {
+	ctx, end := while(v.runtime.open, ctx)
+	defer end()
+	for ctx.Err() == nil {
+		if exit, err := v.exit(); !errors.Is(err, ErrTimeout) {
+			return exit, err
+		}
+		if err := v.awaitEnd(ctx); err != nil {
+			return ExitStatus{}, err
+		}
+	}
+	return ExitStatus{}, reason(ctx)
+}
+
+// exit says how the VMM has ended, and is ErrTimeout while one runs.
+func (v *VM) exit() (ExitStatus, error) {
 	var exit C.mvm_exit
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_wait(v.key, C.uint64_t(math.MaxUint64), &exit, e)
-	})
+	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_wait(c, v.key, 0, &exit) })
 	if err != nil {
 		return ExitStatus{}, err
 	}
 	return newExitStatus(exit.kind, exit.value), nil
+}
+
+// awaitEnd waits until the present VMM has ended, if there is one.
+func (v *VM) awaitEnd(ctx context.Context) error {
+	file, err := v.ExitFile()
+	if errors.Is(err, ErrBadState) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return poll(ctx, file, func(fd uintptr) bool { return C.shim_is_readable(C.int(fd)) != 0 })
 }
 
 func newExitStatus(kind C.mvm_exit_kind, value C.int32_t) ExitStatus {
@@ -230,130 +263,69 @@ func newExitStatus(kind C.mvm_exit_kind, value C.int32_t) ExitStatus {
 	}
 }
 
-// ExitFile becomes readable when the present VMM has ended. It is the caller's, for Close. It is a pidfd: poll it,
-// do not read it.
+// ExitFile becomes readable when the present VMM has ended. It is the caller's, for Close. It is a pidfd: poll it, do
+// not read it. Go's poller has it: SetReadDeadline works, and so does the Read of its SyscallConn, whose function
+// should ask poll(2) whether the file is readable. Wait does all that.
 func (v *VM) ExitFile() (*os.File, error) {
 	var fd C.int32_t
-	var e C.mvm_error
-	if C.shim_exit_fd(v.key, &fd, &e) != C.MVM_OK {
-		return nil, newError(&e)
+	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_exit_fd(c, v.key, &fd) })
+	if err != nil {
+		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
+	return newFile(fd, "pidfd")
 }
 
 // Request sends any request to the VMM's API, and gives the body of its answer. A nil body sends none.
 func (v *VM) Request(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	m, p := newString(method), newString(path)
-	defer m.free()
-	defer p.free()
-	var b cString
+	var in arguments
+	defer in.free()
+	cmethod, cpath := in.text("method", method), in.text("path", path)
+	var cbody *C.char
 	if body != nil {
-		b = newString(string(body))
-		defer b.free()
+		cbody = in.text("body", string(body))
 	}
-	var text *C.char
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_request(v.key, m.c, p.c, b.c, &text, e)
+	return textOf(ctx, &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_request(c, v.key, cmethod, cpath, cbody, text)
 	})
-	defer C.mvm_string_free(text)
-	return []byte(C.GoString(text)), err
 }
 
 // State is what the VM is doing. The VMM is not asked.
 func (v *VM) State() (State, error) {
 	var state C.mvm_vm_state
-	var e C.mvm_error
-	err := check(C.shim_state(v.key, &state, &e), &e)
+	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_state(c, v.key, &state) })
 	return State(state), err
 }
 
 // Info is all that is known of the VM, as JSON.
 func (v *VM) Info() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status { return C.shim_info(v.key, text, e) })
+	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_info(c, v.key, text) })
 }
 
 // ShutdownReport is the report of the last shutdown, as JSON; null when there was none.
 func (v *VM) ShutdownReport() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_shutdown_report(v.key, text, e)
-	})
+	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_shutdown_report(c, v.key, text) })
 }
 
 // ReadConsole reads what the guest has printed from the absolute offset on, or from the first byte after it that is
 // still kept, and says at which offset the next piece begins; n is 0 when the guest has printed no more.
 func (v *VM) ReadConsole(buffer []byte, offset uint64) (n int, next uint64, err error) {
-	var place *C.uint8_t
-	if len(buffer) > 0 {
-		place = (*C.uint8_t)(unsafe.Pointer(&buffer[0]))
-	}
+	place := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(buffer)))
 	at, read := C.uint64_t(offset), C.size_t(0)
-	var e C.mvm_error
-	err = check(C.shim_console_read(v.key, &at, place, C.size_t(len(buffer)), &read, &e), &e)
+	err = v.query(func(c *C.shim_call) C.mvm_status {
+		return C.shim_console_read(c, v.key, &at, place, C.size_t(len(buffer)), &read)
+	})
 	return int(read), uint64(at), err
 }
 
-func (v *VM) call(ctx context.Context, f func(*C.mvm_error) C.mvm_status) error {
-	return call(ctx, func() { C.shim_interrupt(v.key) }, f)
+// call makes a call without strings.
+func (v *VM) call(ctx context.Context, made func(*C.shim_call) C.mvm_status) error {
+	return call(ctx, &arguments{}, made)
 }
 
-// call makes a call that blocks, and interrupts it when ctx ends. It returns when the call has: what the call was
-// lent is free then.
-func call(ctx context.Context, interrupt func(), f func(*C.mvm_error) C.mvm_status) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	var e C.mvm_error
-	if ctx.Done() == nil {
-		return check(f(&e), &e)
-	}
-	done := make(chan struct{})
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-done:
-			return
-		case <-ctx.Done():
-		}
-		// An interrupt ends only what is in flight, and the call may just be about to begin.
-		for {
-			interrupt()
-			select {
-			case <-done:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}()
-	err := check(f(&e), &e)
-	close(done)
-	<-watched
-	if errors.Is(err, ErrInterrupted) && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
+// query makes a call without strings that does not block.
+func (v *VM) query(made func(*C.shim_call) C.mvm_status) error { return query(&arguments{}, made) }
+
+// text makes a call without strings that does not block and gives a text.
+func (v *VM) text(made func(*C.shim_call, **C.char) C.mvm_status) ([]byte, error) {
+	return textOf(context.Background(), &arguments{}, made)
 }
-
-func ownedText(f func(**C.char, *C.mvm_error) C.mvm_status) ([]byte, error) {
-	var text *C.char
-	var e C.mvm_error
-	if f(&text, &e) != C.MVM_OK {
-		return nil, newError(&e)
-	}
-	defer C.mvm_string_free(text)
-	return []byte(C.GoString(text)), nil
-}
-
-func milliseconds(d time.Duration) C.uint64_t {
-	if d <= 0 {
-		return 0
-	}
-	return C.uint64_t((d + time.Millisecond - 1) / time.Millisecond)
-}
-
-// cString is a copy in C's memory; the zero value is NULL.
-type cString struct{ c *C.char }
-
-func newString(s string) cString { return cString{C.CString(s)} }
-
-func (s cString) free() { C.free(unsafe.Pointer(s.c)) }

@@ -36,7 +36,12 @@ func openWith(t *testing.T, vmm string) *mvm.Runtime {
 	if vmm == "" {
 		t.Fatal("MVM_TEST_SIMULATOR names no simulator: run make -C examples-c go-test")
 	}
-	runtime, err := mvm.Open(filepath.Join(t.TempDir(), "state"), mvm.Options{Firecracker: vmm})
+	return openAt(t, filepath.Join(t.TempDir(), "state"), vmm)
+}
+
+func openAt(t *testing.T, state, vmm string) *mvm.Runtime {
+	t.Helper()
+	runtime, err := mvm.Open(state, mvm.Options{Firecracker: vmm})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,7 @@ import "C"
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -56,51 +52,54 @@ type Event struct {
 type Events struct {
 	runtime *Runtime
 	file    *os.File
+	// open ends with ErrClosed when the stream is closed, or its runtime.
+	open  context.Context
+	close context.CancelCauseFunc
 }
 
-// Events opens the stream. Close it before the runtime.
+// Events opens the stream, for Close.
 func (r *Runtime) Events() (*Events, error) {
 	var fd C.int32_t
-	var e C.mvm_error
-	if C.shim_events_fd(r.key, &fd, &e) != C.MVM_OK {
-		return nil, newError(&e)
+	err := query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_events_fd(c, r.key, &fd) })
+	if err != nil {
+		return nil, err
 	}
-	// Only what never blocks is given to the poller.
-	if err := syscall.SetNonblock(int(fd), true); err != nil {
-		syscall.Close(int(fd))
-		return nil, fmt.Errorf("cannot watch for events: %w", err)
+	file, err := newFile(fd, "events")
+	if err != nil {
+		return nil, err
 	}
-	return &Events{r, os.NewFile(uintptr(fd), "mvm events")}, nil
+	events := &Events{runtime: r, file: file}
+	events.open, events.close = context.WithCancelCause(r.open)
+	return events, nil
 }
 
-// Close closes the stream; the events that wait stay where they are.
-func (s *Events) Close() error { return s.file.Close() }
+// Close closes the stream; the events that wait stay where they are. A Next that waits ends with ErrClosed.
+func (s *Events) Close() error {
+	s.close(ErrClosed)
+	return s.file.Close()
+}
 
-// Next takes the next event, and waits for it until ctx ends. It is for one goroutine at a time.
+// Next takes the next event, and waits for it until ctx ends. After Close, and when the runtime was closed, it is
+// ErrClosed. It is for one goroutine at a time.
 func (s *Events) Next(ctx context.Context) (Event, error) {
-	if err := s.file.SetReadDeadline(time.Time{}); err != nil {
-		return Event{}, err
-	}
-	stop := context.AfterFunc(ctx, func() { s.file.SetReadDeadline(time.Now()) })
-	defer stop()
-	connection, err := s.file.SyscallConn()
-	if err != nil {
-		return Event{}, err
-	}
+	ctx, end := while(s.open, ctx)
+	defer end()
 	var event C.mvm_event
 	var failed error
-	err = connection.Read(func(uintptr) bool {
-		var e C.mvm_error
-		failed = check(C.shim_next_event(s.runtime.key, &event, &e), &e)
+	err := poll(ctx, s.file, func(uintptr) bool {
+		failed = query(&arguments{}, func(c *C.shim_call) C.mvm_status {
+			return C.shim_next_event(c, s.runtime.key, &event)
+		})
 		return failed != nil || event.kind != C.MVM_EVENT_NONE
 	})
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
-		return Event{}, ctx.Err()
-	case err != nil:
+	if err == nil {
+		err = failed
+	}
+	if err != nil && s.open.Err() != nil {
+		return Event{}, ErrClosed
+	}
+	if err != nil {
 		return Event{}, err
-	case failed != nil:
-		return Event{}, failed
 	}
 	return Event{
 		Kind:     EventKind(event.kind),
@@ -132,39 +131,35 @@ type LeftAlone struct {
 
 // Report tells what was found when the runtime was opened.
 func (r *Runtime) Report() (Report, error) {
-	text, err := ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_runtime_report(r.key, text, e)
+	return documentOf[Report](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_report(c, r.key, text)
 	})
-	if err != nil {
-		return Report{}, err
-	}
-	var report Report
-	return report, json.Unmarshal(text, &report)
 }
 
 // Reap removes what is left of VMs whose owner is gone and that have no VMM, and gives its report as JSON. With
 // dryRun it removes nothing and says what it would.
 func (r *Runtime) Reap(dryRun bool) ([]byte, error) {
-	options := newString(fmt.Sprintf(`{"dry_run":%t}`, dryRun))
-	defer options.free()
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_runtime_reap(r.key, options.c, text, e)
+	var in arguments
+	defer in.free()
+	options := in.json("options", map[string]bool{"dry_run": dryRun})
+	return textOf(context.Background(), &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_reap(c, r.key, options, text)
 	})
 }
 
 // MetricsText is what all VMs have counted and use, in the text format of Prometheus.
 func (r *Runtime) MetricsText() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_runtime_metrics(r.key, text, e)
+	return textOf(context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_metrics(c, r.key, text)
 	})
 }
 
 // Metrics is what the VM has counted since it was made, and what its process uses, as JSON.
 func (v *VM) Metrics() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status { return C.shim_metrics(v.key, text, e) })
+	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_metrics(c, v.key, text) })
 }
 
 // FlushMetrics has the VMM write down what it has counted.
 func (v *VM) FlushMetrics(ctx context.Context) error {
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_metrics_flush(v.key, e) })
+	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_metrics_flush(c, v.key) })
 }

@@ -7,15 +7,16 @@ import "C"
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"unsafe"
 )
 
 // Rename calls the VM id from now on, whatever it is doing.
 func (v *VM) Rename(ctx context.Context, id string) error {
-	cid := newString(id)
-	defer cid.free()
-	return v.call(ctx, func(e *C.mvm_error) C.mvm_status { return C.shim_rename(v.key, cid.c, e) })
+	var in arguments
+	defer in.free()
+	cid := in.text("id", id)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status { return C.shim_rename(c, v.key, cid) })
 }
 
 // SnapshotOptions are those of Snapshot; the zero value takes a full one and lets the guest go on.
@@ -49,74 +50,73 @@ type SnapshotReport struct {
 // Snapshot takes the snapshot id, which needs neither the VM nor its files any more. When ctx ends first, nothing is
 // left of it, and the guest goes on as soon as Firecracker is done.
 func (v *VM) Snapshot(ctx context.Context, id string, options SnapshotOptions) (SnapshotReport, error) {
-	var report SnapshotReport
-	opts, err := newOptions(options)
-	if err != nil {
-		return report, err
-	}
-	cid := newString(id)
-	defer cid.free()
-	defer opts.free()
-	var text *C.char
-	err = v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_snapshot_create(v.key, cid.c, opts.c, &text, e)
+	var in arguments
+	defer in.free()
+	cid, opts := in.text("id", id), in.json("options", options)
+	return documentOf[SnapshotReport](ctx, &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_snapshot_create(c, v.key, cid, opts, text)
 	})
-	if err != nil {
-		return report, err
-	}
-	defer C.mvm_string_free(text)
-	return report, json.Unmarshal([]byte(C.GoString(text)), &report)
 }
 
 // StoreWorkingSet has the pager store what it has recorded so far with the snapshot; it says of how many stretches.
 func (v *VM) StoreWorkingSet(ctx context.Context) (uint64, error) {
 	var stretches C.uint64_t
-	err := v.call(ctx, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_working_set_store(v.key, &stretches, e)
+	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
+		return C.shim_working_set_store(c, v.key, &stretches)
 	})
 	return uint64(stretches), err
 }
 
 // Snapshots gives all snapshots, and what stands among them damaged, as JSON.
 func (r *Runtime) Snapshots() ([]byte, error) {
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_snapshot_list(r.key, text, e)
+	return textOf(context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_snapshot_list(c, r.key, text)
 	})
 }
 
 // SnapshotInfo gives all that is known of a snapshot, as JSON.
 func (r *Runtime) SnapshotInfo(id string) ([]byte, error) {
-	cid := newString(id)
-	defer cid.free()
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_snapshot_info(r.key, cid.c, text, e)
+	var in arguments
+	defer in.free()
+	cid := in.text("id", id)
+	return textOf(context.Background(), &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_snapshot_info(c, r.key, cid, text)
 	})
 }
 
 // VerifySnapshot reads every file that a restore needs, and compares the checksums. It gives a report as JSON.
-func (r *Runtime) VerifySnapshot(id string) ([]byte, error) {
-	cid := newString(id)
-	defer cid.free()
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_snapshot_verify(r.key, cid.c, text, e)
+func (r *Runtime) VerifySnapshot(ctx context.Context, id string) ([]byte, error) {
+	var in arguments
+	defer in.free()
+	cid := in.text("id", id)
+	return textOf(ctx, &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_snapshot_verify(c, r.key, cid, text)
 	})
+}
+
+// MergeOptions are those of MergeSnapshot.
+type MergeOptions struct {
+	// Checksums is "omitted" or "taken".
+	Checksums  string `json:"checksums,omitempty"`
+	DeadlineMs uint64 `json:"deadline_ms,omitempty"`
 }
 
 // MergeSnapshot makes a full snapshot of a diff, and gives what SnapshotInfo would.
-func (r *Runtime) MergeSnapshot(id string) ([]byte, error) {
-	cid := newString(id)
-	defer cid.free()
-	return ownedText(func(text **C.char, e *C.mvm_error) C.mvm_status {
-		return C.shim_snapshot_merge(r.key, cid.c, text, e)
+func (r *Runtime) MergeSnapshot(ctx context.Context, id string, options MergeOptions) ([]byte, error) {
+	var in arguments
+	defer in.free()
+	cid, opts := in.text("id", id), in.json("options", options)
+	return textOf(ctx, &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_snapshot_merge(c, r.key, cid, opts, text)
 	})
 }
 
-// DeleteSnapshot removes a snapshot on which nothing depends.
+// DeleteSnapshot deletes a snapshot, unless something depends on it.
 func (r *Runtime) DeleteSnapshot(id string) error {
-	cid := newString(id)
-	defer cid.free()
-	var e C.mvm_error
-	return check(C.shim_snapshot_delete(r.key, cid.c, &e), &e)
+	var in arguments
+	defer in.free()
+	cid := in.text("id", id)
+	return query(&in, func(c *C.shim_call) C.mvm_status { return C.shim_snapshot_delete(c, r.key, cid) })
 }
 
 // RestoreOptions are those of Restore; the zero value maps the snapshot's memory and lets the guest go on.
@@ -161,9 +161,10 @@ type DriveOverride struct {
 // PagerOptions say how page faults are served.
 type PagerOptions struct {
 	// RunIn is "process" or "thread".
-	RunIn            string `json:"run_in,omitempty"`
-	Workers          uint64 `json:"workers,omitempty"`
-	FaultAroundBytes uint64 `json:"fault_around_bytes,omitempty"`
+	RunIn   string `json:"run_in,omitempty"`
+	Workers uint64 `json:"workers,omitempty"`
+	// FaultAroundBytes is how much may come with a page; with Ptr(0) each page comes alone.
+	FaultAroundBytes *uint64 `json:"fault_around_bytes,omitempty"`
 	// Ahead is "nothing", "working_set" or "everything".
 	Ahead  string     `json:"ahead,omitempty"`
 	Record *Recording `json:"record,omitempty"`
@@ -177,23 +178,12 @@ type Recording struct {
 
 // Restore makes the VM id of a snapshot. When ctx ends first, nothing is left.
 func (r *Runtime) Restore(ctx context.Context, snapshot, id string, options RestoreOptions) (*VM, error) {
-	opts, err := newOptions(options)
-	if err != nil {
-		return nil, err
-	}
-	csnapshot, cid := newString(snapshot), newString(id)
-	defer csnapshot.free()
-	defer cid.free()
-	defer opts.free()
-	var vm VM
-	interrupt := func() { C.shim_runtime_interrupt(r.key, cid.c) }
-	err = call(ctx, interrupt, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_restore(r.key, csnapshot.c, cid.c, opts.c, &vm.key, e)
+	var in arguments
+	defer in.free()
+	csnapshot, cid, opts := in.text("snapshot", snapshot), in.text("id", id), in.json("options", options)
+	return r.newVM(ctx, &in, func(c *C.shim_call, key *C.uintptr_t) C.mvm_status {
+		return C.shim_restore(c, r.key, csnapshot, cid, opts, key)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &vm, nil
 }
 
 // CloneOptions are those of Clone: of every restore, and what the VMs are called.
@@ -208,49 +198,23 @@ type CloneOptions struct {
 
 // Clone makes n VMs of a snapshot: all of them, or none. When ctx ends first, nothing is left.
 func (r *Runtime) Clone(ctx context.Context, snapshot string, n int, options CloneOptions) ([]*VM, error) {
-	opts, err := newOptions(options)
-	if err != nil || n <= 0 {
-		return nil, err
+	var in arguments
+	defer in.free()
+	csnapshot, opts := in.text("snapshot", snapshot), in.json("options", options)
+	if n < 0 {
+		in.fail(fmt.Sprintf("%d clones are asked for", n))
+		n = 0
 	}
-	csnapshot := newString(snapshot)
-	defer csnapshot.free()
-	defer opts.free()
 	keys := make([]C.uintptr_t, n)
-	interrupt := func() {
-		for i := 0; i < n; i++ {
-			id := newString(options.idOf(i))
-			C.shim_runtime_interrupt(r.key, id.c)
-			id.free()
-		}
-	}
-	err = call(ctx, interrupt, func(e *C.mvm_error) C.mvm_status {
-		return C.shim_clone(r.key, csnapshot.c, C.size_t(n), opts.c, &keys[0], e)
+	err := call(ctx, &in, func(c *C.shim_call) C.mvm_status {
+		return C.shim_clone(c, r.key, csnapshot, C.size_t(n), opts, unsafe.SliceData(keys))
 	})
 	if err != nil {
 		return nil, err
 	}
 	vms := make([]*VM, n)
 	for i, key := range keys {
-		vms[i] = &VM{key: key}
+		vms[i] = &VM{key, r}
 	}
 	return vms, nil
-}
-
-func (o *CloneOptions) idOf(index int) string {
-	if index < len(o.IDs) {
-		return o.IDs[index]
-	}
-	prefix := o.Prefix
-	if prefix == "" {
-		prefix = "clone"
-	}
-	return fmt.Sprintf("%s-%d", prefix, index+1)
-}
-
-func newOptions(options any) (cString, error) {
-	text, err := json.Marshal(options)
-	if err != nil {
-		return cString{}, err
-	}
-	return newString(string(text)), nil
 }

@@ -26,11 +26,11 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 		t.Errorf("the report says %+v", report)
 	}
 	must(t, vm.Destroy(ctx))
-	_, err = runtime.VerifySnapshot("base")
+	_, err = runtime.VerifySnapshot(ctx, "base")
 	must(t, err)
 
 	restored, err := runtime.Restore(ctx, "base", "restored", mvm.RestoreOptions{
-		Memory: "pager", Pager: &mvm.PagerOptions{RunIn: "thread"},
+		Memory: "pager", Pager: &mvm.PagerOptions{RunIn: "thread", FaultAroundBytes: mvm.Ptr(uint64(0))},
 	})
 	must(t, err)
 	if err := runtime.DeleteSnapshot("base"); !errors.Is(err, mvm.ErrBusy) {
@@ -38,6 +38,12 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 	}
 	must(t, restored.Destroy(ctx))
 
+	if none, err := runtime.Clone(ctx, "base", 0, mvm.CloneOptions{}); err != nil || none == nil || len(none) != 0 {
+		t.Errorf("no clone at all: %v, %v", none, err)
+	}
+	if _, err := runtime.Clone(ctx, "base", -1, mvm.CloneOptions{}); !errors.Is(err, mvm.ErrInvalidArgument) {
+		t.Errorf("less than none: %v", err)
+	}
 	clones, err := runtime.Clone(ctx, "base", 3, mvm.CloneOptions{Prefix: "web"})
 	must(t, err)
 	for _, clone := range clones {
@@ -47,7 +53,7 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 		must(t, clone.Destroy(ctx))
 	}
 
-	pool, err := runtime.OpenPool("warm", mvm.PoolOptions{Snapshot: "base", Size: 2})
+	pool, err := runtime.OpenPool("warm", mvm.PoolOptions{Snapshot: "base", Size: mvm.Ptr(uint64(2))})
 	must(t, err)
 	for deadline := time.Now().Add(ample); ; time.Sleep(time.Millisecond) {
 		info, err := pool.Info()
