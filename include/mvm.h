@@ -787,9 +787,10 @@ mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
                                char **report);
 
 /**
- * Makes of a diff a full snapshot of the same id, which builds upon no other. Its memory is put together aside and takes
- * the place of the old one at once; snapshots that build upon it still do. `options` is a JSON object, or NULL:
- * `{"checksums": "omitted", "deadline_ms": 600000}`. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
+ * Turns a diff snapshot into a full one under the same id; it then needs no parent. Its memory is put together aside and
+ * takes the place of the old one at once; snapshots that build upon it still do. `options` is a JSON object, or NULL:
+ * `{"checksums": "kept", "deadline_ms": 600000}`. The merged snapshot has checksums when the diff had them; "taken" or
+ * "omitted" decide otherwise. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
  *
  * Errors: `MVM_ERR_BAD_STATE` (it is no diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call works
  * on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,

@@ -148,6 +148,30 @@ fn a_chain_of_five_diffs_is_one_memory() {
 }
 
 #[test]
+fn a_merged_diff_has_checksums_when_the_diff_had_them_or_when_they_are_asked_for() {
+    let host = Host::new();
+    let disk = host.scratch.path().join("disk");
+    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Count);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({ "checksums": "taken" }));
+    for (id, taken, merging, verifiable) in [
+        ("kept", "taken", None, true),
+        ("added", "omitted", Some(r#"{"checksums":"taken"}"#), true),
+        ("none", "omitted", None, false),
+        ("dropped", "taken", Some(r#"{"checksums":"omitted"}"#), false),
+    ] {
+        snapshot(&host, &vm, id, json!({ "type": "diff", "checksums": taken }));
+        host.runtime.merge_snapshot(id, merging).unwrap();
+        let verified = host.runtime.verify_snapshot(id, None);
+        assert_eq!(verified.is_ok(), verifiable, "{id}: {verified:?}");
+    }
+}
+
+#[test]
 fn a_diff_to_nothing_is_refused() {
     let host = Host::new();
     let vm = boot_tracking(&host, "counter", Guest::Count);

@@ -83,7 +83,7 @@ impl Runtime {
     pub fn merge_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
         let id = SnapshotId::parse(id)?;
         let given = Section::parse(options, "options").and_then(|mut given| {
-            let checksums = Checksums::take(&mut given)?;
+            let checksums = Checksums::take_for_merge(&mut given)?;
             let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
             given.finish().map(|()| (checksums, deadline_ms))
         });

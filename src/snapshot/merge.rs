@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 impl Store {
-    /// Turns the diff called `id` into a full snapshot of the same id. Diffs that build upon it still do.
+    /// Turns the diff called `id` into a full snapshot of the same id. Diffs that build upon it still do. It has
+    /// checksums when the diff had them, unless `checksums` says otherwise.
     ///
     /// # Errors
     /// What could not be done; the diff is as it was then.
@@ -16,7 +17,7 @@ impl Store {
         &self,
         id: &SnapshotId,
         limits: Limits<'_>,
-        checksums: Checksums,
+        checksums: Option<Checksums>,
     ) -> Result<Snapshot, Error> {
         let reservation = self.reserve(id)?;
         let diff = self.find(id)?;
@@ -24,6 +25,8 @@ impl Store {
             return Err(Error::NotADiff { id: id.clone() });
         }
         diff.check(self, Check::WhenChanged, limits)?;
+        let had = if diff.manifest.memory.sha256.is_some() { Checksums::Taken } else { Checksums::Omitted };
+        let checksums = checksums.unwrap_or(had);
         let merged = Unfinished::make(self, reservation)?;
         let mut manifest = diff.manifest.clone();
         (manifest.kind, manifest.parent) = (Kind::Full, None);
@@ -32,6 +35,11 @@ impl Store {
         measure(&mut manifest.memory, merged.directory(), checksums, limits)?;
         for stored in manifest.files().filter(|file| **file != manifest.memory) {
             share(&diff.path_of(stored), &merged.directory().join(&stored.name), limits)?;
+        }
+        for copy in manifest.drives.iter_mut().filter_map(|drive| drive.copy.as_mut()) {
+            if checksums == Checksums::Taken && copy.sha256.is_none() {
+                copy.sha256 = Some(disk::sha256(&merged.directory().join(&copy.name), limits)?);
+            }
         }
         share_working_set(&diff, merged.directory())?;
         merged.replace(manifest)

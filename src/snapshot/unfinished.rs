@@ -36,6 +36,12 @@ impl Checksums {
     pub(crate) fn take(given: &mut Section) -> Result<Self, settings::Error> {
         given.choose("checksums", &[("omitted", Self::Omitted), ("taken", Self::Taken)])
     }
+
+    /// The same for a merge, which otherwise does as the diff did.
+    pub(crate) fn take_for_merge(given: &mut Section) -> Result<Option<Self>, settings::Error> {
+        let words = [("kept", None), ("omitted", Some(Self::Omitted)), ("taken", Some(Self::Taken))];
+        given.choose("checksums", &words)
+    }
 }
 
 impl<'a> Unfinished<'a> {

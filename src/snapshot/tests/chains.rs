@@ -115,7 +115,7 @@ fn a_snapshot_that_is_merged_while_it_is_checked_is_not_damaged() {
                 }
                 found
             });
-            scratch.store.merge(&top, FREELY, Checksums::Omitted).unwrap();
+            scratch.store.merge(&top, FREELY, Some(Checksums::Omitted)).unwrap();
             over.store(true, Ordering::Relaxed);
             checking.join().unwrap().unwrap();
         });
@@ -149,7 +149,7 @@ fn a_merged_diff_is_full_and_its_children_do_not_notice() {
     let scratch = chain();
     let working_set = scratch.store.find(&id("middle")).unwrap().working_set_file();
     fs::write(&working_set, "pages").unwrap();
-    let merged = scratch.store.merge(&id("middle"), FREELY, Checksums::Taken).unwrap();
+    let merged = scratch.store.merge(&id("middle"), FREELY, Some(Checksums::Taken)).unwrap();
     assert_eq!(merged, scratch.store.find(&id("middle")).unwrap());
     assert_eq!((merged.manifest.kind, merged.manifest.parent.as_ref()), (Kind::Full, None));
     assert_eq!(fs::read(merged.memory_file()).unwrap(), content(&[Some(1), Some(2), None]));
@@ -163,7 +163,7 @@ fn a_merged_diff_is_full_and_its_children_do_not_notice() {
     scratch.store.flatten(&top, &flat, FREELY).unwrap();
     assert_eq!(fs::read(flat).unwrap(), content(&[Some(1), Some(2), Some(3)]));
     assert_eq!(scratch.names(), ["middle", "top"]);
-    let again = scratch.store.merge(&id("middle"), FREELY, Checksums::Taken).unwrap_err();
+    let again = scratch.store.merge(&id("middle"), FREELY, Some(Checksums::Taken)).unwrap_err();
     assert!(matches!(again, Error::NotADiff { .. }), "{again}");
 }
 
@@ -174,11 +174,11 @@ fn a_merge_that_is_interrupted_leaves_the_diff() {
     let flag = EventFd::new().unwrap();
     flag.raise();
     let interrupted = Limits { interrupt: Some(&flag), ..FREELY };
-    let error = scratch.store.merge(&id("top"), interrupted, Checksums::Taken).unwrap_err();
+    let error = scratch.store.merge(&id("top"), interrupted, Some(Checksums::Taken)).unwrap_err();
     assert!(matches!(error, Error::Disk(DiskError::Interrupted { .. })), "{error}");
     assert_eq!(scratch.store.find(&id("top")).unwrap(), before);
     assert_eq!(scratch.names(), ["base", "middle", "top"]);
-    scratch.store.merge(&id("top"), FREELY, Checksums::Taken).unwrap();
+    scratch.store.merge(&id("top"), FREELY, Some(Checksums::Taken)).unwrap();
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn what_was_altered_is_not_merged_into_something_that_seems_whole() {
     let scratch = chain();
     let base = scratch.store.find(&id("base")).unwrap();
     fs::write(base.memory_file(), [9; 3 * PAGE]).unwrap();
-    let error = scratch.store.merge(&id("top"), FREELY, Checksums::Taken).unwrap_err();
+    let error = scratch.store.merge(&id("top"), FREELY, Some(Checksums::Taken)).unwrap_err();
     assert!(matches!(error, Error::Touched { path } if path == base.memory_file()));
 }
 
@@ -225,7 +225,7 @@ proptest! {
         let middle = 1 + merged.index(chain.len() - 1);
         for at in [middle, chain.len() - 1] {
             if scratch.store.find(&id(&names[at])).unwrap().manifest.kind == Kind::Diff {
-                scratch.store.merge(&id(&names[at]), FREELY, Checksums::Taken).unwrap();
+                scratch.store.merge(&id(&names[at]), FREELY, Some(Checksums::Taken)).unwrap();
             }
             let merged = scratch.store.find(&id(&names[at])).unwrap();
             prop_assert_eq!(fs::read(merged.memory_file()).unwrap(), content(&models[at]));

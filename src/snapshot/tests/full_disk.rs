@@ -61,7 +61,7 @@ fn on_a_small_disk() {
     let before = scratch.store.list().0;
     fill(&here, 25);
 
-    let error = scratch.store.merge(&id("diff"), FREELY, Checksums::Taken).unwrap_err();
+    let error = scratch.store.merge(&id("diff"), FREELY, Some(Checksums::Taken)).unwrap_err();
     assert!(matches!(error, Error::Disk(DiskError::NoSpace { .. })), "{error}");
     let unfinished = scratch.store.begin(&id("other")).unwrap();
     let manifest = manifest("other", None, &unfinished);
@@ -73,7 +73,7 @@ fn on_a_small_disk() {
     assert_eq!((scratch.store.list().0, scratch.names()), (before, vec!["base".into(), "diff".into()]));
 
     fs::remove_file(here.join("ballast-25")).unwrap();
-    scratch.store.merge(&id("diff"), FREELY, Checksums::Taken).unwrap();
+    scratch.store.merge(&id("diff"), FREELY, Some(Checksums::Taken)).unwrap();
     fill(&here, 0);
     scratch.store.delete(&id("base"), &[]).unwrap();
 }
