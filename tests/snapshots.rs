@@ -171,26 +171,181 @@ fn a_merged_diff_has_checksums_when_the_diff_had_them_or_when_they_are_asked_for
     }
 }
 
+/// Takes the snapshot `id`, wanted as a diff, and says why it is a full one.
+fn why_full(host: &Host, vm: &Vm, id: &str) -> String {
+    let report = snapshot(host, vm, id, json!({ "type": "diff" }));
+    assert_eq!((&report["wanted"], &report["type"]), (&json!("diff"), &json!("full")), "{report}");
+    assert_eq!(report["parent"], Value::Null);
+    report["why_full"].as_str().unwrap().to_owned()
+}
+
+fn assert_diff(host: &Host, vm: &Vm, id: &str, parent: &str) {
+    let report = snapshot(host, vm, id, json!({ "type": "diff" }));
+    let told = (&report["type"], &report["parent"], &report["why_full"]);
+    assert_eq!(told, (&json!("diff"), &json!(parent), &Value::Null), "{report}");
+}
+
 #[test]
-fn a_diff_to_nothing_is_refused() {
+fn a_diff_to_nothing_is_a_full_one_or_refused_by_choice() {
     let host = Host::new();
     let vm = boot_tracking(&host, "counter", Guest::Count);
     let refusal = |id: &str| {
-        let taken = host.runtime.take_snapshot(&vm, id, Some(r#"{"type":"diff"}"#));
+        let taken = host.runtime.take_snapshot(&vm, id, Some(r#"{"type":"diff","when_uncertain":"fail"}"#));
         told(&taken.unwrap_err())
     };
-    assert!(refusal("d1").contains("take a full one"));
+    assert!(refusal("d0").contains("no snapshot was taken of this VM"), "{}", refusal("d0"));
+    assert!(why_full(&host, &vm, "base").contains("no snapshot was taken of this VM"));
+    assert_diff(&host, &vm, "d1", "base");
+    host.runtime.delete_snapshot("d1").unwrap();
+    assert!(refusal("d2").contains("the last snapshot of this VM, d1, was deleted"), "{}", refusal("d2"));
+    assert!(why_full(&host, &vm, "again").contains("d1, was deleted"));
+    assert_diff(&host, &vm, "d2", "again");
+    assert_eq!(host.runtime.list_snapshots()["snapshots"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_snapshot_of_the_same_name_is_not_the_parent() {
+    let host = Host::new();
+    let vm = boot_tracking(&host, "counter", Guest::Count);
+    let other = boot_tracking(&host, "other", Guest::Count);
     snapshot(&host, &vm, "base", json!({}));
+    let manifest = host.scratch.path().join("state/snapshots/base/manifest.json");
+    let mut taken = Value::Null;
+    common::edit_journal(&manifest, |it| taken = it["created_unix_ms"].clone());
     host.runtime.delete_snapshot("base").unwrap();
-    assert!(refusal("d2").contains("take a full one"));
-    // One that was made past the library changes what a diff would hold, too.
+    snapshot(&host, &other, "base", json!({}));
+    // Both in the same millisecond.
+    common::edit_journal(&manifest, |it| it["created_unix_ms"] = taken);
+    assert!(why_full(&host, &vm, "next").contains("base, was deleted"));
+}
+
+#[test]
+fn after_a_request_that_may_have_taken_a_snapshot_the_next_one_is_full() {
+    let host = Host::new();
+    let vm = boot_tracking(&host, "counter", Guest::Count);
     snapshot(&host, &vm, "base", json!({ "after": "stay_paused" }));
     let scratch = host.scratch.path();
     let body = json!({ "snapshot_path": scratch.join("s"), "mem_file_path": scratch.join("m") }).to_string();
-    let path = RequestPath::parse("/snapshot/create").unwrap();
-    vm.request(Method::Put, &path, Some(body.as_bytes())).unwrap();
-    assert!(refusal("d3").contains("take a full one"));
-    assert_eq!(host.runtime.list_snapshots()["snapshots"].as_array().unwrap().len(), 1);
+    let ask = |path: &str, body: &str| {
+        vm.request(Method::Put, &RequestPath::parse(path).unwrap(), Some(body.as_bytes()))
+    };
+    // Firecracker skips slashes.
+    for (id, path) in [("f1", "/snapshot/create"), ("f2", "//snapshot/create"), ("f3", "///snapshot//create")]
+    {
+        let _done_or_refused = ask(path, &body);
+        assert!(why_full(&host, &vm, id).contains("a request that the caller sent"), "{path}");
+    }
+    // What changes no memory costs nothing.
+    ask("/actions", r#"{"action_type":"FlushMetrics"}"#).unwrap_or_else(|error| panic!("{}", told(&error)));
+    assert_diff(&host, &vm, "d1", "f3");
+    // What the next Firecracker may know.
+    let _refused = ask("/memory/forget", "{}");
+    assert!(why_full(&host, &vm, "f4").contains("a request that the caller sent"));
+}
+
+#[test]
+fn no_page_is_lost_when_firecracker_has_forgotten_which_ones_changed() {
+    // The requests are: two of the spec, the start, and four of each snapshot.
+    let host = Host::simulated();
+    for fault in ["sync-fails", "no-space", "close", "truncate", "garbage", "drop", "status=400"] {
+        let mut spec = host.faulty_spec(Guest::Report, &[&format!("10:{fault}")]);
+        spec["machine-config"]["track_dirty_pages"] = true.into();
+        let (id, name) = (fault.replace('=', ""), |kind: &str| format!("{}-{kind}", fault.replace('=', "")));
+        let vm = host.runtime.create(&id, &spec.to_string()).unwrap();
+        vm.start().unwrap();
+        let at = count_above(&vm, 0);
+        snapshot(&host, &vm, &name("base"), json!({}));
+        count_above(&vm, at + 1);
+        let failed = host.runtime.take_snapshot(&vm, &name("lost"), Some(r#"{"type":"diff"}"#));
+        assert!(failed.is_err(), "{fault}");
+        vm.pause().unwrap();
+        let at = count_of(&vm).unwrap();
+        assert!(why_full(&host, &vm, &name("next")).contains("the last attempt"), "{fault}");
+        host.runtime.destroy(&vm).unwrap();
+        let restored = restore(&host, &name("next"), &id, json!({}));
+        let first = console_with(&restored, "\n");
+        let next = u64::from_str_radix(first.lines().next().unwrap(), 16).unwrap();
+        assert!(next > at && next < at + 1000, "{fault}: it was at {at:x} and went on at {next:x}");
+        host.runtime.destroy(&restored).unwrap();
+    }
+}
+
+#[test]
+fn what_fails_before_firecracker_is_asked_costs_no_diff() {
+    let host = Host::new();
+    let disk = host.scratch.path().join("disk");
+    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Count);
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }]);
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    let pauses = || vm.info().unwrap()["last_pause_us"].clone();
+    let before = pauses();
+    let fails =
+        |id: &str, options: &str| told(&host.runtime.take_snapshot(&vm, id, Some(options)).unwrap_err());
+    assert!(fails("base", "{}").contains("there is a snapshot base already"));
+    fs::rename(&disk, host.scratch.path().join("moved")).unwrap();
+    let text = fails("gone", "{}");
+    assert!(text.contains("drive \"data\"") && text.contains("\"disks\": \"reference\""), "{text}");
+    assert!(text.contains("No such file"), "{text}");
+    fs::create_dir(&disk).unwrap();
+    let text = fails("directory", r#"{"type":"diff"}"#);
+    assert!(text.contains("\"disks\": \"reference\"") && text.contains("no plain file"), "{text}");
+    assert_eq!((pauses(), vm.state()), (before, State::Running));
+    let report = snapshot(&host, &vm, "next", json!({ "type": "diff", "disks": "reference" }));
+    assert_eq!((&report["type"], &report["parent"]), (&json!("diff"), &json!("base")), "{report}");
+    assert_eq!(host.runtime.list_snapshots()["damaged"], json!([]));
+}
+
+#[test]
+fn a_release_that_misplaces_pages_takes_no_diff_of_a_large_memory() {
+    let host = Host::simulated();
+    let boot = |id: &str, version: &str, mib: u64| {
+        let mut spec = host.faulty_spec(Guest::Count, &[&format!("0:version={version}")]);
+        spec["machine-config"] = json!({ "vcpu_count": 1, "mem_size_mib": mib, "track_dirty_pages": true });
+        let wrapper = version_of_simulator(&host, version);
+        spec["mvm"]["firecracker"] = json!(wrapper);
+        spec["mvm"].as_object_mut().unwrap().remove("arguments");
+        let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+        vm.start().unwrap();
+        snapshot(&host, &vm, &format!("{id}-base"), json!({}));
+        vm
+    };
+    let small = boot("small", "1.14.1", 128);
+    assert_diff(&host, &small, "small-diff", "small-base");
+    let large = boot("large", "1.14.1", 3200);
+    let text = why_full(&host, &large, "large-full");
+    assert!(text.contains("Firecracker 1.14.1") && text.contains("Firecracker 1.14.2 mends it"), "{text}");
+    let options = r#"{"type":"diff","when_uncertain":"fail"}"#;
+    let text = told(&host.runtime.take_snapshot(&large, "never", Some(options)).unwrap_err());
+    assert!(text.contains("Firecracker 1.14.2 mends it"), "{text}");
+    let problems = large.info().unwrap()["known_problems"].to_string();
+    assert!(problems.contains("pages in wrong places"), "{problems}");
+    assert_diff(&host, &boot("mended", "1.14.2", 3200), "mended-diff", "mended-base");
+}
+
+#[test]
+fn a_release_that_takes_no_diff_without_tracking_is_not_asked_for_one() {
+    let host = Host::simulated();
+    let mut spec = host.spec(Guest::Count);
+    spec["mvm"]["firecracker"] = json!(version_of_simulator(&host, "1.12.1"));
+    let vm = host.runtime.create("old", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    snapshot(&host, &vm, "base", json!({}));
+    assert!(why_full(&host, &vm, "next").contains("Firecracker 1.12.1 takes no diff of a VM without"));
+}
+
+/// A Firecracker of that release: a script, as packages have them.
+fn version_of_simulator(host: &Host, version: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = host.scratch.path().join(format!("firecracker-{version}"));
+    let simulator = common::simulator();
+    let script = format!("#!/bin/sh\nexec {} --sim-fault 0:version={version} \"$@\"\n", simulator.display());
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 #[test]
@@ -508,7 +663,6 @@ fn another_cpu_or_another_format_is_refused_with_both_named() {
 
 #[test]
 fn an_override_that_this_firecracker_has_not_is_refused_before_anything_is_started() {
-    use std::os::unix::fs::PermissionsExt;
     let host = Host::simulated();
     let mut spec = host.spec(Guest::Halt);
     spec["network-interfaces"] = json!([{ "iface_id": "eth0", "host_dev_name": "mvmsim0" }]);
@@ -519,11 +673,7 @@ fn an_override_that_this_firecracker_has_not_is_refused_before_anything_is_start
     // As if that one had made it.
     let manifest = host.scratch.path().join("state/snapshots/base/manifest.json");
     common::edit_journal(&manifest, |it| it["snapshot_version"] = "5.0.0".into());
-    let old = host.scratch.path().join("firecracker-1.11");
-    let simulator = common::simulator();
-    let script = format!("#!/bin/sh\nexec {} --sim-fault 0:version=1.11.0 \"$@\"\n", simulator.display());
-    fs::write(&old, script).unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let old = version_of_simulator(&host, "1.11.0");
     for (options, told) in [
         (
             json!({ "network_overrides": [{ "iface_id": "eth0", "host_dev_name": "t" }] }),
@@ -620,12 +770,12 @@ fn a_snapshot_is_not_deleted_while_a_vm_is_made_of_it() {
         let busy = |result: Result<(), mvm::runtime::Error>| told(&result.unwrap_err());
         for id in ["full", "diff"] {
             let text = busy(host.runtime.delete_snapshot(id));
-            assert!(text.contains("a VM that is being made of it"), "{text}");
+            assert!(text.contains("a VM or a snapshot that is being made of it"), "{text}");
         }
         // Those that it was built upon are used still.
         host.runtime.merge_snapshot("diff", None).unwrap();
         let text = busy(host.runtime.delete_snapshot("base"));
-        assert!(text.contains("a VM that is being made of it"), "{text}");
+        assert!(text.contains("a VM or a snapshot that is being made of it"), "{text}");
         restoring.into_iter().for_each(|restoring| restoring.join().unwrap().unwrap());
     });
     ["base", "diff", "full"].iter().for_each(|id| host.runtime.delete_snapshot(id).unwrap());
@@ -675,8 +825,8 @@ fn a_manifest_that_lies_is_found_out_and_nothing_is_made_elsewhere() {
 #[test]
 fn a_guest_whose_snapshot_is_given_up_while_it_is_being_held_goes_on() {
     let host = Host::simulated();
-    // The fourth request is the one to hold the guest.
-    let spec = host.faulty_spec(Guest::Report, &["4:slow=700"]);
+    // The fifth request is the one to hold the guest.
+    let spec = host.faulty_spec(Guest::Report, &["5:slow=700"]);
     let vm = host.runtime.create("source", &spec.to_string()).unwrap();
     vm.start().unwrap();
     count_above(&vm, 1);

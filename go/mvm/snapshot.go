@@ -23,6 +23,8 @@ func (v *VM) Rename(ctx context.Context, id string) error {
 type SnapshotOptions struct {
 	// Type is "full" or "diff".
 	Type string `json:"type,omitempty"`
+	// WhenUncertain is "full" or "fail": what happens where a diff might lack pages.
+	WhenUncertain string `json:"when_uncertain,omitempty"`
 	// After is "go_on" or "stay_paused".
 	After string `json:"after,omitempty"`
 	// Disks is "copy" or "reference".
@@ -34,8 +36,11 @@ type SnapshotOptions struct {
 
 // SnapshotReport says what Snapshot has done. Times are in microseconds.
 type SnapshotReport struct {
-	ID                   string  `json:"id"`
-	Type                 string  `json:"type"`
+	ID     string `json:"id"`
+	Type   string `json:"type"`
+	Wanted string `json:"wanted"`
+	// WhyFull says why Type is "full" where Wanted is "diff"; nil otherwise.
+	WhyFull              *string `json:"why_full"`
 	Parent               *string `json:"parent"`
 	Directory            string  `json:"directory"`
 	MemoryBytes          uint64  `json:"memory_bytes"`

@@ -190,7 +190,8 @@ impl Facts {
             vm::Error::Restore { source, .. } => Self::of_restore(source),
             vm::Error::Snapshot { source, .. } => Self::of_snapshot(source),
             vm::Error::Disk { source, .. } => Self::of_disk(source),
-            vm::Error::NoParent { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE).at("snapshot"),
+            vm::Error::NoDiff { source, .. } => Self::of_why_full(source),
+            vm::Error::Drive { source, .. } => Self::of_disk(source),
             vm::Error::Pager { source, .. } => Self::of_pager(source),
             vm::Error::PagerLost { said, .. } => {
                 Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED).at("pager") }
@@ -202,6 +203,23 @@ impl Facts {
             vm::Error::Directory { source, .. } => Self::of_io(source).at("directory"),
             vm::Error::DirectoryExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("directory"),
         }
+    }
+
+    fn of_why_full(why: &vm::WhyFull) -> Self {
+        use vm::WhyFull as W;
+        match why {
+            W::NoneTaken
+            | W::AttemptFailed
+            | W::ForeignRequest
+            | W::MemoryPlugged
+            | W::ParentGone { .. }
+            | W::Swapped
+            | W::SwapUnknown(_) => Self::of(mvm_status::MVM_ERR_BAD_STATE),
+            W::UnknownRelease | W::Untracked(_) | W::Misplaced { .. } | W::NoHoles { .. } => {
+                Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            }
+        }
+        .at("snapshot")
     }
 
     fn of_restore(error: &vm::RestoreError) -> Self {
@@ -250,6 +268,9 @@ impl Facts {
         match error {
             DiskError::NotPlain { .. } | DiskError::Lengths { .. } => {
                 Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            }
+            DiskError::NoRoom { .. } => {
+                Self { os_errno: libc::ENOSPC, ..Self::of(mvm_status::MVM_ERR_NO_RESOURCES) }
             }
             DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
             DiskError::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),

@@ -20,6 +20,8 @@ use std::ptr;
 ///     { "type": "full",           or "diff": only the pages that changed since the last snapshot that was taken of
 ///                                   this VM or that it was restored from (machine-config: "track_dirty_pages"; since
 ///                                   Firecracker 1.13 it works without, and holds more)
+///       "when_uncertain": "full", what happens where it is not certain that a diff would hold every changed page: a full
+///                                   snapshot is taken, and the report says why; or "fail": none is taken
 ///       "after": "go_on",         or "stay_paused"
 ///       "disks": "copy",          or "reference": drives the guest writes to are named, not copied
 ///       "checksums": "omitted",   or "taken": SHA-256 of all files, for mvm_snapshot_verify
@@ -29,7 +31,8 @@ use std::ptr;
 /// `*report`, which may be NULL when it is not wanted:
 ///
 /// ```text
-///     { "id": "base", "type": "full", "parent": null, "directory": "…/snapshots/base",
+///     { "id": "base", "type": "full", "wanted": "full", "parent": null, "directory": "…/snapshots/base",
+///       "why_full": null,         why "type" is "full" where "wanted" is "diff": a sentence
 ///       "memory_bytes": 134217728, "memory_allocated_bytes": 134217728,
 ///       "paused_us": 176304,      how long the guest was held; null when it was held before, or still is
 ///       "memory_us": 175820, "disks_us": 12, "elapsed_us": 181007 }
@@ -39,8 +42,12 @@ use std::ptr;
 /// what was written goes, and Firecracker lets the guest go on as soon as it is done. Until then the VM's state is in
 /// doubt (`state_in_doubt` in `mvm_info`), and the next call on it waits.
 ///
-/// Errors: `MVM_ERR_BAD_STATE` (it is not started, or there is nothing that a diff could be a diff to),
-/// `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_INVALID_CONFIG` (the options),
+/// Whatever can be checked is checked before the guest is paused. A snapshot that fails for such a reason leaves the
+/// chain of diffs as it is; after any other failure the next snapshot is a full one.
+///
+/// Errors: `MVM_ERR_BAD_STATE` (it is not started, or "when_uncertain" is "fail"), `MVM_ERR_UNSUPPORTED` (a drive that is
+/// not a file, or a diff that this Firecracker or file system is not good for), `MVM_ERR_ALREADY_EXISTS`,
+/// `MVM_ERR_INVALID_ARGUMENT` (not an id), `MVM_ERR_INVALID_CONFIG` (the options),
 /// `MVM_ERR_NO_RESOURCES` or `MVM_ERR_VMM_REFUSED` (a full disk), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`,
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
 /// Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for

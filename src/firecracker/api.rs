@@ -194,13 +194,15 @@ impl Request {
 
     /// Whether it may start, pause or resume the guest, or replace it.
     pub fn may_change_state(&self) -> bool {
-        let changing = ["/actions", "/vm", "/snapshot"];
-        self.method != Method::Get && changing.iter().any(|path| self.path.as_str().starts_with(path))
+        self.method != Method::Get && matches!(self.path.section(), "actions" | "vm" | "snapshot")
     }
 
-    /// Whether it is about snapshots.
-    pub fn is_of_snapshots(&self) -> bool {
-        self.path.as_str().starts_with("/snapshot")
+    /// Whether it may take a snapshot, or change the memory in a way that Firecracker does not track. What a later
+    /// Firecracker may know besides is not known here, so only what is known to be harmless is.
+    pub fn may_change_what_a_diff_holds(&self) -> bool {
+        let harmless =
+            ["actions", "balloon", "drives", "logger", "metrics", "mmds", "network-interfaces", "pmem", "vm"];
+        self.method != Method::Get && !harmless.contains(&self.path.section())
     }
 
     fn action(action: &str) -> Self {
@@ -366,6 +368,10 @@ mod tests {
         assert!(Request::pause().may_change_state() && Request::start().may_change_state());
         assert!(!Request::describe_configuration().may_change_state());
         assert!(!Request::put_metadata(&Value::Null).may_change_state());
+        // Firecracker skips slashes.
+        let path = RequestPath::parse("//snapshot/create").unwrap();
+        let slashes = Request::new(Method::Put, path, None);
+        assert!(slashes.may_change_state() && slashes.may_change_what_a_diff_holds());
     }
 
     #[test]

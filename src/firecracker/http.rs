@@ -152,6 +152,11 @@ impl RequestPath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The first part of it, by which Firecracker tells its endpoints apart; it skips slashes before it.
+    pub(crate) fn section(&self) -> &str {
+        self.0.trim_start_matches('/').split('/').next().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for ClosedAt {

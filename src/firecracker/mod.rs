@@ -7,6 +7,7 @@ mod binary;
 mod client;
 mod error;
 pub mod http;
+mod problems;
 mod section;
 mod version;
 mod vmm;
@@ -14,6 +15,7 @@ mod vmm;
 pub use api::Request;
 pub use binary::{Binaries, Binary};
 pub use error::{During, Error, RequestLine};
+pub use problems::{Problem, ProblemOf};
 pub(crate) use section::is_device_id;
 pub use section::{
     Belongs, ConfigSection, DISK_KEY, HostKey, HostThing, NETWORK_DEVICE_KEY, SECTIONS, SERIAL_KEY, Shape,

@@ -1,5 +1,5 @@
-//! What each release of Firecracker can do: the one table of what differs between versions, and of releases
-//! known to be bad.
+//! What each release of Firecracker can do: the one table of what differs between versions. What is wrong with which
+//! release stands beside.
 
 use super::Error;
 use std::fmt;
@@ -34,13 +34,15 @@ pub enum Feature {
     TrackDirtyPagesOnLoad,
     /// Devices that come and go while the guest runs.
     DeviceHotplug,
+    /// Diffs of VMs that do not track dirty pages.
+    UntrackedDiff,
 }
 
 /// The oldest supported release.
 pub(super) const OLDEST: Version = Version::new(1, 7, 0);
 
 /// Where each feature begins, and how it is called in messages.
-const FEATURES: [(Feature, Version, &str); 8] = [
+const FEATURES: [(Feature, Version, &str); 9] = [
     (Feature::Serial, Version::new(1, 14, 0), "the section \"serial\""),
     (Feature::Pmem, Version::new(1, 14, 0), "the section \"pmem\""),
     (Feature::MemoryHotplug, Version::new(1, 14, 0), "the section \"memory-hotplug\""),
@@ -49,11 +51,8 @@ const FEATURES: [(Feature, Version, &str); 8] = [
     (Feature::ClockRealtime, Version::new(1, 16, 0), "\"clock_realtime\""),
     (Feature::TrackDirtyPagesOnLoad, Version::new(1, 13, 0), "\"track_dirty_pages\""),
     (Feature::DeviceHotplug, Version::new(1, 16, 0), "hotplugging a device"),
+    (Feature::UntrackedDiff, Version::new(1, 13, 0), "a diff of a VM without \"track_dirty_pages\""),
 ];
-
-/// Releases that work, but not in everything.
-const KNOWN_BAD: [(Version, &str); 1] =
-    [(Version::new(1, 16, 0), "vsock connections hang after a snapshot is restored; 1.16.1 mends it")];
 
 impl Version {
     /// The release `major.minor.patch`.
@@ -93,11 +92,6 @@ impl Version {
     /// Whether this release has `feature`.
     pub fn has(self, feature: Feature) -> bool {
         self.require(feature).is_ok()
-    }
-
-    /// What is known to be wrong with this release.
-    pub fn known_problem(self) -> Option<&'static str> {
-        KNOWN_BAD.iter().find(|(version, _)| *version == self).map(|(_, problem)| *problem)
     }
 }
 

@@ -5,13 +5,13 @@
 
 use super::error::{DiskError, NotPlain, Task};
 use crate::process::Limits;
-use crate::sys::{file, mask, sparse, transfer};
+use crate::sys::{file, filesystem, mask, sparse, transfer};
 use hmac_sha256::Hash;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What came of copying a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,31 @@ pub(crate) fn copy(from: &Path, to: &Path, limits: Limits<'_>) -> Result<Copied,
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let target = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
     copy_content(&source, &target, &task, limits).inspect_err(|_| drop(fs::remove_file(to)))
+}
+
+/// Whether the file that `path` is, or leads to, can be copied.
+///
+/// # Errors
+/// What a copy of it would fail with.
+pub(crate) fn check_source(path: &Path) -> Result<(), DiskError> {
+    let read = |file: PathBuf| Task::Read { file };
+    let file = fs::canonicalize(path).map_err(|error| {
+        let wanted = fs::read_link(path).unwrap_or_else(|_| path.into());
+        DiskError::io(&read(wanted), error)
+    })?;
+    open(&file, OpenOptions::new().read(true), &read(file.clone())).map(drop)
+}
+
+/// Whether a file of so many bytes, all of them data, may fit where `path` is to be.
+///
+/// # Errors
+/// When it is certain that it does not.
+pub(crate) fn check_room(path: &Path, bytes: u64) -> Result<(), DiskError> {
+    let directory = path.parent().unwrap_or(path);
+    match filesystem::room(directory) {
+        Ok(Some(room)) if room < bytes => Err(DiskError::NoRoom { path: path.into(), bytes, room }),
+        _ => Ok(()),
+    }
 }
 
 /// Writes what `diff` holds over `onto`, which is as long; holes leave it as it is. It is not synced.

@@ -27,6 +27,19 @@ pub enum DiskError {
         /// What the file system said.
         source: io::Error,
     },
+    /// The file system has too little room for it, which was found out before.
+    #[error(
+        "cannot write {}: it takes {bytes} bytes, and {room} are free there; free some, or choose another directory",
+        path.display()
+    )]
+    NoRoom {
+        /// What was to be written.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+        /// How much is free.
+        room: u64,
+    },
     /// The file system.
     #[error("cannot {task}")]
     Io {
@@ -72,6 +85,11 @@ pub enum Task {
         /// The one that is made.
         to: PathBuf,
     },
+    /// One is read.
+    Read {
+        /// Which.
+        file: PathBuf,
+    },
     /// The data of one is written over another.
     Apply {
         /// The one with holes.
@@ -112,6 +130,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy { from, to } => write!(f, "copy {} to {}", from.display(), to.display()),
+            Self::Read { file } => write!(f, "read {}", file.display()),
             Self::Apply { diff, onto } => write!(f, "apply {} to {}", diff.display(), onto.display()),
             Self::Checksum { file } => write!(f, "compute the checksum of {}", file.display()),
         }

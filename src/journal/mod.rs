@@ -51,6 +51,9 @@ pub(crate) struct Record {
     /// The snapshot that its present VMM has made or loaded last: what has changed since is what a diff holds.
     #[serde(default)]
     pub(crate) last_snapshot: Option<SnapshotRecord>,
+    /// Why there is no such snapshot.
+    #[serde(default)]
+    pub(crate) why_no_parent: WhyNoParent,
     /// Its guest is held only for as long as a snapshot is being made.
     #[serde(default)]
     pub(crate) held_for_snapshot: bool,
@@ -75,6 +78,24 @@ pub(crate) struct PoolRecord {
 pub(crate) struct SnapshotRecord {
     pub(crate) id: String,
     pub(crate) created_unix_ms: u64,
+    /// Random: two snapshots may be taken in one millisecond.
+    #[serde(default)]
+    pub(crate) token: Option<String>,
+}
+
+/// Why there is no snapshot that a diff of a VM's present VMM could build upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WhyNoParent {
+    /// None was taken yet.
+    #[default]
+    NoneTaken,
+    /// One is being taken, or the last attempt failed: the VMM may have forgotten which pages had changed.
+    AttemptFailed,
+    /// A request that the library did not make by itself may have taken a snapshot, or changed the memory.
+    ForeignRequest,
+    /// Memory was plugged in or out.
+    MemoryPlugged,
 }
 
 /// Where a restored VM comes from.
@@ -232,7 +253,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn record() -> Record {
-        let base = SnapshotRecord { id: "base".into(), created_unix_ms: 1_764_000_000_000 };
+        let base = SnapshotRecord {
+            id: "base".into(),
+            created_unix_ms: 1_764_000_000_000,
+            token: Some("7e".into()),
+        };
         Record {
             id: "web-1".into(),
             boot: "c0ffee".into(),
@@ -254,6 +279,7 @@ mod tests {
             renamed_from: Some("web-0".into()),
             restored: Some(RestoredRecord { snapshot: base.clone(), generation_id: "1-2".into() }),
             last_snapshot: Some(base),
+            why_no_parent: WhyNoParent::MemoryPlugged,
             held_for_snapshot: true,
             pool: None,
         }

@@ -15,6 +15,9 @@ pub(crate) struct Manifest {
     pub(crate) id: String,
     /// When it was taken, in milliseconds since 1970.
     pub(crate) created_unix_ms: u64,
+    /// Random: it tells this snapshot from every other one that ever had its id.
+    #[serde(default)]
+    pub(crate) token: Option<String>,
     pub(crate) kind: Kind,
     /// What a diff builds upon.
     pub(crate) parent: Option<String>,
@@ -103,7 +106,8 @@ impl StoredFile {
 impl Manifest {
     /// Which snapshot it is, as journals say it; a merge changes nothing of that.
     pub(crate) fn record(&self) -> SnapshotRecord {
-        SnapshotRecord { id: self.id.clone(), created_unix_ms: self.created_unix_ms }
+        let (id, token) = (self.id.clone(), self.token.clone());
+        SnapshotRecord { id, created_unix_ms: self.created_unix_ms, token }
     }
 
     /// All files that belong to the snapshot.

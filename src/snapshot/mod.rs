@@ -15,6 +15,7 @@ mod unfinished;
 
 pub(crate) use check::Check;
 pub use error::Error;
+pub(crate) use hold::Hold as Held;
 pub use id::{SnapshotId, SnapshotIdError};
 pub(crate) use manifest::{Access, Drive, Kind, Manifest, StoredFile};
 pub(crate) use store::{Snapshot, Store};

@@ -96,8 +96,8 @@ impl<'a> Unfinished<'a> {
         checksums: Checksums,
         limits: Limits<'_>,
     ) -> Result<Snapshot, Error> {
-        if manifest.kind == Kind::Diff {
-            self.require_holes()?;
+        if manifest.kind == Kind::Diff && !self.keeps_holes()? {
+            return Err(Error::HolesUntold { path: self.store.directory().into() });
         }
         measure(&mut manifest.state, &self.directory, Checksums::Taken, limits)?;
         measure(&mut manifest.memory, &self.directory, checksums, limits)?;
@@ -119,13 +119,22 @@ impl<'a> Unfinished<'a> {
         Ok(Snapshot { directory, manifest })
     }
 
-    fn require_holes(&self) -> Result<(), Error> {
+    /// Whether a diff can be kept there: files have their holes exactly where nothing was written.
+    ///
+    /// # Errors
+    /// When no file can be made there.
+    pub(crate) fn keeps_holes(&self) -> Result<bool, Error> {
         let path = &self.directory;
-        match disk::tells_holes(path) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::HolesUntold { path: self.store.directory().into() }),
-            Err(source) => Err(Error::File { action: "look for holes in", path: path.clone(), source }),
-        }
+        let failed = |source| Error::File { action: "look for holes in", path: path.clone(), source };
+        disk::tells_holes(path).map_err(failed)
+    }
+
+    /// What a VMM has written so far goes; it is to write anew.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(crate) fn start_over(&self) -> Result<(), Error> {
+        [self.state_file(), self.memory_file()].iter().try_for_each(|path| store::clear(path))
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {

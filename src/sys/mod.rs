@@ -7,6 +7,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod filesystem;
 pub mod inotify;
 pub mod mapping;
 pub mod mask;

@@ -69,6 +69,21 @@ fn may_see_status(pid: i32) -> bool {
     me.is_ok_and(|me| me == 0 || owner(format!("/proc/{pid}")).is_ok_and(|owner| owner == me))
 }
 
+/// How much of the memory of the process that has the number `pid` now is in swap, by a walk through its page tables.
+/// (The count in `/proc/<pid>/status` is an estimate on many kernels.)
+///
+/// # Errors
+/// When there is no such process, it may not be looked at, or the kernel does not tell.
+pub fn swapped_bytes(pid: i32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    swap_in(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn swap_in(rollup: &str) -> Option<u64> {
+    let said = rollup.lines().find_map(|line| line.strip_prefix("Swap:"))?;
+    said.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// What tells this boot of the machine from every other.
 ///
 /// # Errors
@@ -111,6 +126,17 @@ fn place(about: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_swap_is_read_and_nothing_else_is_taken_for_it() {
+        let rollup =
+            "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  884 kB\nSwap:  32708 kB\nSwapPss:  5 kB\n";
+        assert_eq!(swap_in(rollup), Some(32_708 << 10));
+        for text in ["", "Rss: 884 kB\nSwapPss: 5 kB\n", "Swap: many kB\n", "Swap: 5\n"] {
+            assert_eq!(swap_in(text), None, "{text}");
+        }
+        assert!(swapped_bytes(i32::try_from(std::process::id()).unwrap()).is_ok());
+    }
 
     #[test]
     fn a_name_with_parentheses_misleads_nobody() {

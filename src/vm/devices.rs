@@ -9,6 +9,7 @@ use super::{Error, State, Vm};
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::http::RequestError;
 use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
+use crate::journal::WhyNoParent;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
@@ -241,6 +242,9 @@ impl Vm {
         (wanted, patience): (u64, Duration),
     ) -> Result<u64, Error> {
         let turn = self.begin_on_guest(operation)?;
+        if adjustment.set.may_change_what_a_diff_holds() {
+            self.forget_last_snapshot(WhyNoParent::MemoryPlugged)?;
+        }
         self.demand(operation, &adjustment.set, turn.limits())?;
         let until = Deadline::after(patience);
         loop {

@@ -2,6 +2,7 @@
 
 use super::id::VmId;
 use super::restore::RestoreError;
+use super::snapshot::WhyFull;
 use super::spec::Link;
 use super::{SpecError, State};
 use crate::firecracker;
@@ -136,14 +137,29 @@ pub enum Error {
         /// Why not.
         source: Box<DiskError>,
     },
-    /// A diff to nothing.
+    /// A diff that might lack pages.
     #[error(
-        "cannot take a diff snapshot of VM {id}: no snapshot is known that it could be a diff to; take a full one \
-         first"
+        "cannot take a diff snapshot of VM {id}; take a full one, or let the library take one by \
+         \"when_uncertain\": \"full\""
     )]
-    NoParent {
+    NoDiff {
         /// Which VM.
         id: VmId,
+        /// Why not.
+        source: WhyFull,
+    },
+    /// A drive that cannot be copied, found out before the guest was paused.
+    #[error(
+        "cannot take a snapshot of VM {id}: it would hold a copy of drive {drive:?}; to take it without one, use \
+         \"disks\": \"reference\""
+    )]
+    Drive {
+        /// Which VM.
+        id: VmId,
+        /// The drive.
+        drive: String,
+        /// Why it cannot be copied.
+        source: Box<DiskError>,
     },
     /// What was to serve the page faults could not be started, or asked.
     #[error("cannot {operation} VM {id}")]

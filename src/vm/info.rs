@@ -2,7 +2,7 @@
 
 use super::{Error, Observed, Origin, State, Vm};
 use crate::firecracker::http::RequestPath;
-use crate::firecracker::{API_SOCKET, Version};
+use crate::firecracker::{API_SOCKET, ProblemOf, Version};
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::console::{self, Piece};
 use crate::pager::{Figures, State as PagerState};
@@ -33,7 +33,7 @@ impl Vm {
             "exit": core.exit.map(exit_json),
             "firecracker": self.binary.to_string_lossy(),
             "firecracker_version": core.version.map(|version| version.to_string()),
-            "known_problem": core.version.and_then(Version::known_problem),
+            "known_problems": known_problems(core.version),
             "directory": self.files().directory().to_string_lossy(),
             "api_socket": self.files().socket().to_string_lossy(),
             "console": self.console().to_string_lossy(),
@@ -116,6 +116,11 @@ impl Vm {
         self.check_presence(core.presence, operation)?;
         Ok(core)
     }
+}
+
+fn known_problems(version: Option<Version>) -> Vec<String> {
+    let problems = version.into_iter().flat_map(Version::known_problems);
+    problems.map(|problem| ProblemOf::to_string(&problem)).collect()
 }
 
 /// What a pager has counted, as JSON.

@@ -7,7 +7,7 @@ use super::{Error, Presence, State, Vm};
 use crate::firecracker::api::InstanceState;
 use crate::firecracker::http::{Method, RequestPath, Response};
 use crate::firecracker::{self, Request, RequestLine};
-use crate::journal::{PoolRecord, SpecRecord};
+use crate::journal::{PoolRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -113,11 +113,10 @@ impl Vm {
         let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
         let request = Request::new(method, path.clone(), body);
         let changes_state = request.may_change_state();
+        if request.may_change_what_a_diff_holds() {
+            self.forget_last_snapshot(WhyNoParent::ForeignRequest)?;
+        }
         if changes_state {
-            // What a snapshot made past the library holds is not known to it.
-            if request.is_of_snapshots() {
-                self.note(|record| record.last_snapshot = None)?;
-            }
             lock(&self.core).in_doubt = true;
         }
         let response = self.demand(OPERATION, &request, turn.limits());

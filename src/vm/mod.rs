@@ -49,6 +49,7 @@ pub use remains::RemainsError;
 pub use restore::RestoreError;
 pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
 pub(crate) use snapshot::Options as SnapshotOptions;
+pub use snapshot::WhyFull;
 pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};

@@ -7,7 +7,7 @@ use super::turn::Turn;
 use super::{Error, Shared, State, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
-use crate::journal::{self, Progress, Record, Rest, SpecRecord, Stage, VmmRecord};
+use crate::journal::{self, Progress, Record, Rest, SpecRecord, Stage, VmmRecord, WhyNoParent};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,14 @@ impl Vm {
         journal::write(&journal::journal_file(self.files().directory()), &changed).map_err(failed)?;
         *lock(&self.record) = changed;
         Ok(())
+    }
+
+    /// The next snapshot has to be a full one.
+    pub(super) fn forget_last_snapshot(&self, why: WhyNoParent) -> Result<(), Error> {
+        if lock(&self.record).last_snapshot.is_none() {
+            return Ok(());
+        }
+        self.note(|record| (record.last_snapshot, record.why_no_parent) = (None, why))
     }
 
     /// Strikes out the VMM, which is gone. A full disk that prevents it does no harm: whoever reads the journal
@@ -107,6 +115,7 @@ impl Record {
             renamed_from: None,
             restored: None,
             last_snapshot: None,
+            why_no_parent: WhyNoParent::NoneTaken,
             held_for_snapshot: false,
             pool: None,
         }
@@ -135,7 +144,8 @@ impl Record {
     fn announce(&mut self, vmm: VmmRecord) {
         self.runs += 1;
         self.vmm = Some(vmm);
-        (self.last_snapshot, self.held_for_snapshot) = (None, false);
+        (self.last_snapshot, self.why_no_parent) = (None, WhyNoParent::NoneTaken);
+        self.held_for_snapshot = false;
     }
 }
 

@@ -4,6 +4,13 @@
 //! that have no name any more, with the order to let the guest go on when it is done. Where a snapshot stands, and
 //! what it consists of, is the store's business.
 
+mod diff;
+mod precheck;
+
+pub use diff::WhyFull;
+
+use diff::Plan;
+
 use super::restore::After;
 use super::turn::Turn;
 use super::{Error, State, Vm};
@@ -11,12 +18,13 @@ use crate::causes::with_causes;
 use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
 use crate::firecracker::{ConfigSection, Request, Version};
 use crate::host::disk;
-use crate::journal::{self, SnapshotRecord, SpecRecord};
+use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
 use crate::process::Limits;
 use crate::settings::{self, Section};
 use crate::snapshot::{Access, Checksums, Drive, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::sys::deadline::Deadline;
+use crate::sys::random;
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -26,10 +34,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub(crate) struct Options {
     kind: Kind,
+    when_uncertain: WhenUncertain,
     after: After,
     disks: Disks,
     checksums: Checksums,
     deadline_ms: u64,
+}
+
+/// What is taken where a diff might lack pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenUncertain {
+    /// A full snapshot.
+    Full,
+    /// None.
+    Fail,
 }
 
 /// What becomes of disks that the guest writes to.
@@ -47,6 +65,8 @@ impl Options {
         let mut given = Section::parse(json, "options")?;
         let options = Self {
             kind: given.choose("type", &[("full", Kind::Full), ("diff", Kind::Diff)])?,
+            when_uncertain: given
+                .choose("when_uncertain", &[("full", WhenUncertain::Full), ("fail", WhenUncertain::Fail)])?,
             after: After::take(&mut given)?,
             disks: given.choose("disks", &[("copy", Disks::Copy), ("reference", Disks::Reference)])?,
             checksums: Checksums::take(&mut given)?,
@@ -57,8 +77,8 @@ impl Options {
 }
 
 /// What was done while the guest was held, and how long it took.
-struct Taken {
-    configuration: Value,
+struct Taken<'a> {
+    plan: Plan<'a>,
     drives: Vec<Drive>,
     memory: Duration,
     disks: Duration,
@@ -68,8 +88,8 @@ struct Taken {
 struct Hold {
     /// When; nothing when it was held before, or is to stay so.
     since: Option<Instant>,
-    /// What the VMM's memory was saved to last, before this.
-    last_snapshot: Option<SnapshotRecord>,
+    /// What the next diff would have built upon, before this.
+    base: (Option<SnapshotRecord>, WhyNoParent),
 }
 
 const OPERATION: &str = "take a snapshot of";
@@ -80,28 +100,40 @@ impl Vm {
     pub(crate) fn take_snapshot(&self, id: &SnapshotId, options: &Options) -> Result<Value, Error> {
         let began = Instant::now();
         let turn = self.begin(OPERATION, Duration::from_millis(options.deadline_ms))?;
-        let parent = self.parent_for(options.kind)?;
+        self.require_guest()?;
+        // Whatever can be known before is looked at before the guest is held.
         let unfinished = self.shared.snapshots.begin(id).map_err(self.snapshot_error(OPERATION))?;
-        let snapshot_version = self.snapshot_version(&turn)?;
+        let configuration = self.configuration(&turn)?;
+        let plan = self.plan(options, &configuration, &unfinished)?;
+        self.check_feasible(&plan, options.disks, &configuration, &unfinished)?;
+        let made = (self.spec_record()?, self.snapshot_version(&turn)?);
         let hold = self.hold(options, &turn)?;
-        let taken = self.save(&unfinished, options, &turn);
-        let (released, paused) = self.let_go(&hold, &taken, options);
+        let reconsidered = self.reconsider(plan, options);
+        let is_untouched = reconsidered.is_err();
+        let taken =
+            reconsidered.and_then(|plan| self.save(plan, &configuration, &unfinished, options, &turn));
+        let (released, paused) = self.let_go(&hold, is_untouched, &taken, options);
         let taken = taken?;
         released?;
-        let made = (self.spec_record()?, snapshot_version);
-        let manifest = self.manifest(id, (options.kind, parent), made, &taken);
+        let manifest = self.manifest(id, configuration, made, &taken)?;
         let finished = unfinished.finish(manifest, options.checksums, turn.limits());
         let snapshot = finished.map_err(self.snapshot_error(OPERATION))?;
         if let Err(error) = self.note(|record| record.last_snapshot = Some(snapshot.manifest.record())) {
             // The snapshot is whole; the next one just has to be a full one.
             log::warn!("{}", with_causes(&error));
         }
+        let why_full = taken.plan.why_full().map(|why| with_causes(why));
+        if let Some(why) = &why_full {
+            log::info!("VM {}: snapshot {id} is a full one, not a diff: {why}", self.id());
+        }
         self.tell(What::Snapshotted(id.to_string()));
         self.shared.events.log();
         let memory = &snapshot.manifest.memory;
         Ok(json!({
             "id": id.as_str(),
-            "type": options.kind,
+            "type": snapshot.manifest.kind,
+            "wanted": options.kind,
+            "why_full": why_full,
             "parent": snapshot.manifest.parent,
             "directory": snapshot.directory.to_string_lossy(),
             "memory_bytes": memory.bytes,
@@ -113,22 +145,11 @@ impl Vm {
         }))
     }
 
-    /// What a diff is a diff to.
-    fn parent_for(&self, kind: Kind) -> Result<Option<String>, Error> {
-        let state = self.state();
-        if !matches!(state, State::Running | State::Paused) {
-            return Err(self.wrong_state(OPERATION, state, Some("start it first")));
+    fn require_guest(&self) -> Result<(), Error> {
+        match self.state() {
+            State::Running | State::Paused => Ok(()),
+            state => Err(self.wrong_state(OPERATION, state, Some("start it first"))),
         }
-        if kind == Kind::Full {
-            return Ok(None);
-        }
-        let last = lock(&self.record).last_snapshot.clone();
-        let last = last.ok_or_else(|| Error::NoParent { id: self.id() })?;
-        let known = SnapshotId::parse(&last.id).ok();
-        let found = known.and_then(|id| self.shared.snapshots.find(&id).ok());
-        // Another one may have got its name.
-        let parent = found.filter(|found| found.manifest.record() == last);
-        parent.map(|_| Some(last.id)).ok_or_else(|| Error::NoParent { id: self.id() })
     }
 
     /// What the VM was made of, as it stands in its directory.
@@ -146,24 +167,30 @@ impl Vm {
     }
 
     /// Holds the guest, after the journal says so. What its memory was saved to last is forgotten until the new
-    /// snapshot is whole: the VMM forgets which pages have changed as soon as it has written them.
+    /// snapshot is whole: the VMM forgets which pages have changed before it has made sure that they are on disk.
     fn hold(&self, options: &Options, turn: &Turn<'_>) -> Result<Hold, Error> {
         let ran = self.state() == State::Running;
         let goes_on = ran && options.after == After::GoOn;
-        let last_snapshot = lock(&self.record).last_snapshot.clone();
+        let base = {
+            let record = lock(&self.record);
+            (record.last_snapshot.clone(), record.why_no_parent)
+        };
         self.note(|record| {
             record.held_for_snapshot = goes_on;
-            record.last_snapshot = None;
+            (record.last_snapshot, record.why_no_parent) = (None, WhyNoParent::AttemptFailed);
         })?;
         if !ran {
-            return Ok(Hold { since: None, last_snapshot });
+            return Ok(Hold { since: None, base });
         }
-        let hold = Hold { since: Some(Instant::now()), last_snapshot };
+        let hold = Hold { since: Some(Instant::now()), base };
         let held = self.demand_state(OPERATION, &Request::pause(), State::Paused, turn.limits());
-        held.inspect_err(|error| match error.leaves_the_vmm_busy() {
-            // It will be held yet.
-            true => self.send_on(),
-            false => self.restore_record(&hold, error.is_refusal()),
+        held.inspect_err(|error| {
+            let is_busy = error.leaves_the_vmm_busy();
+            // No snapshot was asked for yet. A guest that will be held yet goes on then.
+            self.restore_record(&hold, true, is_busy);
+            if is_busy {
+                self.send_on();
+            }
         })?;
         Ok(hold)
     }
@@ -194,13 +221,14 @@ impl Vm {
     fn let_go(
         &self,
         hold: &Hold,
-        taken: &Result<Taken, Error>,
+        is_untouched: bool,
+        taken: &Result<Taken<'_>, Error>,
         options: &Options,
     ) -> (Result<(), Error>, Option<Duration>) {
         let is_busy = taken.as_ref().is_err_and(|error| error.leaves_the_vmm_busy());
         let stays = taken.is_ok() && options.after == After::StayPaused;
         let Some(since) = hold.since.filter(|_| !stays) else {
-            self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
+            self.restore_record(hold, is_untouched, false);
             return (Ok(()), None);
         };
         if is_busy {
@@ -212,31 +240,54 @@ impl Vm {
         let limits = Limits { deadline: allowance, interrupt: None };
         let released = self.demand_state(OPERATION, &Request::resume(), State::Running, limits);
         let paused = since.elapsed();
-        self.restore_record(hold, taken.as_ref().is_err_and(Error::is_refusal));
+        self.restore_record(hold, is_untouched, false);
         (released, Some(paused))
     }
 
-    /// The guest is not held any more. When nothing was written, what was saved last is what it was.
-    fn restore_record(&self, hold: &Hold, nothing_was_written: bool) {
-        let last_snapshot = hold.last_snapshot.clone().filter(|_| nothing_was_written);
+    /// The guest is not held any more, unless it still is to be. What was saved last is what it was if the VMM was asked
+    /// for no snapshot; a refusal may have come after it has forgotten which pages had changed.
+    fn restore_record(&self, hold: &Hold, is_untouched: bool, is_still_held: bool) {
         let noted = self.note(|record| {
-            record.held_for_snapshot = false;
-            record.last_snapshot = last_snapshot;
+            record.held_for_snapshot &= is_still_held;
+            if is_untouched {
+                (record.last_snapshot, record.why_no_parent) = hold.base.clone();
+            }
         });
         // A guest that runs is not held, whatever the journal says.
         noted.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
     }
 
     /// What has to happen while the guest is held.
-    fn save(&self, unfinished: &Unfinished<'_>, options: &Options, turn: &Turn<'_>) -> Result<Taken, Error> {
-        let configuration = self.configuration(turn)?;
-        let kind = if options.kind == Kind::Full { SnapshotType::Full } else { SnapshotType::Diff };
-        let create = Request::create_snapshot(kind, &unfinished.state_file(), &unfinished.memory_file());
+    fn save<'a>(
+        &'a self,
+        plan: Plan<'a>,
+        configuration: &Value,
+        unfinished: &Unfinished<'_>,
+        options: &Options,
+        turn: &Turn<'_>,
+    ) -> Result<Taken<'a>, Error> {
         let began = Instant::now();
-        self.demand(OPERATION, &create, turn.limits())?;
+        self.save_memory(&plan, unfinished, turn)?;
+        let was = plan.kind();
+        let plan = self.reconsider(plan, options)?;
+        if plan.kind() != was {
+            unfinished.start_over().map_err(self.snapshot_error(OPERATION))?;
+            self.save_memory(&plan, unfinished, turn)?;
+        }
         let memory = began.elapsed();
-        let drives = self.save_drives(&configuration, unfinished, options.disks, turn)?;
-        Ok(Taken { configuration, drives, memory, disks: began.elapsed().saturating_sub(memory) })
+        let drives = self.save_drives(configuration, unfinished, options.disks, turn)?;
+        Ok(Taken { plan, drives, memory, disks: began.elapsed().saturating_sub(memory) })
+    }
+
+    fn save_memory(
+        &self,
+        plan: &Plan<'_>,
+        unfinished: &Unfinished<'_>,
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
+        let kind = if plan.kind() == Kind::Full { SnapshotType::Full } else { SnapshotType::Diff };
+        let create = Request::create_snapshot(kind, &unfinished.state_file(), &unfinished.memory_file());
+        self.demand(OPERATION, &create, turn.limits()).map(drop)
     }
 
     /// What the VMM says that it is.
@@ -272,26 +323,33 @@ impl Vm {
     fn manifest(
         &self,
         id: &SnapshotId,
-        (kind, parent): (Kind, Option<String>),
+        configuration: Value,
         (spec, snapshot_version): (SpecRecord, Version),
-        taken: &Taken,
-    ) -> Manifest {
+        taken: &Taken<'_>,
+    ) -> Result<Manifest, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Manifest {
+        let failed = |source| Error::Directory {
+            action: "name a snapshot in",
+            path: self.shared.snapshots.directory().into(),
+            source,
+        };
+        let token = random::bytes().map(u64::from_ne_bytes).map_err(failed)?;
+        Ok(Manifest {
             id: id.to_string(),
             created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            kind,
-            parent,
+            token: Some(format!("{token:016x}")),
+            kind: taken.plan.kind(),
+            parent: taken.plan.parent(),
             vm: self.id().to_string(),
             spec,
             firecracker: lock(&self.core).version.map(|version| version.to_string()).unwrap_or_default(),
             snapshot_version: Some(snapshot_version.to_string()),
             host: self.shared.cpu.clone(),
-            configuration: taken.configuration.clone(),
+            configuration,
             drives: taken.drives.clone(),
             state: StoredFile::at(Path::new("state")),
             memory: StoredFile::at(Path::new("memory")),
-        }
+        })
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) enum RequestFault {
     Flood,
     Stall,
     NoSpace,
+    SyncFails,
     CrashHalfway,
     Handshake(Handshake),
 }
@@ -92,6 +93,7 @@ Kinds for a request:
 
 Kinds for a request that makes or loads a snapshot:
   no-space       the disk is full when half of the memory is written
+  sync-fails     all is written and counts as unchanged from then on, but it cannot be synced
   crash-halfway  die by SIGSEGV when half of the memory is written
   handshake=KIND tell the page-fault handler something else than the truth, and touch the memory all the same:
     garbage        no JSON
@@ -167,6 +169,7 @@ impl RequestFault {
             ("flood", None) => Self::Flood,
             ("stall", None) => Self::Stall,
             ("no-space", None) => Self::NoSpace,
+            ("sync-fails", None) => Self::SyncFails,
             ("crash-halfway", None) => Self::CrashHalfway,
             ("handshake", Some(kind)) => Self::Handshake(Handshake::parse(kind)?),
             _ => return None,

@@ -247,13 +247,12 @@ impl Machine {
             requested_size_mib: self.requested_size_mib,
         };
         let crashes = self.faults.contains(&RequestFault::CrashHalfway);
-        let fails = crashes || self.faults.contains(&RequestFault::NoSpace);
-        let written = snapshot::write(
-            request,
-            &state,
-            guest.memory(),
-            if fails { Room::ForHalf } else { Room::Enough },
-        );
+        let room = match () {
+            () if crashes || self.faults.contains(&RequestFault::NoSpace) => Room::ForHalf,
+            () if self.faults.contains(&RequestFault::SyncFails) => Room::Unsynced,
+            () => Room::Enough,
+        };
+        let written = snapshot::write(request, &state, guest.memory(), room);
         if crashes {
             let _ = signal::raise_with_default_action(libc::SIGSEGV);
         }

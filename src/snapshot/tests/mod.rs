@@ -92,6 +92,7 @@ fn manifest(name: &str, parent: Option<&str>, unfinished: &Unfinished<'_>) -> Ma
     Manifest {
         id: name.into(),
         created_unix_ms: 1_700_000_000_000,
+        token: None,
         kind: if parent.is_some() { Kind::Diff } else { Kind::Full },
         parent: parent.map(str::to_owned),
         vm: "web-1".into(),

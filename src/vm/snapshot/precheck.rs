@@ -1,0 +1,37 @@
+//! What would make a snapshot fail, as far as it can be known before the guest is paused.
+
+use super::{Disks, OPERATION, Plan};
+use crate::firecracker::api;
+use crate::host::disk;
+use crate::snapshot::{Kind, Unfinished};
+use crate::vm::{Error, Vm};
+use serde_json::Value;
+
+impl Vm {
+    /// Whether the drives can be copied, and the memory has room.
+    pub(super) fn check_feasible(
+        &self,
+        plan: &Plan<'_>,
+        disks: Disks,
+        configuration: &Value,
+        unfinished: &Unfinished<'_>,
+    ) -> Result<(), Error> {
+        let files = self.files();
+        let copied = api::disks_of(configuration).into_iter().filter(|disk| !disk.is_read_only);
+        for disk in copied.filter(|_| disks == Disks::Copy) {
+            disk::check_source(&files.working_directory().join(&disk.path)).map_err(|source| {
+                let (drive, source) = (disk.id.clone(), Box::new(source));
+                Error::Drive { id: self.id(), drive, source }
+            })?;
+        }
+        let size = configuration.pointer("/machine-config/mem_size_mib").and_then(Value::as_u64);
+        match (plan.kind(), size) {
+            // Firecracker writes every byte of it.
+            (Kind::Full, Some(mib)) => {
+                disk::check_room(&unfinished.memory_file(), mib.saturating_mul(1 << 20))
+                    .map_err(|source| self.disk_error(OPERATION, source))
+            }
+            _ => Ok(()),
+        }
+    }
+}
