@@ -1151,10 +1151,11 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
  * Firecracker tells what it has counted once a minute, when the guest powers off, and on `mvm_metrics_flush`; one
  * that is killed takes the last minute with it. `core.lost` says what Firecracker itself has lost, and how many lines
  * were damaged. `host` is null while no VMM runs; the rest is null for a VM whose spec has a `metrics` section of its
- * own.
+ * own. What a VMM writes beyond all measure is not read: `core.lost.skipped_bytes` says how much.
  *
- * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
- * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the
+ * time), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
+ * Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 mvm_status mvm_metrics(struct mvm_vm *vm,
                        char **json);
@@ -1173,7 +1174,7 @@ mvm_status mvm_metrics_flush(struct mvm_vm *vm);
  * is the id; a device's own group has the label `device`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
- * Blocks: for the disk, and up to 10 s for each VM whose metrics another process is reading. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+ * Blocks: for the disk. Nobody is waited for: a VM whose figures cannot be read soon has those that were read last. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
                                char **text);

@@ -4,12 +4,92 @@
 mod common;
 
 use common::guest::Guest;
-use common::{Host, Scratch, console_with, told};
+use common::{AMPLE, Host, Scratch, console_with, told};
 use mvm::Vm;
 use serde_json::{Value, json};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 fn actions(vm: &Vm) -> u64 {
     vm.metrics().unwrap()["totals"]["put_api_requests"]["actions_count"].as_u64().unwrap()
+}
+
+fn directory(vm: &Vm) -> PathBuf {
+    vm.info().unwrap()["directory"].as_str().unwrap().into()
+}
+
+/// What another process does that reads the VM's metrics and was stopped meanwhile.
+fn lock_metrics(vm: &Vm) -> File {
+    let file =
+        File::options().write(true).create(true).truncate(false).open(directory(vm).join("metrics.lock"));
+    let file = file.unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// What a VMM may do that its guest has taken over.
+fn append_to_metrics(vm: &Vm, run: u64, text: &str) {
+    let path = directory(vm).join(format!("vmm/metrics-{run}.jsonl"));
+    OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn whoever_has_locked_the_metrics_holds_nobody_up_for_longer_than_was_allowed() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["deadlines"] = json!({ "request_ms": 200, "start_ms": 300 });
+    let vms = ["a", "b", "c"].map(|id| host.runtime.create(id, &spec.to_string()).unwrap());
+    for vm in &vms {
+        vm.start().unwrap();
+        vm.flush_metrics().unwrap();
+    }
+    let flushed = vms[0].metrics().unwrap();
+    vms[0].flush_metrics().unwrap();
+    let locks = vms.each_ref().map(|vm| lock_metrics(vm));
+    let began = Instant::now();
+    let refused = told(&vms[0].metrics().unwrap_err());
+    assert!(refused.contains("the metrics are in use") && refused.contains("metrics.lock"), "{refused}");
+    // What is known is told of all.
+    let text = host.runtime.metrics_text();
+    let counted = format!("mvm_vm_metrics_flushes_total{{vm=\"a\"}} {}", flushed["flushes"]);
+    assert!(text.contains(&counted), "{counted} is not in {text}");
+    vms[1].kill().unwrap();
+    let refused = told(&vms[1].start().unwrap_err());
+    assert!(refused.contains("the metrics are in use"), "{refused}");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| vms[2].kill().and_then(|()| vms[2].start()));
+        while !waiting.is_finished() {
+            vms[2].interrupt();
+        }
+        assert!(waiting.join().unwrap().is_err());
+    });
+    // It was ten seconds for each.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(locks);
+    assert_eq!(vms[0].metrics().unwrap()["flushes"], flushed["flushes"].as_u64().unwrap() + 1);
+    vms[1].start().unwrap();
+}
+
+#[test]
+fn what_a_vmm_writes_costs_the_metrics_of_others_no_time_and_is_cut() {
+    let host = Host::new();
+    let vms = ["groups", "lines", "fine"].map(|id| host.boot(id, Guest::Halt));
+    let groups = (0..9000).map(|n| format!("\"g{n}\":{{\"x\":1}}")).collect::<Vec<_>>().join(",");
+    append_to_metrics(&vms[0], 1, &format!("{{{groups}}}\n"));
+    append_to_metrics(&vms[1], 1, &"{}\n".repeat(20 << 20));
+    vms[2].flush_metrics().unwrap();
+    let flushed =
+        format!("mvm_vm_metrics_flushes_total{{vm=\"fine\"}} {}\n", vms[2].metrics().unwrap()["flushes"]);
+    let began = Instant::now();
+    for _ in 0..5 {
+        assert!(host.runtime.metrics_text().contains(&flushed));
+    }
+    assert!(began.elapsed() < AMPLE / 3, "{:?}", began.elapsed());
+    let metrics = vms[0].metrics().unwrap();
+    assert!(metrics["totals"].as_object().unwrap().len() <= 256);
+    assert_eq!(metrics["core"]["lost"]["damaged_lines"], 1);
 }
 
 #[test]

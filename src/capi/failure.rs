@@ -326,6 +326,7 @@ impl Facts {
             | E::Store { source, .. }
             | E::Make { source, .. } => Self::of_io(source),
             E::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+            E::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
         }
         .at("metrics")
     }

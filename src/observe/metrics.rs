@@ -6,7 +6,10 @@ mod totals;
 
 pub(crate) use totals::{Totals, is_counter};
 
+use crate::process::Limits;
 use crate::sys::deadline::Deadline;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poll;
 use crate::sys::{file, sparse};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -18,10 +21,10 @@ use thiserror::Error;
 
 /// Where a VM's metrics are: one file for each run of its VMM, and the totals of all that was read so far.
 ///
-/// Each call holds the lock file, so threads and processes may share a directory. The totals and the place up to
-/// which they go are replaced at once, and only then is anything given up: a caller who is killed leaves nothing
-/// that would be counted twice, or not at all. A VMM that a guest has taken over may write what it likes: the
-/// memory and the time that a call takes are bounded.
+/// Who adds to the totals holds the lock file, so threads and processes may share a directory. The totals and the place
+/// up to which they go are replaced at once, and only then is anything given up: a caller who is killed leaves nothing
+/// that would be counted twice, or not at all. A VMM that a guest has taken over may write what it likes: what a call
+/// reads, keeps and waits for is bounded, and what is passed over is counted.
 #[derive(Debug)]
 pub(crate) struct MetricsFiles {
     directory: PathBuf,
@@ -40,14 +43,15 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// Somebody else has held the lock all the time.
-    #[error("the metrics have been in use for {after:?}, by whoever has locked {}", path.display())]
+    /// Somebody else held the lock until the call's time was up.
+    #[error("the metrics are in use by another process that has locked {}; try again", path.display())]
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// How long was waited.
-        after: Duration,
     },
+    /// Another thread ended the call.
+    #[error("interrupted while waiting for the metrics")]
+    Interrupted,
     /// What a VMM has written.
     #[error("cannot read the metrics in {}", path.display())]
     Read {
@@ -90,6 +94,13 @@ enum Reading {
     Enough,
 }
 
+/// The totals as they stand on disk, and what has been written since.
+pub(crate) struct Known {
+    pub(crate) totals: Totals,
+    /// In bytes.
+    pub(crate) unread: u64,
+}
+
 /// The lock, for as long as it is held.
 struct Held(File);
 
@@ -98,14 +109,18 @@ const FIRST_RUN: u64 = 1;
 const TOTALS: &str = "metrics.json";
 const LOCK: &str = "metrics.lock";
 
-/// The longest wait for the lock: whoever has it reads [`MOST_AT_ONCE`] at most, but may have been stopped.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How much of a run's file is read in one go. A VMM writes 5 KB a minute.
-const MOST_AT_ONCE: u64 = 64 << 20;
-/// In how many goes the file of a run that is over is read, before the rest is given up.
-const MOST_GOES: usize = 4;
+/// How much of a run's file is read at once by whoever asks for one VM's metrics.
+pub(crate) const MUCH: u64 = 16 << 20;
+/// The same by whoever asks for those of all VMs, or sees to it that they do not grow. Firecracker writes 5 KB a minute.
+pub(crate) const LITTLE: u64 = 1 << 20;
+/// What waits to be read may be no more: five weeks of what Firecracker writes. The rest is passed over.
+const MOST_UNREAD: u64 = 256 << 20;
+/// For how long the file of a run that is over is read, before the rest is given up.
+const LONGEST_FINISH: Duration = Duration::from_secs(2);
+/// Between two looks at a lock that somebody else has.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A longer file of totals is none of ours.
-const LONGEST_TOTALS: u64 = 64 << 20;
+const LONGEST_TOTALS: u64 = 4 << 20;
 const CHUNK: usize = 64 << 10;
 
 impl MetricsFiles {
@@ -125,15 +140,15 @@ impl MetricsFiles {
     /// What cannot be read any more is counted as damaged: it is no reason not to run again.
     ///
     /// # Errors
-    /// When the directory cannot be written to, or somebody else does not let go of the lock.
-    pub(crate) fn begin(&self, run: u64) -> Result<(), Error> {
+    /// When the directory cannot be written to, or somebody else does not let go of the lock within the limits.
+    pub(crate) fn begin(&self, run: u64, limits: Limits<'_>) -> Result<(), Error> {
         // A new VM has nothing to be read, and no time to lose.
         if run == FIRST_RUN && self.runs().is_empty() && self.make(run).is_ok() {
             return Ok(());
         }
-        let _held = self.hold()?;
+        let _held = self.hold(limits)?;
         let mut totals = self.stored();
-        if !self.finish(&mut totals) {
+        if !self.finish(&mut totals, limits.no_later_than(Deadline::after(LONGEST_FINISH))) {
             totals.damaged = totals.damaged.saturating_add(1);
         }
         // Only what is stored may be removed, and only what is removed may be forgotten.
@@ -158,17 +173,18 @@ impl MetricsFiles {
         [self.directory.join(TOTALS), self.directory.join(LOCK), self.path_of(FIRST_RUN)]
     }
 
-    /// Reads what has been flushed since the last time, and gives the totals since the VM was made. After long
-    /// neglect it takes several calls: [`Self::unread`] tells whether there is more.
+    /// Reads what has been flushed since the last time, at most `up_to` bytes of it and as long as the limits allow, and
+    /// gives the totals since the VM was made. After long neglect it takes several calls: [`Self::unread`] tells whether
+    /// there is more.
     ///
     /// # Errors
-    /// When a file cannot be read or written, or somebody else does not let go of the lock.
-    pub(crate) fn totals(&self) -> Result<Totals, Error> {
-        let _held = self.hold()?;
+    /// When a file cannot be read or written, or somebody else does not let go of the lock within the limits.
+    pub(crate) fn totals(&self, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
+        let _held = self.hold(limits)?;
         let mut totals = self.stored();
         let Some(file) = self.open(totals.run)? else { return Ok(totals) };
         let start = totals.offset;
-        let read = read(&file, &mut totals);
+        let read = read(&file, &mut totals, up_to, limits);
         let _begun = read.map_err(|source| Error::Read { path: self.path_of(totals.run), source })?;
         if totals.offset != start {
             self.store(&totals)?;
@@ -177,31 +193,41 @@ impl MetricsFiles {
         Ok(totals)
     }
 
+    /// The totals as they were stored last, and how much has been written since: nobody is waited for.
+    pub(crate) fn known(&self) -> Known {
+        let totals = self.stored();
+        let unread = self.unread_after(&totals);
+        Known { totals, unread }
+    }
+
     /// How many bytes of the run's file are not in the totals yet.
     pub(crate) fn unread(&self) -> u64 {
-        let totals = self.stored();
+        self.known().unread
+    }
+
+    fn unread_after(&self, totals: &Totals) -> u64 {
         let there = fs::symlink_metadata(self.path_of(totals.run)).ok().filter(fs::Metadata::is_file);
         there.map_or(0, |file| file.len().saturating_sub(totals.offset))
     }
 
     /// Reads the run's file to its end, which is the end of its last line too; whether that was possible.
-    fn finish(&self, totals: &mut Totals) -> bool {
+    fn finish(&self, totals: &mut Totals, limits: Limits<'_>) -> bool {
         let file = match self.open(totals.run) {
             Ok(Some(file)) => file,
             Ok(None) => return true,
             Err(_) => return false,
         };
-        for _ in 0..MOST_GOES {
-            match read(&file, totals) {
-                Ok(Reading::Ended { begun }) => {
-                    totals.take_last_line(&begun);
-                    return true;
-                }
-                Ok(Reading::Enough) => {}
-                Err(_) => return false,
+        match read(&file, totals, MOST_UNREAD, limits) {
+            Ok(Reading::Ended { begun }) => {
+                totals.take_last_line(&begun);
+                true
             }
+            Ok(Reading::Enough) => {
+                totals.note_skipped(self.unread_after(totals));
+                false
+            }
+            Err(_) => false,
         }
-        false
     }
 
     /// The totals as they were stored last. They begin anew when there are none, or none that can be used.
@@ -261,8 +287,9 @@ impl MetricsFiles {
         self.runs.join(Self::of_run(run))
     }
 
-    /// Waits for the lock. Its file is not one that a VMM writes, which could hold it for ever.
-    fn hold(&self) -> Result<Held, Error> {
+    /// Waits for the lock within the limits; it is tried once at least. Its file is not one that a VMM writes, which could
+    /// hold it for ever.
+    fn hold(&self, limits: Limits<'_>) -> Result<Held, Error> {
         let path = self.directory.join(LOCK);
         let opened =
             file::open_plain(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
@@ -270,15 +297,20 @@ impl MetricsFiles {
             Ok(file) => file,
             Err(source) => return Err(Error::Lock { path, source }),
         };
-        let deadline = Deadline::after(LONGEST_WAIT);
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Held(file)),
                 Err(TryLockError::Error(source)) => return Err(Error::Lock { path, source }),
-                Err(TryLockError::WouldBlock) if deadline.has_passed() => {
-                    return Err(Error::Busy { path, after: LONGEST_WAIT });
+                Err(TryLockError::WouldBlock) if limits.deadline.has_passed() => {
+                    return Err(Error::Busy { path });
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let look_again = limits.deadline.or_sooner(Deadline::after(LOOK_AGAIN));
+            match poll::wait([limits.interest()], look_again) {
+                Ok([true]) => return Err(Error::Interrupted),
+                Ok([false]) => {}
+                Err(source) => return Err(Error::Lock { path, source }),
             }
         }
     }
@@ -292,11 +324,16 @@ impl Drop for Held {
 }
 
 /// Adds what the file holds from the totals' offset on.
-fn read(file: &File, totals: &mut Totals) -> io::Result<Reading> {
-    let enough = totals.offset.saturating_add(MOST_AT_ONCE);
+fn read(file: &File, totals: &mut Totals, up_to: u64, limits: Limits<'_>) -> io::Result<Reading> {
+    let length = file.metadata()?.len();
+    // None of Firecracker's, or of a machine that nobody has looked after.
+    if length.saturating_sub(totals.offset) > MOST_UNREAD {
+        totals.pass_over_to(length - MOST_UNREAD);
+    }
+    let enough = totals.offset.saturating_add(up_to);
     let mut begun = Vec::new();
     let mut chunk = vec![0; CHUNK];
-    while totals.offset < enough {
+    while totals.offset < enough && !is_over(limits) {
         let next = totals.offset.saturating_add(begun.len() as u64);
         match file.read_at(&mut chunk, next) {
             Ok(0) => return Ok(Reading::Ended { begun }),
@@ -306,6 +343,11 @@ fn read(file: &File, totals: &mut Totals) -> io::Result<Reading> {
         }
     }
     Ok(Reading::Enough)
+}
+
+/// Whether the call has to come to its end: what it has read by then counts.
+fn is_over(limits: Limits<'_>) -> bool {
+    limits.deadline.has_passed() || limits.interrupt.is_some_and(EventFd::is_raised)
 }
 
 /// Gives back the space of what was read. It is a matter of thrift alone, so that it may fail; and what has another

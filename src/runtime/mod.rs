@@ -23,7 +23,7 @@ use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
 use crate::keeper::Held;
 use crate::observe::events::Events;
 use crate::observe::prometheus::{self, Sample};
-use crate::process::{Identity, Interrupts};
+use crate::process::{Identity, Interrupts, Limits};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -321,7 +321,9 @@ impl Runtime {
     /// read has no numbers of its VMM's.
     pub fn metrics_text(&self) -> String {
         let vms = self.list();
-        let known = vms.iter().map(|vm| (vm, vm.id(), vm.totals().ok().flatten(), vm.usage()));
+        let soon = || Limits { deadline: Deadline::after(Duration::from_millis(50)), interrupt: None };
+        let totals = |vm: &Vm| vm.known_totals(soon()).map(|known| known.totals);
+        let known = vms.iter().map(|vm| (vm, vm.id(), totals(vm), vm.usage()));
         let known = known.collect::<Vec<_>>();
         let samples = known.iter().map(|(vm, id, totals, usage)| Sample {
             id: id.as_str(),

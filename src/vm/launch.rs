@@ -36,7 +36,7 @@ impl Vm {
         turn: &Turn<'_>,
     ) -> Result<(), Error> {
         let before = self.settled();
-        let metrics = self.begin_metrics().inspect_err(|_| self.strike_out_vmm())?;
+        let metrics = self.begin_metrics(turn.limits()).inspect_err(|_| self.strike_out_vmm())?;
         let paging = match preparation {
             Preparation::Snapshot(loading) => loading.pager.as_ref(),
             Preparation::Configuration => None,

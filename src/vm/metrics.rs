@@ -2,8 +2,10 @@
 
 use super::{Error, State, Vm};
 use crate::firecracker::{Request, VmmFiles};
-use crate::observe::metrics::{MetricsFiles, Totals};
+use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
 use crate::observe::usage::{self, Usage};
+use crate::process::Limits;
+use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
 
@@ -12,9 +14,11 @@ impl Vm {
     /// Numbers of the VMM are as of its last flush: once a minute, and when [`Vm::flush_metrics`] asks.
     ///
     /// # Errors
-    /// When the VM was destroyed, or the metrics cannot be read.
+    /// When the VM was destroyed, the metrics cannot be read, or somebody else reads them until the deadline for requests.
     pub fn metrics(&self) -> Result<Value, Error> {
-        let totals = self.totals()?;
+        let listening = self.turns.listen();
+        let deadline = Deadline::after(self.spec.options.deadlines.request());
+        let totals = self.totals(metrics::MUCH, Limits { deadline, interrupt: listening.flag() })?;
         Ok(json!({
             "id": self.id().as_str(),
             "state": self.known_state()?.name(),
@@ -39,13 +43,29 @@ impl Vm {
         self.demand(OPERATION, &Request::flush_metrics(), turn.limits()).map(drop)
     }
 
-    /// The sums; nothing when the spec has the metrics written elsewhere.
-    pub(crate) fn totals(&self) -> Result<Option<Totals>, Error> {
+    /// The sums for whoever asks for those of many VMs: with what has come since, if that can be read soon, or as they were
+    /// known last. Nothing when they cannot be told.
+    pub(crate) fn known_totals(&self, limits: Limits<'_>) -> Option<Known> {
+        if !self.is_present() || self.spec.has_own_metrics() {
+            return None;
+        }
+        let files = self.metrics_files();
+        let known = files.known();
+        if known.unread == 0 {
+            return Some(known);
+        }
+        let Ok(totals) = files.totals(metrics::LITTLE, limits) else { return Some(known) };
+        let read = totals.offset.saturating_sub(known.totals.offset);
+        Some(Known { unread: known.unread.saturating_sub(read), totals })
+    }
+
+    /// The sums, after at most `up_to` bytes more were added; nothing when the spec has the metrics written elsewhere.
+    fn totals(&self, up_to: u64, limits: Limits<'_>) -> Result<Option<Totals>, Error> {
         drop(self.present("read the metrics of")?);
         if self.spec.has_own_metrics() {
             return Ok(None);
         }
-        self.metrics_files().totals().map(Some).map_err(self.metrics_error())
+        self.metrics_files().totals(up_to, limits).map(Some).map_err(self.metrics_error())
     }
 
     /// What the VMM's process uses, while there is one.
@@ -57,12 +77,12 @@ impl Vm {
     }
 
     /// Gets ready for what a new VMM will count; says which file it is to write.
-    pub(super) fn begin_metrics(&self) -> Result<Option<String>, Error> {
+    pub(super) fn begin_metrics(&self, limits: Limits<'_>) -> Result<Option<String>, Error> {
         if self.spec.has_own_metrics() {
             return Ok(None);
         }
         let run = lock(&self.record).runs;
-        self.metrics_files().begin(run).map_err(self.metrics_error())?;
+        self.metrics_files().begin(run, limits).map_err(self.metrics_error())?;
         Ok(Some(MetricsFiles::of_run(run)))
     }
 

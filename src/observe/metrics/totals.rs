@@ -16,6 +16,9 @@ pub(crate) struct Totals {
     pub(crate) flushes: u64,
     /// How many lines, or files, could not be read or not be kept whole.
     pub(crate) damaged: u64,
+    /// How many bytes were passed over: of lines that were too long, and of more than anybody could read.
+    #[serde(default)]
+    pub(crate) skipped: u64,
     /// What stands at the offset is still the line that was too long.
     #[serde(default)]
     skipping: bool,
@@ -48,11 +51,13 @@ struct Adding<'a> {
 }
 
 /// A longer line is none of Firecracker's: a device adds 1 KB, and all else takes 5.
-const LONGEST_LINE: usize = 1 << 20;
+const LONGEST_LINE: usize = 256 << 10;
 /// Firecracker has 300 keys, and 40 more for each device.
-const MOST_KEYS: usize = 16_384;
-/// In bytes, of a key or a text.
-const LONGEST_TEXT: usize = 256;
+const MOST_KEYS: usize = 4096;
+/// Firecracker has 25, and one more for each device, of which a VM has some dozens at most.
+const MOST_GROUPS: usize = 256;
+/// In bytes, of a key or a text. Firecracker's names have up to 30, and the id of a device 64 more.
+const LONGEST_TEXT: usize = 128;
 /// Firecracker's own is 3: a group, its fields, and what some of them are made of.
 const DEEPEST: usize = 4;
 
@@ -81,9 +86,19 @@ impl Totals {
             }
         }
         if self.skipping || begun.len() > LONGEST_LINE {
-            self.skip(begun.len());
+            self.skip(begun.len() as u64);
             begun.clear();
         }
+    }
+
+    /// Goes to `offset` without reading what stands before it.
+    pub(super) fn pass_over_to(&mut self, offset: u64) {
+        self.skip(offset.saturating_sub(self.offset));
+    }
+
+    /// So many bytes are never read.
+    pub(super) fn note_skipped(&mut self, bytes: u64) {
+        self.skipped = self.skipped.saturating_add(bytes);
     }
 
     /// Adds what stands at the end of a file that nobody writes to any more: without a newline, but perhaps whole.
@@ -127,6 +142,7 @@ impl Totals {
                 "metrics": self.sum("logger", &["missed_metrics_count", "metrics_fails"]),
                 "log": self.sum("logger", &["missed_log_count", "rate_limited_log_count"]),
                 "damaged_lines": self.damaged,
+                "skipped_bytes": self.skipped,
             },
             "seccomp_faults": of("seccomp", "num_faults"),
             "panics": of("vmm", "panic_count"),
@@ -181,9 +197,13 @@ impl Totals {
     fn take_line(&mut self, line: &[u8]) {
         self.offset = self.offset.saturating_add(line.len() as u64);
         if std::mem::take(&mut self.skipping) {
-            return; // It was counted when it became too long.
+            // It was counted when it became too long.
+            self.note_skipped(line.len() as u64);
+            return;
         }
-        let whole = if line.len() > LONGEST_LINE { None } else { serde_json::from_slice(line).ok() };
+        let is_too_long = line.len() > LONGEST_LINE;
+        self.note_skipped(if is_too_long { line.len() as u64 } else { 0 });
+        let whole = if is_too_long { None } else { serde_json::from_slice(line).ok() };
         let Some(line) = whole else {
             self.damaged = self.damaged.saturating_add(1);
             return;
@@ -195,8 +215,9 @@ impl Totals {
     }
 
     /// Goes past a piece of a line that is too long.
-    fn skip(&mut self, length: usize) {
-        self.offset = self.offset.saturating_add(length as u64);
+    fn skip(&mut self, length: u64) {
+        self.offset = self.offset.saturating_add(length);
+        self.note_skipped(length);
         self.damaged = self.damaged.saturating_add(u64::from(!self.skipping));
         self.skipping = true;
     }
@@ -211,7 +232,9 @@ impl Adding<'_> {
         depth: usize,
     ) {
         for (name, value) in told {
-            if depth > DEEPEST || !(totals.contains_key(&name) || self.has_room_for(&name)) {
+            let has_place = depth > 1 || totals.len() < MOST_GROUPS;
+            let has_room = totals.contains_key(&name) || has_place && self.has_room_for(&name);
+            if depth > DEEPEST || !has_room {
                 self.is_short = true;
                 continue;
             }
@@ -361,6 +384,7 @@ mod tests {
             assert_eq!(totals.damaged, u64::from(is_too_long), "{length}");
             assert_eq!(totals.document["a"], if is_too_long { 5 } else { 6 }, "{length}");
             assert_eq!(totals.offset, length as u64 + 9);
+            assert_eq!(totals.skipped, if is_too_long { length as u64 + 1 } else { 0 }, "{length}");
         }
     }
 
@@ -386,7 +410,7 @@ mod tests {
         }
         let long = format!("{{\"{}\":1,\"text\":\"{}\"}}\n", "x".repeat(1000), "y".repeat(1000));
         totals.take(&mut begun, long.as_bytes());
-        assert!(totals.document.len() <= MOST_KEYS && totals.damaged > 20, "{}", totals.damaged);
+        assert!(totals.document.len() <= MOST_GROUPS && totals.damaged > 20, "{}", totals.damaged);
         assert!(totals.document.keys().all(|name| name.len() <= LONGEST_TEXT));
         let deep = format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100));
         assert_eq!(of(&[&deep]).damaged, 1);
