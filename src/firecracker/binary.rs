@@ -1,5 +1,6 @@
 //! Executables that say they are Firecracker: asked for their version once, and again when they were replaced.
 
+use super::companions;
 use super::version::{OLDEST, Version};
 use super::{During, Error};
 use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
@@ -138,6 +139,8 @@ fn ask(path: &Path, argument: &str, limits: Limits<'_>) -> Result<String, Error>
     match process.wait(limits).map_err(Error::Process)? {
         Waited::Exited(_) => {}
         ended_early => {
+            // Its number is its own as long as it is not reaped.
+            companions::end_session_of(&process);
             process.send(Signal::Kill).map_err(Error::Process)?;
             let patience = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
             process.wait(patience).map_err(Error::Process)?;

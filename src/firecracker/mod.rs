@@ -5,6 +5,7 @@
 pub mod api;
 mod binary;
 mod client;
+pub(crate) mod companions;
 mod error;
 pub mod http;
 mod problems;

@@ -3,8 +3,10 @@
 use super::api::Request;
 use super::binary::Binary;
 use super::client::{self, NoResponse};
+use super::companions::end_companions;
 use super::error::{During, Error, RequestLine};
 use super::http::{self, Response};
+use crate::causes::with_causes;
 use crate::journal;
 use crate::observe::console;
 use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
@@ -289,7 +291,8 @@ impl Vmm {
             0 => Ok(connection),
             peer if peer == self.process.pid() => Ok(connection),
             peer => Err(io::Error::other(format!(
-                "process {peer} listens there, and the VMM is {}",
+                "process {peer} listens there, and the VMM is {}: a wrapper must become Firecracker by exec, as in \
+                 exec firecracker \"$@\"",
                 self.process.pid()
             ))),
         }
@@ -357,7 +360,7 @@ impl Vmm {
         Error::Timeout { during, after, output: self.files.last_words() }
     }
 
-    /// SIGKILL, its end awaited for a bounded time, and its sockets removed.
+    /// SIGKILL, its end awaited for a bounded time, what ran beside it ended, and its sockets removed.
     ///
     /// # Errors
     /// When it outlives that: stuck in the kernel.
@@ -374,8 +377,11 @@ impl Vmm {
         }
     }
 
-    /// Removes what it leaves behind.
+    /// Ends what ran beside it and removes what it leaves behind, when it has ended.
     pub(crate) fn remove_leftovers(&self) {
+        if let Err(error) = end_companions(self.process.pid(), &self.files, || true) {
+            log::warn!("{}", with_causes(&error));
+        }
         let directory = self.files.working_directory();
         self.leaves.iter().for_each(|path| socket::remove_dead(&directory.join(path)));
     }

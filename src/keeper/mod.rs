@@ -255,7 +255,7 @@ impl Keeper {
         self.pagers.gone().iter().for_each(|(directory, pager)| self.end_vm_without(*pager, directory));
     }
 
-    /// Its next page fault would never be served. What it leaves behind is its owner's to remove.
+    /// Its next page fault would never be served.
     fn end_vm_without(&self, pager: Identity, directory: &Path) {
         // Its VM may be long gone, and another one be there under its id.
         let served = |record: &Record| pagers::pager_of(record) == Some(pager);
@@ -266,6 +266,9 @@ impl Keeper {
             && process.send(Signal::Kill).is_ok()
         {
             log::warn!("VM {} was ended: its pager is gone", record.id);
+            if let Err(error) = remains::kill_vmm(&record, &files, &self.boot) {
+                log::warn!("VM {}: {}", record.id, with_causes(&error));
+            }
         }
     }
 

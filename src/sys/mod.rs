@@ -17,6 +17,7 @@ pub mod poll;
 pub mod procfs;
 pub mod random;
 pub mod removal;
+pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod sparse;

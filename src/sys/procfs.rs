@@ -98,9 +98,13 @@ pub fn boot_id() -> io::Result<String> {
 /// When `/proc` or the file cannot be looked at.
 pub fn printing_to(file: &Path) -> io::Result<Vec<i32>> {
     let wanted = place(&fs::metadata(file)?);
-    let numbers =
-        fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(numbers.filter(|pid| stdout_of(*pid) == Some(wanted)).collect())
+    Ok(processes()?.filter(|pid| stdout_of(*pid) == Some(wanted)).collect())
+}
+
+/// The numbers of all processes that can be seen.
+pub(super) fn processes() -> io::Result<impl Iterator<Item = i32>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
 /// Whether the standard output of the process that has the number `pid` now is `file`.

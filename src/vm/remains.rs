@@ -5,14 +5,14 @@
 //! console: a VMM holds the lock of the file that it prints to from before it executes until it is gone.
 
 use crate::firecracker::VmmFiles;
-use crate::journal::{Record, VmmRecord};
-use crate::process::{self, ExitStatus, Identity, Limits, Process, Waited};
+use crate::firecracker::companions::{end_companions, hold, is_console_held};
+use crate::journal::{self, Record, VmmRecord};
+use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
-use crate::sys::file;
 use crate::sys::pidfd::Signal;
 use crate::sys::procfs;
+use crate::sys::session;
 use crate::sys::socket;
-use std::fs::{OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,9 +63,9 @@ pub(crate) fn find_vmm(
     boot: &str,
 ) -> Result<Option<Process>, RemainsError> {
     let Some(vmm) = record.vmm.as_ref().filter(|_| record.boot == boot) else { return Ok(None) };
-    let Some(process) = vmm.process.map(Process::find).transpose()?.flatten() else {
-        return find_by_console(&files.console());
-    };
+    let Some(identity) = vmm.process else { return find_by_console(&files.console()) };
+    // Who prints there when this one is gone ran beside it, and is no VMM.
+    let Some(process) = Process::find(identity)? else { return Ok(None) };
     // One that is ending does not tell where it works any more.
     match procfs::works_in(process.pid(), files.working_directory()) {
         Some(false) => {
@@ -76,15 +76,38 @@ pub(crate) fn find_vmm(
     }
 }
 
-/// Ends the VMM that `record` speaks of, and removes the sockets that it leaves behind.
+/// Ends the VMM that `record` speaks of and what ran beside it, and removes the sockets that it leaves behind.
 pub(crate) fn end_vmm(
     record: &Record,
     files: &VmmFiles,
     boot: &str,
 ) -> Result<Option<ExitStatus>, RemainsError> {
-    let exit = find_vmm(record, files, boot)?.map(|process| end(&process)).transpose()?;
+    let exit = kill_vmm(record, files, boot)?;
     record.vmm.iter().for_each(|vmm| remove_sockets(vmm, files));
     Ok(exit)
+}
+
+/// The same, and the sockets stay.
+pub(crate) fn kill_vmm(
+    record: &Record,
+    files: &VmmFiles,
+    boot: &str,
+) -> Result<Option<ExitStatus>, RemainsError> {
+    let found = find_vmm(record, files, boot)?;
+    let session = found.as_ref().and_then(|process| session::session_of(process.pid()));
+    let exit = found.map(|process| end(&process)).transpose()?;
+    let noted = record.vmm.as_ref().filter(|_| record.boot == boot).and_then(|vmm| vmm.process);
+    if let Some(leader) = noted.map(|process| process.pid).or(session) {
+        end_companions(leader, files, || is_current(record, files))?;
+    }
+    Ok(exit)
+}
+
+/// Whether the journal still names the VMM that `record` does. Before the next one is made, it says so.
+fn is_current(record: &Record, files: &VmmFiles) -> bool {
+    let process = |record: &Record| record.vmm.as_ref().map(|vmm| vmm.process);
+    journal::read::<Record>(&journal::journal_file(files.directory()))
+        .is_ok_and(|now| (now.runs, process(&now)) == (record.runs, process(record)))
 }
 
 /// Removes the sockets of a VMM that is gone.
@@ -112,13 +135,9 @@ fn end(process: &Process) -> Result<ExitStatus, process::Error> {
 fn find_by_console(console: &Path) -> Result<Option<Process>, RemainsError> {
     let failed = |source| RemainsError::Search { console: console.into(), source };
     let deadline = Deadline::after(PATIENCE);
-    while is_held(console).map_err(failed)? {
+    while is_console_held(console).map_err(failed)? {
         for pid in procfs::printing_to(console).map_err(failed)? {
-            let Ok(identity) = Identity::of(pid) else { continue };
-            // Looked at once more when it is held: the number may have changed hands in between.
-            if let Some(process) = Process::find(identity)?
-                && procfs::prints_to(pid, console)
-            {
+            if let Some(process) = hold(pid, |pid| procfs::prints_to(pid, console))? {
                 return Ok(Some(process));
             }
         }
@@ -128,17 +147,4 @@ fn find_by_console(console: &Path) -> Result<Option<Process>, RemainsError> {
         std::thread::sleep(LOOK_AGAIN);
     }
     Ok(None)
-}
-
-/// Whether a VMM, or what is about to become one, is alive.
-fn is_held(console: &Path) -> io::Result<bool> {
-    let file = match file::open_plain(OpenOptions::new().read(true), console) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }

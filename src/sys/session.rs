@@ -1,0 +1,40 @@
+//! Sessions and process groups: who a process has started, and has not been told apart since.
+
+use std::io;
+
+/// The numbers of the processes in the session `session`, zombies included, as far as they can be seen.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn members(session: i32) -> io::Result<Vec<i32>> {
+    let all = super::procfs::processes()?;
+    Ok(all.filter(|pid| session_of(*pid) == Some(session)).collect())
+}
+
+/// The session of the process that has the number `pid` now.
+pub fn session_of(pid: i32) -> Option<i32> {
+    // SAFETY: no pointer is passed.
+    Some(unsafe { libc::getsid(pid) }).filter(|session| *session > 0)
+}
+
+/// Whether a process, be it a zombie, is in the process group `group`. Takes no longer than a system call.
+pub fn group_exists(group: i32) -> bool {
+    // 0 and 1 would mean "my own" and "everybody".
+    // SAFETY: no pointer is passed, and signal 0 is none.
+    group > 1 && unsafe { libc::kill(-group, 0) } == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_in_its_session_and_group() {
+        let me = std::process::id().cast_signed();
+        let session = session_of(me).unwrap();
+        assert!(members(session).unwrap().contains(&me));
+        // SAFETY: no pointer is passed.
+        assert!(group_exists(unsafe { libc::getpgrp() }));
+        assert_eq!((session_of(i32::MAX), group_exists(i32::MAX), group_exists(1)), (None, false, false));
+    }
+}
