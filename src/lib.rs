@@ -33,6 +33,8 @@ pub mod observe;
 pub mod pager;
 pub mod process;
 pub mod runtime;
+#[cfg(test)]
+mod scratch;
 pub mod settings;
 pub mod snapshot;
 #[doc(hidden)]

@@ -245,12 +245,13 @@ mod tests {
     use super::*;
     use crate::capi::pool::mvm_pool;
     use crate::capi::runtime::mvm_runtime;
+    use crate::scratch::Scratch;
     use std::thread;
     use std::time::Duration;
 
     #[test]
     fn no_handle_outlives_its_runtime_however_late_it_was_made() {
-        let directory = std::env::temp_dir().join(format!("mvm-handles-{}", std::process::id()));
+        let directory = Scratch::new();
         for round in 0..300 {
             let runtime = Arc::new(Runtime::open(&directory, None).unwrap_or_else(|error| panic!("{error}")));
             let opening = Arc::clone(&runtime);
@@ -270,6 +271,5 @@ mod tests {
                 assert!(get::<OwnedPool, _>(late).is_err(), "round {round}");
             }
         }
-        std::fs::remove_dir_all(directory).unwrap_or_else(|error| panic!("{error}"));
     }
 }

@@ -250,6 +250,7 @@ mod exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use proptest::prelude::*;
 
     fn record() -> Record {
@@ -285,33 +286,27 @@ mod tests {
         }
     }
 
-    fn scratch(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("mvm-journal-{name}-{}", std::process::id()))
-    }
-
     #[test]
     fn what_was_written_is_read() {
-        let path = scratch("whole");
+        let path = Scratch::new();
         write(&path, &record()).unwrap();
         assert_eq!(read::<Record>(&path).unwrap(), record());
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn every_truncation_is_told() {
-        let path = scratch("truncated");
+        let path = Scratch::new();
         write(&path, &record()).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(read::<Record>(&path).is_err(), "{length} of {} bytes", whole.len());
         }
-        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn a_newer_or_foreign_file_says_so() {
-        let path = scratch("newer");
+        let path = Scratch::new();
         for (text, told) in [
             ("mvm-journal 2 0123456789abcdef\n{}\n", "version 2"),
             ("mvm-journal 1 0123456789abcdef\n{}\n", "checksum"),
@@ -322,13 +317,12 @@ mod tests {
             let error = read::<Record>(&path).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
-        std::fs::remove_file(path).unwrap();
     }
 
     proptest! {
         #[test]
         fn no_flip_of_bits_is_taken_for_a_record(at in 0_usize..2000, flip in 1_u8..=255) {
-            let path = scratch("flipped");
+            let path = Scratch::new();
             write(&path, &record()).unwrap();
             let mut bytes = std::fs::read(&path).unwrap();
             let at = at % bytes.len();

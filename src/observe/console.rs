@@ -73,14 +73,10 @@ pub(crate) fn tail(path: &Path, most: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use proptest::prelude::*;
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
-    use std::path::PathBuf;
-
-    fn scratch(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("mvm-console-{name}-{}", std::process::id()))
-    }
 
     /// What stands at this offset of an endless text without zeroes.
     fn letter(offset: usize) -> u8 {
@@ -94,7 +90,7 @@ mod tests {
             prints in prop::collection::vec((0_usize..30_000, any::<bool>()), 1..20),
             limit in 4096_u64..40_000,
         ) {
-            let path = scratch("bound");
+            let path = Scratch::new();
             let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
             let mut printed = 0_usize;
             for (length, bounded) in prints {
@@ -117,13 +113,12 @@ mod tests {
             }
             prop_assert_eq!(offset, printed as u64);
             prop_assert!(seen as u64 >= (limit / 4 * 3).min(printed as u64));
-            std::fs::remove_file(&path).unwrap();
         }
     }
 
     #[test]
     fn what_is_not_a_plain_file_is_left_alone() {
-        let path = scratch("link");
+        let path = Scratch::new();
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
         assert!(bound(&path, 1).is_err());
         std::fs::remove_file(&path).unwrap();

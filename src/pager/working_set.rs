@@ -118,6 +118,7 @@ fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     const PAGE: u64 = 4096;
 
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_working_set_is_read_as_stored_and_a_damaged_or_foreign_one_is_none() {
-        let path = std::env::temp_dir().join(format!("mvm-working-set-{}", std::process::id()));
+        let path = Scratch::new();
         assert!(load(&path, 1 << 20).is_empty());
         let mut recorder = Recorder::new(&Recording { limit_bytes: 3 * PAGE, for_ms: u64::MAX });
         assert!(
@@ -144,6 +145,5 @@ mod tests {
         text[60] ^= 1;
         std::fs::write(&path, text).unwrap();
         assert!(load(&path, 1 << 20).is_empty());
-        std::fs::remove_file(path).unwrap();
     }
 }

@@ -106,10 +106,11 @@ impl AsFd for Inotify {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn arrivals_and_writings_are_told_by_directory() {
-        let root = std::env::temp_dir().join(format!("mvm-inotify-{}", std::process::id()));
+        let root = Scratch::new();
         std::fs::create_dir(&root).unwrap();
         let inotify = Inotify::new().unwrap();
         let arrivals = inotify.watch(&root, Happening::Arrival).unwrap();

@@ -69,6 +69,7 @@ fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use crate::sys::file::replace;
     use std::fs::OpenOptions;
     use std::io::{Read, Seek, SeekFrom};
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_punched_out_is_gone_and_offsets_stay() {
-        let path = std::env::temp_dir().join(format!("mvm-punch-{}", std::process::id()));
+        let path = Scratch::new();
         replace(&path, &[7; 20_000]).unwrap();
         let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         punch_head(&file, 9000).unwrap();
@@ -85,12 +86,11 @@ mod tests {
         assert_eq!((file.metadata().unwrap().len(), Read::bytes(&file).count()), (20_000, 11_808));
         punch_head(&file, 20_480).unwrap();
         assert_eq!(first_data(&file).unwrap(), 20_000);
-        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn data_is_found_between_holes() {
-        let path = std::env::temp_dir().join(format!("mvm-extents-{}", std::process::id()));
+        let path = Scratch::new();
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
         assert!(data_extents(&file).unwrap().is_empty());
         file.set_len(1 << 20).unwrap();
@@ -100,6 +100,5 @@ mod tests {
         }
         let extents = data_extents(&file).unwrap();
         assert_eq!(extents, [8192..16_384, 65_536..69_632, (1 << 20) - 4096..1 << 20]);
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -33,23 +33,17 @@ pub fn copy_range(from: &File, to: &File, offset: u64, length: usize) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::OpenOptions;
+    use crate::scratch::Scratch;
     use std::os::unix::fs::FileExt;
-
-    fn scratch(name: &str) -> (std::path::PathBuf, File) {
-        let path = std::env::temp_dir().join(format!("mvm-transfer-{name}-{}", std::process::id()));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-        (path, file)
-    }
 
     #[test]
     fn a_range_is_copied_to_its_place() {
-        let ((from_path, from), (to_path, to)) = (scratch("from"), scratch("to"));
+        let paths = [Scratch::new(), Scratch::new()];
+        let make =
+            |path: &Scratch| File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let [from, to] = paths.each_ref().map(make);
         from.write_all_at(b"0123456789", 0).unwrap();
         assert_eq!(copy_range(&from, &to, 4, 100).unwrap(), 6);
-        assert_eq!(std::fs::read(&to_path).unwrap(), b"\0\0\0\x00456789");
-        for path in [from_path, to_path] {
-            std::fs::remove_file(path).unwrap();
-        }
+        assert_eq!(std::fs::read(&paths[1]).unwrap(), b"\0\0\0\x00456789");
     }
 }

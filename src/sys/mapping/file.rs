@@ -145,10 +145,11 @@ impl Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn a_files_bytes_are_read_and_written_elsewhere_and_the_file_stays_as_it_was() {
-        let path = std::env::temp_dir().join(format!("mvm-mapping-{}", std::process::id()));
+        let path = Scratch::new();
         crate::sys::file::replace(&path, &[7; 3 * 4096]).unwrap();
         let memory = Mapping::of_file(&File::open(&path).unwrap(), 4096, 2 * 4096).unwrap();
         memory.write_byte(5, 9);
@@ -164,7 +165,6 @@ mod tests {
         memory.read_from(&(8000..8100), &File::open(&path).unwrap(), 0).unwrap();
         assert_eq!((memory.byte(7999), memory.byte(8000), memory.byte(8002)), (0, 7, 9));
         assert!(memory.read_from(&(0..4096), &File::open(&path).unwrap(), 3 * 4096 - 1).is_err());
-        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
