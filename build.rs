@@ -98,8 +98,16 @@ fn publish(path: &Path, header: &[u8]) -> io::Result<()> {
     }
     let aside = path.with_extension(format!("h.{}", std::process::id()));
     match fs::write(&aside, header).and_then(|()| fs::rename(&aside, path)) {
-        // Documentation builders and vendored builds have a read-only tree, and their header is up to date.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        // Documentation builders, vendored builds and other people's clones have a tree that cannot be written to, and
+        // their header is up to date.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
         written => written,
     }
 }
