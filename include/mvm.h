@@ -508,9 +508,9 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  * Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
  * socket and no file.
  *
- * `id` has 1 to 64 letters, digits and '-'. `spec` is a Firecracker config file, as JSON: what
- * `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM stands in
- * one more section, in which every key may be left out:
+ * `id` has 1 to 64 letters, digits and '-', and begins with a letter or a digit. `spec` is a Firecracker config file,
+ * as JSON: what `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM
+ * stands in one more section, in which every key may be left out:
  *
  *     "mvm": {
  *       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
@@ -713,7 +713,8 @@ mvm_status mvm_info(struct mvm_vm *vm, char **json);
 /**
  * Takes the snapshot `id` of a VM that runs or is paused. The guest is held while Firecracker writes its memory and
  * while disks are copied, and goes on then. The snapshot is a directory of its own below the state directory; it needs
- * neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-'. `options` is a JSON object, or NULL:
+ * neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-', and begins with a letter or a
+ * digit. `options` is a JSON object, or NULL:
  *
  *     { "type": "full",           or "diff": only the pages that changed since the last snapshot that was taken of
  *                                   this VM or that it was restored from (machine-config: "track_dirty_pages"; since
@@ -897,8 +898,8 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
 /* ======== WARM POOLS ================================================================================*/
 
 /**
- * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-'; members
- * are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
+ * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-', and
+ * begins with a letter or a digit. Members are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
  *
  *     { "snapshot": "base",          members are restored from it, and held; or
  *       "spec": {…},                 members are configured by it, and not started

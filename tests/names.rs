@@ -100,3 +100,48 @@ fn a_vmm_that_is_late_writes_into_no_other_snapshot_of_the_same_name() {
     let machine = serde_json::from_slice::<Value>(&answer.body).unwrap();
     assert_eq!(machine["mem_size_mib"], 128);
 }
+
+#[test]
+fn nothing_is_called_like_an_option_of_a_program() {
+    let mut host = Host::new();
+    let vm = host.boot("web-1", Guest::Halt);
+    let spec = host.spec(Guest::Halt);
+    let pool = json!({ "spec": spec, "size": 0 }).to_string();
+    host.runtime.take_snapshot(&vm, "base", None).unwrap();
+    for id in ["-", "--", "-h", "--version", "--seccomp-filter"] {
+        let errors = [
+            told(&host.runtime.create(id, &spec.to_string()).unwrap_err()),
+            told(&host.runtime.rename(&vm, id).unwrap_err()),
+            told(&host.runtime.take_snapshot(&vm, id, None).unwrap_err()),
+            told(&host.runtime.restore("base", id, None).unwrap_err()),
+            told(&host.runtime.open_pool(id, &pool).unwrap_err()),
+            told(&host.runtime.clone_vms("base", 1, Some(&json!({ "prefix": id }).to_string())).unwrap_err()),
+        ];
+        for text in errors {
+            assert!(text.contains("a letter or a digit") && text.contains(id), "{text}");
+        }
+    }
+    // One that an older library has made is left alone, and that is reported.
+    std::fs::create_dir(host.vm_directory("--")).unwrap();
+    host.change_owner();
+    let left = host.runtime.report()["left_alone"].to_string();
+    assert!(left.contains("/--\""), "{left}");
+}
+
+#[test]
+fn a_string_with_a_nul_is_never_cut_off_at_it() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"] = json!({ "arguments": ["--level\0", "--x"] });
+    let text = told(&host.runtime.create("web-1", &spec.to_string()).unwrap_err());
+    assert!(text.contains("NUL"), "{text}");
+    spec["mvm"] = json!({ "firecracker": format!("{}\0-evil", common::firecracker().display()) });
+    host.runtime.create("web-1", &spec.to_string()).unwrap_err();
+    let disk = host.scratch.path().join("disk");
+    std::fs::write(&disk, [0; 4096]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["drives"] = json!([{ "drive_id": "a", "is_root_device": false, "path_on_host": format!("{}\0-evil", disk.display()) }]);
+    host.runtime.create("web-1", &spec.to_string()).unwrap_err();
+    host.runtime.create("web-1\0-evil", &host.spec(Guest::Halt).to_string()).unwrap_err();
+    host.assert_nothing_left();
+}

@@ -18,8 +18,8 @@ pub struct mvm_pool {
 
 /// # Warm pools
 ///
-/// Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-'; members
-/// are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
+/// Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-', and
+/// begins with a letter or a digit. Members are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
 ///
 /// ```text
 ///     { "snapshot": "base",          members are restored from it, and held; or

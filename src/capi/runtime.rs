@@ -160,9 +160,9 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 /// Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
 /// socket and no file.
 ///
-/// `id` has 1 to 64 letters, digits and '-'. `spec` is a Firecracker config file, as JSON: what
-/// `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM stands in
-/// one more section, in which every key may be left out:
+/// `id` has 1 to 64 letters, digits and '-', and begins with a letter or a digit. `spec` is a Firecracker config file,
+/// as JSON: what `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM
+/// stands in one more section, in which every key may be left out:
 ///
 /// ```text
 ///     "mvm": {

@@ -14,7 +14,8 @@ use std::ptr;
 ///
 /// Takes the snapshot `id` of a VM that runs or is paused. The guest is held while Firecracker writes its memory and
 /// while disks are copied, and goes on then. The snapshot is a directory of its own below the state directory; it needs
-/// neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-'. `options` is a JSON object, or NULL:
+/// neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-', and begins with a letter or a
+/// digit. `options` is a JSON object, or NULL:
 ///
 /// ```text
 ///     { "type": "full",           or "diff": only the pages that changed since the last snapshot that was taken of

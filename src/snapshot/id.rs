@@ -4,7 +4,7 @@ use crate::id::{self, Fault};
 use std::fmt;
 use thiserror::Error;
 
-/// 1 to 64 ASCII letters, digits and `-`.
+/// 1 to 64 ASCII letters, digits and `-`, the first of which is not `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId(String);
 

@@ -4,7 +4,7 @@ use crate::id::{self, Fault, LONGEST};
 use std::fmt;
 use thiserror::Error;
 
-/// 1 to 64 ASCII letters, digits and `-`.
+/// 1 to 64 ASCII letters, digits and `-`, the first of which is not `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VmId(String);
 
@@ -26,6 +26,9 @@ pub enum IdError {
         /// The character.
         character: char,
     },
+    /// It begins with `-`, and would be taken for an option.
+    #[error("the VM id {0:?} begins with '-': it must begin with a letter or a digit")]
+    Dash(String),
 }
 
 impl VmId {
@@ -38,6 +41,7 @@ impl VmId {
             Fault::Empty => IdError::Empty,
             Fault::TooLong(characters) => IdError::TooLong(characters),
             Fault::Character(character) => IdError::Character { id: id.to_owned(), character },
+            Fault::Dash => IdError::Dash(id.to_owned()),
         })
     }
 
