@@ -39,7 +39,7 @@ static void end(mvm_vm *vm) {
 /* A TAP device each, whose names are numbered, a copy of the disk each, and what tells them what they are for. */
 static void clone_with_metadata(const struct example *where, mvm_runtime *runtime, const char *disk) {
   const char *options =
-      "{\"ids\":[\"web-a\",\"web-b\",\"db-a\",\"db-b\"],"
+      "{\"ids\":[\"web-a\",\"web-b\",\"db-a\",\"db-b\"],\"mmds_placeholders\":\"filled_in\","
       "\"network_overrides\":[{\"iface_id\":\"eth0\",\"host_dev_name\":\"mvmclone{n}\"}],"
       "\"each\":[{\"mmds\":{\"role\":\"web\",\"name\":\"{id}\"}},{\"mmds\":{\"role\":\"web\",\"name\":\"{id}\"}},"
       "{\"mmds\":{\"role\":\"db\",\"name\":\"{id}\"}},{\"mmds\":{\"role\":\"db\",\"name\":\"{id}\"}}]}";

@@ -880,8 +880,9 @@ mvm_status mvm_working_set_store(struct mvm_vm *vm,
  *     { "ids": ["web-1", "web-2"],   or "prefix": "web", for web-1, web-2, …; "clone" when left out
  *       "each": [{…}, {…}] }         for each VM, what differs from the rest
  *
- * In strings, `{id}` becomes the VM's id and `{n}` its number from 1: `"host_dev_name": "tap{n}"`. `vms` has room for
- * `count` handles. A few threads work for the time of the call.
+ * In `path_on_host`, `host_dev_name` and `uds_path`, `{id}` is replaced by the VM's id and `{n}` by its number from 1:
+ * `"host_dev_name": "tap{n}"`. Write `{{` and `}}` for braces there. Metadata is not changed, unless
+ * `"mmds_placeholders"` is `"filled_in"`. `vms` has room for `count` handles. A few threads work for the time of the call.
  *
  * Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a list of
  * the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
@@ -907,6 +908,8 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
  *       "size": 4,                   how many wait
  *       "refill_per_second": 20,     at most so many are made
  *       "when_empty": "make" }       a taker waits while one is made; or "fail"
+ *
+ * Paths and host devices in "restore" and "spec" may hold the placeholders of `mvm_clone`.
  *
  * Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
  * wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.

@@ -142,6 +142,7 @@ impl Facts {
             runtime::Error::Options(_) | runtime::Error::CallOptions { .. } => {
                 Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("options")
             }
+            runtime::Error::Placeholder { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
             runtime::Error::CloneCount { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("clone"),
             runtime::Error::PoolOfWhat => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("pool"),
             runtime::Error::PoolExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("pool"),

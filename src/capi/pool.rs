@@ -30,6 +30,8 @@ pub struct mvm_pool {
 ///       "when_empty": "make" }       a taker waits while one is made; or "fail"
 /// ```
 ///
+/// Paths and host devices in "restore" and "spec" may hold the placeholders of `mvm_clone`.
+///
 /// Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
 /// wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
 ///

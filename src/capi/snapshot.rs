@@ -264,8 +264,9 @@ pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut 
 ///       "each": [{…}, {…}] }         for each VM, what differs from the rest
 /// ```
 ///
-/// In strings, `{id}` becomes the VM's id and `{n}` its number from 1: `"host_dev_name": "tap{n}"`. `vms` has room for
-/// `count` handles. A few threads work for the time of the call.
+/// In `path_on_host`, `host_dev_name` and `uds_path`, `{id}` is replaced by the VM's id and `{n}` by its number from 1:
+/// `"host_dev_name": "tap{n}"`. Write `{{` and `}}` for braces there. Metadata is not changed, unless
+/// `"mmds_placeholders"` is `"filled_in"`. `vms` has room for `count` handles. A few threads work for the time of the call.
 ///
 /// Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a list of
 /// the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);

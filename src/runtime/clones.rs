@@ -1,5 +1,6 @@
 //! Many VMs of one snapshot: all of them, or none.
 
+use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
 use super::snapshots::{Wanted, options_of};
 use super::{Error, Runtime, current_directory};
 use crate::process::Cancel;
@@ -19,6 +20,7 @@ struct Names {
     ids: Vec<String>,
     prefix: Option<String>,
     each: Vec<Map<String, Value>>,
+    metadata: Metadata,
 }
 
 /// One clone to be.
@@ -109,10 +111,12 @@ impl Runtime {
             let id = names.id_of(index)?;
             let mut options = common.clone();
             options.extend(names.each.get(index).cloned().unwrap_or_default());
-            let mut options = Value::Object(options);
-            fill_in(&mut options, id.as_str(), index + 1);
+            let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+            let filled =
+                Placeholders { id: id.as_str(), number }.fill_restore_options(&mut options, names.metadata);
+            filled.map_err(|source| Error::Placeholder { operation: WHAT, source })?;
             let options =
-                Section::of(options, "options").and_then(|given| RestoreOptions::read(given, &base));
+                Section::of(options.into(), "options").and_then(|given| RestoreOptions::read(given, &base));
             Ok(Clone { id, options: options.map_err(&refuse)? })
         };
         (0..count).map(clone).collect()
@@ -126,6 +130,7 @@ impl Names {
             ids: given.take_or("ids", Vec::new())?,
             prefix: given.take("prefix")?,
             each: given.sections("each")?.into_iter().map(Section::rest).collect(),
+            metadata: given.choose("mmds_placeholders", &METADATA_WORDS)?,
         };
         Ok((names, given.rest()))
     }
@@ -139,16 +144,4 @@ impl Names {
 fn threads_for(count: usize) -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     count.min(processors * 2).clamp(1, MOST_THREADS)
-}
-
-/// Puts a clone's id and number where the options say `{id}` and `{n}`.
-fn fill_in(value: &mut Value, id: &str, number: usize) {
-    match value {
-        Value::String(text) if text.contains('{') => {
-            *text = text.replace("{id}", id).replace("{n}", &number.to_string());
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(|element| fill_in(element, id, number)),
-        Value::Object(object) => object.values_mut().for_each(|element| fill_in(element, id, number)),
-        _ => {}
-    }
 }

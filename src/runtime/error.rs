@@ -1,5 +1,6 @@
 //! What can go wrong with a runtime.
 
+use super::PlaceholderError;
 use crate::keeper::KeeperError;
 use crate::process::Identity;
 use crate::settings;
@@ -38,6 +39,14 @@ pub enum Error {
         operation: &'static str,
         /// What is wrong with them.
         source: settings::Error,
+    },
+    /// What the options say for each VM.
+    #[error("cannot {operation}: the options are not usable")]
+    Placeholder {
+        /// What was wanted.
+        operation: &'static str,
+        /// What is wrong with them.
+        source: PlaceholderError,
     },
     /// A list of clones that is too long or too short.
     #[error("cannot clone a snapshot: {key:?} has {given} elements, and {count} VMs are wanted")]

@@ -8,12 +8,14 @@ mod error;
 mod keeping;
 mod options;
 mod ownership;
+mod placeholders;
 mod pool;
 mod reaping;
 mod snapshots;
 
 pub use crate::observe::events::{Event, What};
 pub use error::Error;
+pub use placeholders::PlaceholderError;
 pub use pool::Pool;
 
 use crate::causes::with_causes;

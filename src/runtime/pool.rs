@@ -4,8 +4,9 @@
 //! so the next owner finds them, and takes them into a pool of the same name and kind, or reaps them.
 
 use super::census::Examination;
+use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
 use super::snapshots::{Wanted, options_of};
-use super::{Error, Runtime, current_directory, parse_spec};
+use super::{Error, PlaceholderError, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
 use crate::journal::{self, PoolRecord, SpecRecord};
 use crate::settings::{self, Section};
@@ -15,7 +16,7 @@ use crate::sys::sync::lock;
 use crate::vm::{RestoreOptions, TakeOptions, Vm, VmId, VsockPlace};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -47,9 +48,18 @@ pub struct Pool {
 #[derive(Debug)]
 enum Of {
     /// Restored and held.
-    Snapshot(Box<Snapshot>, Box<RestoreOptions>),
+    Snapshot(Box<Snapshot>, Template),
     /// Configured and not started.
-    Spec(SpecRecord),
+    Spec(Template),
+}
+
+/// What is the same for all members, but for placeholders.
+#[derive(Debug)]
+struct Template {
+    content: Map<String, Value>,
+    /// What relative paths in it are relative to.
+    base: PathBuf,
+    metadata: Metadata,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +73,7 @@ struct Inside {
     last_error: Option<String>,
 }
 
+const OPENING: &str = "open a pool";
 /// How long to wait after a failure to make a member, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How soon it is seen that one of those that wait has died.
@@ -147,18 +158,22 @@ impl Runtime {
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
         let base = current_directory()?;
         let section = Section::parse(Some(options), "options");
-        let given = section.and_then(|given| Given::read(given, &base)).map_err(options_of("open a pool"))?;
-        let what = settings::parse(options).map_err(options_of("open a pool"))?;
+        let given = section.and_then(Given::read).map_err(options_of(OPENING))?;
+        let what = settings::parse(options).map_err(options_of(OPENING))?;
+        let id = format!("{name}-1");
+        let first = Placeholders { id: &id, number: 1 };
         let of = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
-                Of::Snapshot(Box::new(snapshot), Box::new(given.restore.held()))
+                let template =
+                    Template { content: given.restore, base: base.clone(), metadata: given.metadata };
+                template.restore_options(first)?;
+                Of::Snapshot(Box::new(snapshot), template)
             }
-            (None, Some(spec)) => {
-                let spec = Value::Object(spec).to_string();
-                let given = SpecRecord { spec, base: base.clone(), own_files: Vec::new() };
-                parse_spec("open a pool of", &name, &given)?;
-                Of::Spec(given)
+            (None, Some(content)) => {
+                let template = Template { content, base: base.clone(), metadata: Metadata::Kept };
+                parse_spec("open a pool of", &name, &template.spec(first)?)?;
+                Of::Spec(template)
             }
             _ => return Err(Error::PoolOfWhat),
         };
@@ -219,7 +234,8 @@ impl Runtime {
 /// What a pool is to hold, as it was given.
 struct Given {
     snapshot: Option<String>,
-    restore: RestoreOptions,
+    restore: Map<String, Value>,
+    metadata: Metadata,
     spec: Option<Map<String, Value>>,
     size: usize,
     refill_per_second: f64,
@@ -227,11 +243,13 @@ struct Given {
 }
 
 impl Given {
-    fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
         let when_empty = [("make", WhenEmpty::Make), ("fail", WhenEmpty::Fail)];
+        let mut restore = given.section("restore")?;
         let options = Self {
             snapshot: given.take("snapshot")?,
-            restore: RestoreOptions::read(given.section("restore")?, base)?,
+            metadata: restore.choose("mmds_placeholders", &METADATA_WORDS)?,
+            restore: restore.rest(),
             spec: given.take("spec")?,
             size: usize::try_from(given.take_or("size", 4_u64)?).unwrap_or(usize::MAX),
             refill_per_second: given.take_or("refill_per_second", 20.0)?,
@@ -239,6 +257,29 @@ impl Given {
         };
         given.finish().map(|()| options)
     }
+}
+
+impl Template {
+    /// How the member of these names is restored.
+    fn restore_options(&self, member: Placeholders<'_>) -> Result<RestoreOptions, Error> {
+        let mut content = self.content.clone();
+        member.fill_restore_options(&mut content, self.metadata).map_err(placeholders_of_a_pool)?;
+        let options = Section::of(content.into(), "options.restore")
+            .and_then(|given| RestoreOptions::read(given, &self.base));
+        options.map(RestoreOptions::held).map_err(options_of(OPENING))
+    }
+
+    /// What the member of these names is made of.
+    fn spec(&self, member: Placeholders<'_>) -> Result<SpecRecord, Error> {
+        let mut content = self.content.clone();
+        member.fill_spec(&mut content).map_err(placeholders_of_a_pool)?;
+        let spec = Value::Object(content).to_string();
+        Ok(SpecRecord { spec, base: self.base.clone(), own_files: Vec::new() })
+    }
+}
+
+fn placeholders_of_a_pool(source: PlaceholderError) -> Error {
+    Error::Placeholder { operation: OPENING, source }
 }
 
 impl Inside {
@@ -308,7 +349,7 @@ impl Pool {
             };
             let id = VmId::parse(&format!("{}-{number}", self.name))?;
             place.iter().for_each(|place| place.is_for(id.clone()));
-            match self.make_as(runtime, id) {
+            match self.make_as(runtime, id, number) {
                 // A member of a former owner's, or somebody else's VM.
                 Err(Error::AlreadyExists { .. }) => {}
                 made => return made,
@@ -316,17 +357,20 @@ impl Pool {
         }
     }
 
-    fn make_as(&self, runtime: &Runtime, id: VmId) -> Result<Arc<Vm>, Error> {
+    fn make_as(&self, runtime: &Runtime, id: VmId, number: u64) -> Result<Arc<Vm>, Error> {
         let record = self.record();
         let pool = Some(&record);
+        let name = id.to_string();
+        let member = Placeholders { id: &name, number };
         match &self.of {
-            Of::Snapshot(snapshot, options) => {
+            Of::Snapshot(snapshot, template) => {
+                let options = &template.restore_options(member)?;
                 // A merge may have changed what it consists of.
                 let snapshot = &SnapshotId::parse(&snapshot.manifest.id)?;
                 let vsock = VsockPlace::OwnDirectory;
                 runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
             }
-            Of::Spec(given) => runtime.create_as(id, given, pool),
+            Of::Spec(template) => runtime.create_as(id, &template.spec(member)?, pool),
         }
     }
 
