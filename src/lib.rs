@@ -29,6 +29,7 @@ pub mod journal;
 #[doc(hidden)]
 pub mod keeper;
 pub mod observe;
+pub mod operation;
 #[doc(hidden)]
 pub mod pager;
 pub mod process;
@@ -42,6 +43,7 @@ pub mod snapshot;
 pub mod sys;
 pub mod vm;
 
+pub use operation::Operation;
 pub use process::ExitStatus;
 pub use process::ladder::{Outcome, Report, Rung};
 pub use runtime::{Error, Runtime};

@@ -568,7 +568,7 @@ fn a_pool_hands_over_vms_that_wait_and_fills_itself_again() {
     eventually("it is full again", || ready() == Some(2));
     assert!(host.runtime.open_pool("warm", &options).is_err());
     let text = told(&host.runtime.take(&pool, "web-1", None).unwrap_err());
-    assert!(text.contains("there is one"), "{text}");
+    assert!(text.contains("of this id already"), "{text}");
     // One that has died meanwhile is not handed over, and another is made.
     let kill_all = || {
         let waiting = host.runtime.list().into_iter().filter(|vm| vm.state() == State::Paused);

@@ -397,7 +397,7 @@ fn a_vm_keeps_its_new_name_when_its_owner_goes() {
 fn a_name_that_is_taken_is_refused_and_nothing_changes() {
     let host = Host::new();
     let (one, other) = (host.boot("one", Guest::Halt), host.create("other", Guest::Halt));
-    for (id, why) in [("other", "there is one"), ("a/b", "'/'"), ("", "empty")] {
+    for (id, why) in [("other", "of this id already"), ("a/b", "'/'"), ("", "empty")] {
         let refused = told(&host.runtime.rename(&one, id).unwrap_err());
         assert!(refused.contains(why), "{refused}");
     }

@@ -5,7 +5,7 @@
 use super::argument::{Sized32, fixed};
 use super::status::{mvm_error, mvm_exit_kind, mvm_status};
 use crate::causes::with_causes;
-use crate::firecracker::{self, During};
+use crate::firecracker;
 use crate::host::DiskError;
 use crate::journal;
 use crate::keeper::KeeperError;
@@ -16,7 +16,8 @@ use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
 use crate::snapshot;
-use crate::vm::{self, IdError, NoTurn};
+use crate::vm::{self, IdError, NoTurn, Reason};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error;
 use std::ffi::CStr;
@@ -42,7 +43,7 @@ struct Facts {
     os_errno: i32,
     http_status: u16,
     exit: Option<ExitStatus>,
-    stage: String,
+    stage: Cow<'static, str>,
     fault: String,
     output: String,
 }
@@ -122,7 +123,7 @@ impl Facts {
             os_errno: 0,
             http_status: 0,
             exit: None,
-            stage: String::new(),
+            stage: Cow::Borrowed(""),
             fault: String::new(),
             output: String::new(),
         }
@@ -133,77 +134,66 @@ impl Facts {
         Self { os_errno: errno, ..Self::of(status_of_io(error)) }
     }
 
-    fn at(self, stage: impl Into<String>) -> Self {
+    fn at(self, stage: impl Into<Cow<'static, str>>) -> Self {
         Self { stage: stage.into(), ..self }
     }
 
     fn of_runtime(error: &runtime::Error) -> Self {
         match error {
-            runtime::Error::Options(_) | runtime::Error::CallOptions { .. } => {
-                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("options")
+            runtime::Error::Options { .. }
+            | runtime::Error::CloneCount { .. }
+            | runtime::Error::PoolOfWhat
+            | runtime::Error::Placeholder { .. }
+            | runtime::Error::NoKeeper
+            | runtime::Error::NoPager => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            runtime::Error::PoolExists { .. } | runtime::Error::AlreadyExists { .. } => {
+                Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS)
             }
-            runtime::Error::Placeholder { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
-            runtime::Error::CloneCount { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("clone"),
-            runtime::Error::PoolOfWhat => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("pool"),
-            runtime::Error::PoolExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("pool"),
-            runtime::Error::PoolEmpty { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES).at("pool"),
-            runtime::Error::SnapshotId(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
-            runtime::Error::Snapshot(error) => Self::of_snapshot(error),
-            runtime::Error::Directory { source, .. } => Self::of_io(source).at("state directory"),
-            runtime::Error::NoKeeper | runtime::Error::NoPager => {
-                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("keeper")
+            runtime::Error::PoolEmpty { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES),
+            runtime::Error::SnapshotId(_) | runtime::Error::Id(_) => {
+                Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT)
             }
-            runtime::Error::Keeper(error) => match error {
-                KeeperError::Output { source, .. } | KeeperError::Thread(source) => Self::of_io(source),
-                KeeperError::Program(source) => Self::of_process(source),
+            runtime::Error::Snapshot { source, .. } => Self::of_snapshot(source),
+            runtime::Error::Directory { source, .. } | runtime::Error::System { source, .. } => {
+                Self::of_io(source)
             }
-            .at("keeper"),
-            runtime::Error::System { source, .. } => Self::of_io(source).at("open"),
-            runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY).at("state directory"),
-            runtime::Error::Id(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("id"),
-            runtime::Error::AlreadyExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("create"),
+            runtime::Error::Keeper(KeeperError::Output { source, .. } | KeeperError::Thread(source)) => {
+                Self::of_io(source)
+            }
+            runtime::Error::Keeper(KeeperError::Program(source)) => Self::of_process(source),
+            runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
-            runtime::Error::Closed => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("create"),
-            runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            runtime::Error::Closed | runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             runtime::Error::Vm(error) => Self::of_vm(error),
         }
+        .at(error.stage())
     }
 
     fn of_vm(error: &vm::Error) -> Self {
-        match error {
-            vm::Error::Spec { source, .. } => Self::of_spec(source),
-            vm::Error::Metrics { source, .. } => Self::of_metrics(source),
-            vm::Error::Journal { source, .. } => Self::of_journal(source),
-            vm::Error::NoBinary { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("create"),
-            vm::Error::State { operation, .. } | vm::Error::NoVmm { operation, .. } => {
-                Self::of(mvm_status::MVM_ERR_BAD_STATE).at(*operation)
+        match &*error.reason {
+            Reason::Spec(source) => Self::of_spec(source),
+            Reason::Metrics(source) => Self::of_metrics(source),
+            Reason::Journal(source) => Self::of_journal(source),
+            Reason::NoBinary => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            Reason::State { .. } | Reason::NoVmm { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
+            Reason::NoDiff(why) => Self::of_why_full(why),
+            Reason::Destroyed => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            Reason::Turn(NoTurn::Busy { .. }) => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+            Reason::Turn(NoTurn::Interrupted) => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            Reason::Vmm(source) | Reason::LinkedFile { source, .. } => Self::of_firecracker(source),
+            Reason::Restore(source) => Self::of_restore(source),
+            Reason::Snapshot(source) => Self::of_snapshot(source),
+            Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),
+            Reason::Pager(source) => Self::of_pager(source),
+            Reason::PagerLost { said } => {
+                Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED) }
             }
-            vm::Error::Destroyed { operation, .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND).at(*operation),
-            vm::Error::Turn { operation, source, .. } => match source {
-                NoTurn::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
-                NoTurn::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
-            }
-            .at(*operation),
-            vm::Error::Vmm { operation, source, .. } | vm::Error::LinkedFile { operation, source, .. } => {
-                let facts = Self::of_firecracker(source);
-                if facts.stage.is_empty() { facts.at(*operation) } else { facts }
-            }
-            vm::Error::Restore { source, .. } => Self::of_restore(source),
-            vm::Error::Snapshot { source, .. } => Self::of_snapshot(source),
-            vm::Error::Disk { source, .. } => Self::of_disk(source),
-            vm::Error::NoDiff { source, .. } => Self::of_why_full(source),
-            vm::Error::Drive { source, .. } => Self::of_disk(source),
-            vm::Error::Pager { source, .. } => Self::of_pager(source),
-            vm::Error::PagerLost { said, .. } => {
-                Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED).at("pager") }
-            }
-            vm::Error::NotFollowed { operation, .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at(*operation),
-            vm::Error::Process { operation, source, .. } => Self::of_process(source).at(*operation),
-            vm::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("wait"),
-            vm::Error::WaitInterrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at("wait"),
-            vm::Error::Directory { source, .. } => Self::of_io(source).at("directory"),
-            vm::Error::DirectoryExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS).at("directory"),
+            Reason::NotFollowed { .. } | Reason::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+            Reason::Process(source) => Self::of_process(source),
+            Reason::File { source, .. } => Self::of_io(source),
+            Reason::DirectoryExists { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS),
         }
+        .at(error.stage())
     }
 
     fn of_why_full(why: &vm::WhyFull) -> Self {
@@ -220,7 +210,6 @@ impl Facts {
                 Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
             }
         }
-        .at("snapshot")
     }
 
     fn of_restore(error: &vm::RestoreError) -> Self {
@@ -232,7 +221,6 @@ impl Facts {
             E::NoSuchDevice { .. } | E::SharedDisk { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
             E::SocketTaken { .. } => Self::of(mvm_status::MVM_ERR_ALREADY_EXISTS),
         }
-        .at("restore")
     }
 
     fn of_snapshot(error: &snapshot::Error) -> Self {
@@ -262,7 +250,6 @@ impl Facts {
             E::File { source, .. } => Self::of_io(source),
             E::Disk(source) => Self::of_disk(source),
         }
-        .at("snapshot")
     }
 
     fn of_disk(error: &DiskError) -> Self {
@@ -277,7 +264,6 @@ impl Facts {
             DiskError::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             DiskError::TimeIsUp { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
         }
-        .at("disk")
     }
 
     fn of_pager(error: &pager::HeldError) -> Self {
@@ -288,13 +274,12 @@ impl Facts {
             pager::HeldError::Program(source) => Self::of_process(source),
             pager::HeldError::Refused(_) => Self::of(mvm_status::MVM_ERR_BAD_STATE),
         }
-        .at("pager")
     }
 
     fn of_spec(error: &vm::SpecError) -> Self {
         use vm::SpecError as E;
         match error {
-            E::File { source, .. } => Self::of_io(source).at("spec"),
+            E::File { source, .. } => Self::of_io(source),
             E::Journal(source) => Self::of_journal(source),
             E::Json(_)
             | E::Kind { .. }
@@ -303,7 +288,7 @@ impl Facts {
             | E::DoubleId { .. }
             | E::SocketPath { .. }
             | E::Argument(_)
-            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("spec"),
+            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
         }
     }
 
@@ -316,7 +301,6 @@ impl Facts {
                 Self::of(mvm_status::MVM_ERR_IO)
             }
         }
-        .at("journal")
     }
 
     fn of_metrics(error: &metrics::Error) -> Self {
@@ -329,40 +313,33 @@ impl Facts {
             E::Busy { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             E::Interrupted => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
         }
-        .at("metrics")
     }
 
     fn of_firecracker(error: &firecracker::Error) -> Self {
         use firecracker::Error as E;
         match error {
-            E::Binary { source, .. } => Self::of_io(source).at("binary"),
-            E::NotFirecracker { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED).at("version"),
-            E::VersionTimeout { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("version"),
-            E::TooOld { .. } | E::Unsupported { .. } => {
-                Self::of(mvm_status::MVM_ERR_UNSUPPORTED).at("version")
+            E::Binary { source, .. } => Self::of_io(source),
+            E::NotFirecracker { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            E::VersionTimeout { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+            E::TooOld { .. } | E::Unsupported { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            E::Process(source) => Self::of_process(source),
+            E::Output { source, .. } => Self::of_io(source),
+            E::Exited { exit, output, .. } => {
+                Self { exit: Some(*exit), output: output.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED) }
             }
-            E::Process(source) => Self::of_process(source).at("spawn"),
-            E::Output { source, .. } => Self::of_io(source).at("spawn"),
-            E::Exited { during, exit, output } => Self {
-                exit: Some(*exit),
-                output: output.clone(),
-                ..Self::of(mvm_status::MVM_ERR_VMM_EXITED).at(stage(during))
-            },
-            E::Timeout { during, output, .. } => {
-                Self { output: output.clone(), ..Self::of(mvm_status::MVM_ERR_TIMEOUT).at(stage(during)) }
+            E::Timeout { output, .. } => {
+                Self { output: output.clone(), ..Self::of(mvm_status::MVM_ERR_TIMEOUT) }
             }
-            E::Interrupted { during } => Self::of(mvm_status::MVM_ERR_INTERRUPTED).at(stage(during)),
-            E::Request(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("request"),
-            E::Refused { request, status, fault } => Self {
+            E::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            E::Request(_) => Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT),
+            E::Refused { status, fault, .. } => Self {
                 http_status: *status,
                 fault: fault.clone(),
-                ..Self::of(mvm_status::MVM_ERR_VMM_REFUSED).at(request.to_string())
+                ..Self::of(mvm_status::MVM_ERR_VMM_REFUSED)
             },
-            E::Response { request, .. } | E::UnexpectedBody { request, .. } => {
-                Self::of(mvm_status::MVM_ERR_VMM_PROTOCOL).at(request.to_string())
-            }
-            E::Connection { during, source, .. } => {
-                let facts = Self::of_io(source).at(stage(during));
+            E::Response { .. } | E::UnexpectedBody { .. } => Self::of(mvm_status::MVM_ERR_VMM_PROTOCOL),
+            E::Connection { source, .. } => {
+                let facts = Self::of_io(source);
                 match facts.status {
                     mvm_status::MVM_ERR_NO_RESOURCES | mvm_status::MVM_ERR_PERMISSION => facts,
                     _ => Self { status: mvm_status::MVM_ERR_VMM_PROTOCOL, ..facts },
@@ -373,14 +350,14 @@ impl Facts {
 
     fn of_process(error: &process::Error) -> Self {
         match error {
-            process::Error::Spawn { source, .. } => Self::of_io(source).at("spawn"),
-            process::Error::Signal { source, .. } => Self::of_io(source).at("signal"),
-            process::Error::Wait { source, .. } => Self::of_io(source).at("wait"),
+            process::Error::Spawn { source, .. } => Self::of_io(source),
+            process::Error::Signal { source, .. } => Self::of_io(source),
+            process::Error::Wait { source, .. } => Self::of_io(source),
             process::Error::Nul { .. } | process::Error::NoProgram => {
-                Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("spawn")
+                Self::of(mvm_status::MVM_ERR_INVALID_ARGUMENT)
             }
-            process::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("wait"),
-            process::Error::Stuck { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT).at("kill"),
+            process::Error::StillRunning { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+            process::Error::Stuck { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             process::Error::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
         }
     }
@@ -400,7 +377,8 @@ impl From<vm::Error> for Failure {
 
 impl From<process::Error> for Failure {
     fn from(error: process::Error) -> Self {
-        Self::of(Facts::of_process(&error), &error)
+        let stage = error.stage();
+        Self::of(Facts::of_process(&error).at(stage), &error)
     }
 }
 
@@ -450,14 +428,6 @@ fn status_of_io(error: &io::Error) -> mvm_status {
         ) => mvm_status::MVM_ERR_NO_RESOURCES,
         None if error.kind() == io::ErrorKind::PermissionDenied => mvm_status::MVM_ERR_PERMISSION,
         _ => mvm_status::MVM_ERR_IO,
-    }
-}
-
-fn stage(during: &During) -> String {
-    match during {
-        During::Version => "version".to_owned(),
-        During::Startup => "startup".to_owned(),
-        During::Request(request) => request.to_string(),
     }
 }
 

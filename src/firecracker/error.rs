@@ -3,6 +3,7 @@
 use super::http::{Method, RequestError, RequestPath, ResponseError};
 use super::{Request, Version};
 use crate::process::{self, ExitStatus};
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -135,6 +136,39 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// What was going on, for programs: a request, or a step of a start; nothing when that says no more than the
+    /// operation.
+    pub fn stage(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Binary { .. } => Some("binary".into()),
+            Self::NotFirecracker { .. }
+            | Self::VersionTimeout { .. }
+            | Self::TooOld { .. }
+            | Self::Unsupported { .. } => Some("version".into()),
+            Self::Process(_) | Self::Output { .. } => Some("spawn".into()),
+            Self::Exited { during, .. }
+            | Self::Timeout { during, .. }
+            | Self::Interrupted { during }
+            | Self::Connection { during, .. } => Some(during.stage()),
+            Self::Request(_) => None,
+            Self::Refused { request, .. }
+            | Self::Response { request, .. }
+            | Self::UnexpectedBody { request, .. } => Some(request.to_string().into()),
+        }
+    }
+}
+
+impl During {
+    fn stage(&self) -> Cow<'static, str> {
+        match self {
+            Self::Version => "version".into(),
+            Self::Startup => "startup".into(),
+            Self::Request(request) => request.to_string().into(),
+        }
+    }
 }
 
 /// A request, for messages.

@@ -77,6 +77,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What was going on, for programs.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Spawn { .. } | Self::Nul { .. } | Self::NoProgram => "spawn",
+            Self::Signal { .. } => "signal",
+            Self::Wait { .. } | Self::StillRunning { .. } | Self::Interrupted { .. } => "wait",
+            Self::Stuck { .. } => "kill",
+        }
+    }
+}
+
 /// The steps between a command and a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,8 +1,9 @@
 //! Many VMs of one snapshot: all of them, or none.
 
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::{Wanted, options_of};
+use super::snapshots::Wanted;
 use super::{Error, Runtime, current_directory};
+use crate::operation::Operation;
 use crate::process::Cancel;
 use crate::settings::{self, Section};
 use crate::snapshot::SnapshotId;
@@ -32,7 +33,6 @@ struct Clone {
 /// What became of one of them.
 type Place = Mutex<Option<Result<Arc<Vm>, Error>>>;
 
-const WHAT: &str = "clone a snapshot";
 /// More than the machine has processors is of use while VMMs wait for the disk, and far more is not.
 const MOST_THREADS: usize = 16;
 
@@ -49,7 +49,8 @@ impl Runtime {
         options: Option<&str>,
     ) -> Result<Vec<Arc<Vm>>, Error> {
         let snapshot = SnapshotId::parse(snapshot)?;
-        let _there_is_one = self.shared.snapshots.find(&snapshot)?;
+        let found = self.shared.snapshots.find(&snapshot);
+        let _there_is_one = found.map_err(Error::of_snapshot(Operation::Clone))?;
         let clones = self.clones_to_be(count, options)?;
         let made = clones.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -99,7 +100,7 @@ impl Runtime {
     }
 
     fn clones_to_be(&self, count: usize, options: Option<&str>) -> Result<Vec<Clone>, Error> {
-        let (refuse, base) = (options_of(WHAT), current_directory()?);
+        let (refuse, base) = (Error::of_options(Operation::Clone), current_directory()?);
         let given = Section::parse(options, "options").and_then(Names::split);
         let (names, common) = given.map_err(&refuse)?;
         for (key, given) in [("ids", names.ids.len()), ("each", names.each.len())] {
@@ -114,7 +115,7 @@ impl Runtime {
             let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
             let filled =
                 Placeholders { id: id.as_str(), number }.fill_restore_options(&mut options, names.metadata);
-            filled.map_err(|source| Error::Placeholder { operation: WHAT, source })?;
+            filled.map_err(|source| Error::Placeholder { operation: Operation::Clone, source })?;
             let options =
                 Section::of(options.into(), "options").and_then(|given| RestoreOptions::read(given, &base));
             Ok(Clone { id, options: options.map_err(&refuse)? })

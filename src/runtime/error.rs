@@ -2,10 +2,12 @@
 
 use super::PlaceholderError;
 use crate::keeper::KeeperError;
+use crate::operation::Operation;
 use crate::process::Identity;
 use crate::settings;
 use crate::snapshot::{self, SnapshotIdError};
 use crate::vm::{self, IdError, VmId};
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -15,9 +17,6 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The options.
-    #[error("cannot open the runtime: its options are not usable")]
-    Options(#[source] settings::Error),
     /// A VM that is to end with its owner, and nobody to see to that.
     #[error(
         "\"on_owner_exit\": \"kill\" needs the keeper: set \"keeper\" in the runtime's options to the path of mvm-keeper"
@@ -33,18 +32,18 @@ pub enum Error {
     #[error(transparent)]
     Keeper(KeeperError),
     /// The options of a call.
-    #[error("cannot {operation}: the options are not usable")]
-    CallOptions {
-        /// What was wanted.
-        operation: &'static str,
+    #[error("the options of mvm_{} are not usable", operation.name())]
+    Options {
+        /// Which call.
+        operation: Operation,
         /// What is wrong with them.
         source: settings::Error,
     },
     /// What the options say for each VM.
-    #[error("cannot {operation}: the options are not usable")]
+    #[error("the options of mvm_{} are not usable", operation.name())]
     Placeholder {
         /// What was wanted.
-        operation: &'static str,
+        operation: Operation,
         /// What is wrong with them.
         source: PlaceholderError,
     },
@@ -79,8 +78,13 @@ pub enum Error {
     #[error(transparent)]
     SnapshotId(#[from] SnapshotIdError),
     /// A snapshot.
-    #[error(transparent)]
-    Snapshot(Box<snapshot::Error>),
+    #[error("cannot {operation} a snapshot")]
+    Snapshot {
+        /// What was wanted.
+        operation: Operation,
+        /// Why not.
+        source: Box<snapshot::Error>,
+    },
     /// The system.
     #[error("cannot {action}")]
     System {
@@ -111,8 +115,10 @@ pub enum Error {
     #[error(transparent)]
     Id(#[from] IdError),
     /// There is a VM of this name.
-    #[error("cannot create VM {id}: there is one")]
+    #[error("cannot {operation} VM {id}: there is a VM of this id already")]
     AlreadyExists {
+        /// What was wanted.
+        operation: Operation,
         /// Its id.
         id: VmId,
     },
@@ -133,9 +139,35 @@ pub enum Error {
     Vm(#[from] vm::Error),
 }
 
-impl From<snapshot::Error> for Error {
-    fn from(error: snapshot::Error) -> Self {
-        Self::Snapshot(Box::new(error))
+impl Error {
+    /// An operation on a snapshot that has failed, for `map_err`.
+    pub(super) fn of_snapshot(operation: Operation) -> impl Fn(snapshot::Error) -> Self {
+        move |source| Self::Snapshot { operation, source: Box::new(source) }
+    }
+
+    /// The options of a call that are wrong, for `map_err`.
+    pub(super) fn of_options(operation: Operation) -> impl Fn(settings::Error) -> Self {
+        move |source| Self::Options { operation, source }
+    }
+
+    /// What was going on, for programs: the request or the step that failed, or else the operation.
+    pub fn stage(&self) -> Cow<'static, str> {
+        match self {
+            Self::Options { operation, .. }
+            | Self::Placeholder { operation, .. }
+            | Self::Snapshot { operation, .. }
+            | Self::AlreadyExists { operation, .. } => operation.name().into(),
+            Self::CloneCount { .. } => Operation::Clone.name().into(),
+            Self::PoolOfWhat | Self::PoolExists { .. } => Operation::OpenPool.name().into(),
+            Self::PoolEmpty { .. } => Operation::Take.name().into(),
+            Self::NotFound { .. } => Operation::Open.name().into(),
+            Self::NoKeeper | Self::NoPager | Self::Keeper(_) => "keeper".into(),
+            Self::SnapshotId(_) | Self::Id(_) => "id".into(),
+            Self::Directory { .. } | Self::Busy { .. } => "state directory".into(),
+            Self::System { .. } => "system".into(),
+            Self::Closed | Self::Cancelled => "".into(),
+            Self::Vm(error) => error.stage(),
+        }
     }
 }
 

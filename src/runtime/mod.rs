@@ -25,6 +25,7 @@ use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
 use crate::keeper::Held;
 use crate::observe::events::Events;
 use crate::observe::prometheus::{self, Sample};
+use crate::operation::Operation;
 use crate::process::{Identity, Interrupts, Limits};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
@@ -33,7 +34,7 @@ use crate::sys::file;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
-use crate::vm::{self, IdError, Shared, Spec, Vm, VmId};
+use crate::vm::{self, IdError, Reason, Shared, Spec, Vm, VmId};
 use census::Census;
 use options::Options;
 use ownership::Ownership;
@@ -199,9 +200,9 @@ impl Runtime {
 
     /// Makes the VM `id`, which is to wait in `pool`.
     fn create_as(&self, id: VmId, given: &SpecRecord, pool: Option<&PoolRecord>) -> Result<Arc<Vm>, Error> {
-        let spec = parse_spec("create", &id, given)?;
-        let vm = self.new_vm(id, spec)?;
-        self.reserve(&vm)?;
+        let spec = parse_spec(Operation::Create, &id, given)?;
+        let vm = self.new_vm(Operation::Create, id, spec)?;
+        self.reserve(Operation::Create, &vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need())?;
         vm.create(given, pool)?;
@@ -287,7 +288,9 @@ impl Runtime {
         if vm.id() == id {
             return Ok(());
         }
-        let _examination = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        let _examination = self
+            .examine(&id)
+            .ok_or_else(|| Error::AlreadyExists { operation: Operation::Rename, id: id.clone() })?;
         vm.rename(&id)?;
         self.file_under(&id, vm);
         Ok(())
@@ -336,23 +339,24 @@ impl Runtime {
         prometheus::text(&samples.collect::<Vec<_>>())
     }
 
-    fn new_vm(&self, id: VmId, spec: Spec) -> Result<Arc<Vm>, Error> {
+    fn new_vm(&self, operation: Operation, id: VmId, spec: Spec) -> Result<Arc<Vm>, Error> {
         let binary = spec.firecracker().or(self.options.firecracker.as_deref());
-        let binary = binary.ok_or_else(|| vm::Error::NoBinary { id: id.clone() })?.to_path_buf();
+        let missing = || vm::Error::new(&id, operation, Reason::NoBinary);
+        let binary = binary.ok_or_else(missing)?.to_path_buf();
         let directory = self.directory.join(VMS).join(id.as_str());
         Ok(Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared))))
     }
 
-    fn reserve(&self, vm: &Arc<Vm>) -> Result<(), Error> {
+    fn reserve(&self, operation: Operation, vm: &Arc<Vm>) -> Result<(), Error> {
         let mut vms = lock(&self.vms);
         if self.is_closed() {
             return Err(Error::Closed);
         }
         if vms.examined.contains_key(&vm.id()) {
-            return Err(Error::AlreadyExists { id: vm.id() });
+            return Err(Error::AlreadyExists { operation, id: vm.id() });
         }
         match vms.known.entry(vm.id()) {
-            Entry::Occupied(_) => Err(Error::AlreadyExists { id: vm.id() }),
+            Entry::Occupied(_) => Err(Error::AlreadyExists { operation, id: vm.id() }),
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(vm));
                 Ok(())
@@ -399,9 +403,9 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
     })
 }
 
-fn parse_spec(operation: &'static str, id: &VmId, given: &SpecRecord) -> Result<Spec, vm::Error> {
+fn parse_spec(operation: Operation, id: &VmId, given: &SpecRecord) -> Result<Spec, vm::Error> {
     let parsed = Spec::parse(&given.spec, &given.base);
-    parsed.map_err(|problem| vm::Error::Spec { id: id.clone(), operation, source: Arc::new(problem) })
+    parsed.map_err(|problem| vm::Error::new(id, operation, problem))
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The options of a runtime, as JSON.
 
 use super::Error;
+use crate::operation::Operation;
 use crate::settings::{self, Section};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ pub(super) struct Options {
 impl Options {
     /// Reads them; nothing is an empty object.
     pub(super) fn parse(json: Option<&str>, base: &Path) -> Result<Self, Error> {
-        Self::read(json, base).map_err(Error::Options)
+        Self::read(json, base).map_err(Error::of_options(Operation::OpenRuntime))
     }
 
     fn read(json: Option<&str>, base: &Path) -> Result<Self, settings::Error> {

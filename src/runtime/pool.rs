@@ -5,10 +5,11 @@
 
 use super::census::Examination;
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::{Wanted, options_of};
+use super::snapshots::Wanted;
 use super::{Error, PlaceholderError, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
 use crate::journal::{self, PoolRecord, SpecRecord};
+use crate::operation::Operation;
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
@@ -73,7 +74,6 @@ struct Inside {
     last_error: Option<String>,
 }
 
-const OPENING: &str = "open a pool";
 /// How long to wait after a failure to make a member, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How soon it is seen that one of those that wait has died.
@@ -117,8 +117,10 @@ impl Runtime {
         let id = VmId::parse(id)?;
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
-        let options = options.map_err(options_of("take a VM out of a pool"))?;
-        let place = self.examine(&id).ok_or_else(|| Error::AlreadyExists { id: id.clone() })?;
+        let options = options.map_err(Error::of_options(Operation::Take))?;
+        let place = self
+            .examine(&id)
+            .ok_or_else(|| Error::AlreadyExists { operation: Operation::Take, id: id.clone() })?;
         let vm = self.hand_over(pool, (&id, &place), &options);
         // Only now, for to make another takes what time the taker's own VM would.
         pool.changed.notify_all();
@@ -158,13 +160,14 @@ impl Runtime {
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
         let base = current_directory()?;
         let section = Section::parse(Some(options), "options");
-        let given = section.and_then(Given::read).map_err(options_of(OPENING))?;
-        let what = settings::parse(options).map_err(options_of(OPENING))?;
+        let given = section.and_then(Given::read).map_err(Error::of_options(Operation::OpenPool))?;
+        let what = settings::parse(options).map_err(Error::of_options(Operation::OpenPool))?;
         let id = format!("{name}-1");
         let first = Placeholders { id: &id, number: 1 };
         let of = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
-                let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?)?;
+                let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?);
+                let snapshot = snapshot.map_err(Error::of_snapshot(Operation::OpenPool))?;
                 let template =
                     Template { content: given.restore, base: base.clone(), metadata: given.metadata };
                 template.restore_options(first)?;
@@ -172,7 +175,7 @@ impl Runtime {
             }
             (None, Some(content)) => {
                 let template = Template { content, base: base.clone(), metadata: Metadata::Kept };
-                parse_spec("open a pool of", &name, &template.spec(first)?)?;
+                parse_spec(Operation::OpenPool, &name, &template.spec(first)?)?;
                 Of::Spec(template)
             }
             _ => return Err(Error::PoolOfWhat),
@@ -266,7 +269,7 @@ impl Template {
         member.fill_restore_options(&mut content, self.metadata).map_err(placeholders_of_a_pool)?;
         let options = Section::of(content.into(), "options.restore")
             .and_then(|given| RestoreOptions::read(given, &self.base));
-        options.map(RestoreOptions::held).map_err(options_of(OPENING))
+        options.map(RestoreOptions::held).map_err(Error::of_options(Operation::OpenPool))
     }
 
     /// What the member of these names is made of.
@@ -279,7 +282,7 @@ impl Template {
 }
 
 fn placeholders_of_a_pool(source: PlaceholderError) -> Error {
-    Error::Placeholder { operation: OPENING, source }
+    Error::Placeholder { operation: Operation::OpenPool, source }
 }
 
 impl Inside {

@@ -1,8 +1,8 @@
 //! Removing what is left of VMs whose owner is gone and that nobody has started again.
 
-use super::snapshots::options_of;
 use super::{Error, Runtime};
 use crate::causes::with_causes;
+use crate::operation::Operation;
 use crate::settings::Section;
 use crate::vm::Vm;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ impl Runtime {
             let dry_run = given.take_or("dry_run", false)?;
             given.finish().map(|()| dry_run)
         });
-        let dry_run = given.map_err(options_of("reap"))?;
+        let dry_run = given.map_err(Error::of_options(Operation::Reap))?;
         if dry_run {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
             return Ok(report(dry_run, &would, &[], (json!([]), self.found.left_alone_json())));

@@ -2,13 +2,15 @@
 
 use super::{Error, Reservation, Runtime, current_directory};
 use crate::journal::PoolRecord;
+use crate::operation::Operation;
 use crate::process::Limits;
-use crate::settings::{self, Section};
+use crate::settings::Section;
 use crate::snapshot::{Checksums, SnapshotId};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
-    self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, Vm, VmId, VsockPlace,
+    self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, SpecError, Vm, VmId,
+    VsockPlace,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ impl Runtime {
     /// When the options or the state are wrong, there is such a snapshot, the VMM fails, or the disk is full; nothing
     /// is left of the snapshot then, and the guest does what it did.
     pub fn take_snapshot(&self, vm: &Vm, id: &str, options: Option<&str>) -> Result<Value, Error> {
-        let options = SnapshotOptions::parse(options).map_err(options_of("take a snapshot"))?;
+        let options = SnapshotOptions::parse(options).map_err(Error::of_options(Operation::Snapshot))?;
         Ok(vm.take_snapshot(&SnapshotId::parse(id)?, &options)?)
     }
 
@@ -47,7 +49,8 @@ impl Runtime {
     /// # Errors
     /// When there is none, or it is damaged.
     pub fn snapshot_info(&self, id: &str) -> Result<Value, Error> {
-        let mut info = self.shared.snapshots.info(&SnapshotId::parse(id)?)?;
+        let info = self.shared.snapshots.info(&SnapshotId::parse(id)?);
+        let mut info = info.map_err(Error::of_snapshot(Operation::SnapshotInfo))?;
         info["in_use_by"] = self.users_of(id).into();
         Ok(info)
     }
@@ -62,10 +65,11 @@ impl Runtime {
             let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
             given.finish().map(|()| deadline_ms)
         });
-        let deadline_ms = given.map_err(options_of("verify a snapshot"))?;
+        let deadline_ms = given.map_err(Error::of_options(Operation::VerifySnapshot))?;
         let listening = self.waiting.listen();
         let deadline = Deadline::after(Duration::from_millis(deadline_ms));
-        Ok(self.shared.snapshots.verify(&id, Limits { deadline, interrupt: listening.flag() })?)
+        let limits = Limits { deadline, interrupt: listening.flag() };
+        self.shared.snapshots.verify(&id, limits).map_err(Error::of_snapshot(Operation::VerifySnapshot))
     }
 
     /// Removes the snapshot `id`.
@@ -73,7 +77,8 @@ impl Runtime {
     /// # Errors
     /// While something depends on it: that is named.
     pub fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
-        Ok(self.shared.snapshots.delete(&SnapshotId::parse(id)?, &self.users_of(id))?)
+        let deleted = self.shared.snapshots.delete(&SnapshotId::parse(id)?, &self.users_of(id));
+        deleted.map_err(Error::of_snapshot(Operation::DeleteSnapshot))
     }
 
     /// Makes of the diff `id` a full snapshot of the same id, which depends on no other.
@@ -87,11 +92,12 @@ impl Runtime {
             let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
             given.finish().map(|()| (checksums, deadline_ms))
         });
-        let (checksums, deadline_ms) = given.map_err(options_of("merge a snapshot"))?;
+        let (checksums, deadline_ms) = given.map_err(Error::of_options(Operation::MergeSnapshot))?;
         let listening = self.waiting.listen();
         let deadline = Deadline::after(Duration::from_millis(deadline_ms));
         let limits = Limits { deadline, interrupt: listening.flag() };
-        Ok(self.shared.snapshots.merge(&id, limits, checksums)?.describe())
+        let merged = self.shared.snapshots.merge(&id, limits, checksums);
+        Ok(merged.map_err(Error::of_snapshot(Operation::MergeSnapshot))?.describe())
     }
 
     /// Makes the VM `id` of a snapshot: it goes on where the snapshot was taken, or is held there. `options` is a JSON
@@ -104,7 +110,7 @@ impl Runtime {
         let id = VmId::parse(id)?;
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| RestoreOptions::read(given, &base));
-        let options = options.map_err(options_of("restore a VM"))?;
+        let options = options.map_err(Error::of_options(Operation::Restore))?;
         let snapshot = SnapshotId::parse(snapshot)?;
         let (vsock, pool) = (VsockPlace::AsItWas, None);
         self.restore_as(id, &Wanted { snapshot: &snapshot, options: &options, vsock, pool })
@@ -113,17 +119,16 @@ impl Runtime {
     /// Makes the VM `id` of what is `wanted`.
     pub(super) fn restore_as(&self, id: VmId, wanted: &Wanted<'_>) -> Result<Arc<Vm>, Error> {
         let Wanted { snapshot, options, vsock, pool } = *wanted;
-        let hold = self.shared.snapshots.hold(snapshot)?;
+        let hold = self.shared.snapshots.hold(snapshot).map_err(Error::of_snapshot(Operation::Restore))?;
         let snapshot = &hold.snapshot;
-        let spec_error =
-            |problem| vm::Error::Spec { id: id.clone(), operation: "restore", source: Arc::new(problem) };
-        let given =
-            vm::spec_of(&snapshot.manifest, options, vsock).map_err(|error| spec_error(error.into()))?;
+        let spec_error = |problem| vm::Error::new(&id, Operation::Restore, problem);
+        let given = vm::spec_of(&snapshot.manifest, options, vsock)
+            .map_err(|error| spec_error(SpecError::from(error)))?;
         let spec = Spec::of_record_file(&given).map_err(spec_error)?;
         let identity = GuestIdentity::new()
             .map_err(|source| Error::System { action: "get random bytes for a generation id", source })?;
-        let vm = self.new_vm(id, spec)?;
-        self.reserve(&vm)?;
+        let vm = self.new_vm(Operation::Restore, id, spec)?;
+        self.reserve(Operation::Restore, &vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need().with_pager(options.wants_pager_process()))?;
         vm.restore(&Restoration { snapshot, options, spec: given, identity, vsock, pool })?;
@@ -150,9 +155,4 @@ impl Runtime {
             self.list().into_iter().filter(|vm| vm.is_paged_from(id)).map(|vm| format!("VM {}", vm.id()));
         pools.into_iter().chain(paged).collect()
     }
-}
-
-/// The options of a call that are wrong.
-pub(super) fn options_of(operation: &'static str) -> impl Fn(settings::Error) -> Error {
-    move |source| Error::CallOptions { operation, source }
 }

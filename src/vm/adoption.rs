@@ -1,9 +1,11 @@
 //! Taking over a VM from an owner that is gone: what runs is held again, what was half done is undone.
 
+use super::life::{EndedBy, Life, Rest, kind_after};
 use super::remains::{self, RemainsError};
-use super::{Core, Origin, Presence, Shared, Spec, State, Vm, VmId, directory};
+use super::{Core, Shared, Spec, Turn, Vm, VmId, directory};
 use crate::firecracker::{Version, Vmm, VmmFiles};
-use crate::journal::{self, OnOwnerExit, Progress, Record, Rest, SpecRecord, Stage};
+use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
+use crate::operation::Operation;
 use crate::pager::Held;
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
@@ -97,15 +99,13 @@ impl Vm {
     /// Asks a VMM that was adopted what its guest does; without an answer that remains in doubt. A VMM that was dying
     /// already, as after a kill that its former owner did not live to see, is gone then. Says whether it runs.
     pub(crate) fn settle_adoption(&self, deadline: Deadline) -> bool {
-        const OPERATION: &str = "adopt";
-        let Ok(turn) = self.take_turn(OPERATION, deadline) else { return true };
-        let _in_doubt_otherwise =
-            self.ask_state(OPERATION, &turn).and_then(|()| self.end_hold(OPERATION, &turn));
+        let Ok(mut turn) = self.take_turn(Operation::Adopt, deadline) else { return true };
+        let _in_doubt_otherwise = self.ask_state(&mut turn).and_then(|()| self.end_hold(&mut turn));
         if self.exit_status().is_none() {
             return true;
         }
-        lock(&self.core).origin = Origin::Orphan;
-        self.tidy();
+        lock(&self.core).life.orphaned();
+        self.tidy(&mut turn);
         false
     }
 
@@ -121,18 +121,16 @@ impl Vm {
         let sockets = vmm.iter().flat_map(|vmm| vmm.sockets.clone()).collect();
         let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets);
         let version = vmm.as_ref().and_then(|vmm| Version::parse(&format!("Firecracker v{}", vmm.version)));
-        let core = Core {
-            version,
-            in_doubt: true,
-            origin: Origin::Adopted,
-            ..Core::new(State::Running, Presence::Present)
-        };
-        let vm = Self::restored(id, files, record, core, shared);
-        *lock(&vm.vmm) = Some(held);
-        vm.attend(&process);
+        let core = Core { version, ..Core::new(Life::adopted(Arc::clone(&process)), &record) };
+        let vm = Self::found(id, files, record, core, shared);
+        // Without a watch its end is noticed when somebody looks.
+        let _watched = shared.events.watch(process.pidfd(), vm.token);
         pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
-        // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
-        let _noted = vm.note(|record| record.belong_to(shared));
+        vm.in_first_turn(|turn| {
+            turn.own_mut().vmm = Some(held);
+            // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
+            let _noted = vm.note(turn, |record| record.belong_to(shared));
+        });
         vm
     }
 
@@ -143,23 +141,22 @@ impl Vm {
         (exit, why): (Option<ExitStatus>, WhyEnded),
         shared: &Arc<Shared>,
     ) -> Self {
-        let (exit, state) = match (&record.vmm, record.rest) {
-            (None, Rest::Stopped) => (record.exit, State::Stopped),
-            (None, Rest::Failed) => (record.exit, State::Failed),
-            (Some(_), _) => {
+        let rest = match &record.vmm {
+            None => Rest { kind: record.rest, exit: record.exit },
+            Some(_) => {
                 let exit = exit.unwrap_or(ExitStatus::ReapedByHost);
-                let by_itself = why == WhyEnded::WithoutOwner;
-                (Some(exit), if by_itself { State::after(exit) } else { State::Stopped })
+                let by = if why == WhyEnded::WithoutOwner { EndedBy::Itself } else { EndedBy::Library };
+                Rest { kind: kind_after(exit, by), exit: Some(exit) }
             }
         };
-        let core = Core { exit, origin: Origin::Orphan, ..Core::new(state, Presence::Present) };
-        let vm = Self::restored(id, files, record, core, shared);
-        vm.strike_out_vmm();
+        let core = Core::new(Life::orphan(rest), &record);
+        let vm = Self::found(id, files, record, core, shared);
+        vm.in_first_turn(|turn| vm.strike_out_vmm(turn));
         vm
     }
 
     /// A VM from its journal. One whose spec cannot be read any more can do everything but start again.
-    fn restored(id: VmId, files: &VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
+    fn found(id: VmId, files: &VmmFiles, record: Record, core: Core, shared: &Arc<Shared>) -> Self {
         let read = journal::read::<SpecRecord>(&journal::spec_file(files.directory()));
         let (spec, problem) = match read.map_err(super::SpecError::from) {
             Ok(given) => match Spec::of_record_file(&given) {
@@ -171,10 +168,15 @@ impl Vm {
         // A memory that was put together for a restore has been mapped, or is of no use any more.
         let _gone = std::fs::remove_file(files.memory());
         let binary = record.firecracker.clone();
-        let vm = Self::new(id, files.directory().to_path_buf(), spec, binary, Arc::clone(shared));
-        *lock(&vm.record) = record;
-        *lock(&vm.core) = core;
-        Self { spec_problem: problem.map(Arc::new), ..vm }
+        let directory = files.directory().to_path_buf();
+        Self::with(id, directory, (spec, problem), (binary, record, core), Arc::clone(shared))
+    }
+
+    /// The turn of a VM that nobody else knows of yet, which is free.
+    fn in_first_turn(&self, deed: impl FnOnce(&mut Turn<'_>)) {
+        if let Ok(mut turn) = self.take_turn(Operation::Adopt, Deadline::NEVER) {
+            deed(&mut turn);
+        }
     }
 }
 

@@ -4,12 +4,12 @@
 //! until it has, asking the VMM every so often, for nothing tells.
 
 use super::spec::Link;
-use super::turn::Turn;
-use super::{Error, State, Vm};
+use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::http::RequestError;
 use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
 use crate::journal::WhyNoParent;
+use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
@@ -60,7 +60,7 @@ impl Vm {
     /// # Errors
     /// When there is no balloon, or the guest has not followed in time; it may still.
     pub fn set_balloon(&self, amount_mib: u64, patience: Duration) -> Result<Option<u64>, Error> {
-        const OPERATION: &str = "set the balloon of";
+        const OPERATION: Operation = Operation::SetBalloon;
         let adjustment = Adjustment::balloon(amount_mib);
         match self.set_and_follow(OPERATION, &adjustment, (amount_mib, patience)) {
             // The balloon is set, and tells nothing.
@@ -74,9 +74,9 @@ impl Vm {
     /// # Errors
     /// When there is no balloon, or its statistics are off.
     pub fn balloon_statistics(&self) -> Result<Value, Error> {
-        const OPERATION: &str = "read the balloon statistics of";
-        let turn = self.begin_on_guest(OPERATION)?;
-        self.ask_json(OPERATION, &Request::balloon_statistics(), turn.limits())
+        const OPERATION: Operation = Operation::BalloonStatistics;
+        let mut turn = self.begin_on_guest(OPERATION)?;
+        self.ask_json(&Request::balloon_statistics(), &mut turn)
     }
 
     /// Plugs memory in or out until `size_mib` of the hotpluggable memory are plugged in, and waits up to `patience`
@@ -85,7 +85,7 @@ impl Vm {
     /// # Errors
     /// When there is no such memory, or the guest has not followed in time; it may still.
     pub fn set_hotplugged_memory(&self, size_mib: u64, patience: Duration) -> Result<u64, Error> {
-        const OPERATION: &str = "plug memory into";
+        const OPERATION: Operation = Operation::HotplugMemory;
         self.set_and_follow(OPERATION, &Adjustment::hotplugged_memory(size_mib), (size_mib, patience))
     }
 
@@ -99,20 +99,19 @@ impl Vm {
         path_on_host: Option<&Path>,
         rate_limiter: Option<Value>,
     ) -> Result<(), Error> {
-        const OPERATION: &str = "update a drive of";
-        let turn = self.begin_on_guest(OPERATION)?;
+        const OPERATION: Operation = Operation::UpdateDrive;
+        let mut turn = self.begin_on_guest(OPERATION)?;
         let mut change = Map::new();
         change.extend(rate_limiter.map(|limiter| ("rate_limiter".to_owned(), limiter)));
         match path_on_host {
-            None => self.patch_device(OPERATION, (Device::Drive, drive_id), change, &turn),
+            None => self.patch_device((Device::Drive, drive_id), change, &mut turn),
             Some(path) => {
                 // A link would lead elsewhere than the caller's working directory.
-                let path = std::path::absolute(path).map_err(|source| Error::Directory {
-                    action: "find the disk",
-                    path: path.to_path_buf(),
-                    source,
+                let path = std::path::absolute(path).map_err(|source| {
+                    let path = path.to_path_buf();
+                    self.error(OPERATION, Reason::File { action: "find the disk", path, source })
                 })?;
-                self.exchange_drive(OPERATION, (drive_id, &path), change, &turn)
+                self.exchange_drive((drive_id, &path), change, &mut turn)
             }
         }
     }
@@ -127,12 +126,12 @@ impl Vm {
         rx_rate_limiter: Option<Value>,
         tx_rate_limiter: Option<Value>,
     ) -> Result<(), Error> {
-        const OPERATION: &str = "update a network interface of";
-        let turn = self.begin_on_guest(OPERATION)?;
+        const OPERATION: Operation = Operation::UpdateNetwork;
+        let mut turn = self.begin_on_guest(OPERATION)?;
         let mut change = Map::new();
         change.extend(rx_rate_limiter.map(|limiter| ("rx_rate_limiter".to_owned(), limiter)));
         change.extend(tx_rate_limiter.map(|limiter| ("tx_rate_limiter".to_owned(), limiter)));
-        self.patch_device(OPERATION, (Device::NetworkInterface, iface_id), change, &turn)
+        self.patch_device((Device::NetworkInterface, iface_id), change, &mut turn)
     }
 
     /// Plugs a device into the VM, whose guest has to look for it. `definition` is what its section in a spec would
@@ -141,8 +140,8 @@ impl Vm {
     /// # Errors
     /// When this Firecracker cannot do that, or refuses it.
     pub fn attach(&self, device: Device, definition: Value, base: &Path) -> Result<(), Error> {
-        const OPERATION: &str = "plug a device into";
-        let turn = self.begin_hotplug(OPERATION)?;
+        const OPERATION: Operation = Operation::AttachDevice;
+        let mut turn = self.begin_hotplug(OPERATION)?;
         let id = device.section().id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
         let id = self.checked_id(OPERATION, id)?.to_owned();
         let mut definition = definition;
@@ -153,13 +152,12 @@ impl Vm {
         if let (Some(link), Some(place)) = (&link, &place) {
             let made =
                 place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(&link.target, place));
-            made.map_err(|source| Error::Directory {
-                action: "link the disk",
-                path: link.target.clone(),
-                source,
+            made.map_err(|source| {
+                let path = link.target.clone();
+                self.error(OPERATION, Reason::File { action: "link the disk", path, source })
             })?;
         }
-        let plugged = self.demand(OPERATION, &plug, turn.limits());
+        let plugged = self.demand(&plug, &mut turn);
         if plugged.is_err() {
             place.iter().for_each(|place| drop(std::fs::remove_file(place)));
         }
@@ -171,11 +169,11 @@ impl Vm {
     /// # Errors
     /// When there is none, or this Firecracker cannot do that.
     pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
-        const OPERATION: &str = "plug a device out of";
-        let turn = self.begin_hotplug(OPERATION)?;
+        const OPERATION: Operation = Operation::DetachDevice;
+        let mut turn = self.begin_hotplug(OPERATION)?;
         let id = self.checked_id(OPERATION, id)?;
         let unplug = Request::remove_device(device.section(), id).map_err(self.request_error(OPERATION))?;
-        self.demand(OPERATION, &unplug, turn.limits())?;
+        self.demand(&unplug, &mut turn)?;
         let _gone = std::fs::remove_file(self.files().working_directory().join(name_of(device, id)));
         Ok(())
     }
@@ -183,19 +181,21 @@ impl Vm {
     /// Gives it another file for a drive, under the name by which the VMM knows it.
     pub(super) fn exchange_drive(
         &self,
-        operation: &'static str,
         (drive_id, target): (&str, &Path),
         change: Map<String, Value>,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
+        let operation = turn.operation();
         let drive_id = self.checked_id(operation, drive_id)?;
         let name = name_of(Device::Drive, drive_id);
         let exchange = Request::exchange_drive(drive_id, &name, change);
         let exchange = exchange.map_err(self.request_error(operation))?;
         let place = self.files().working_directory().join(&name);
         let aside = place.with_file_name(format!(".{drive_id}.new"));
-        let failed =
-            |source| Error::Directory { action: "link the disk", path: target.to_path_buf(), source };
+        let failed = |source| {
+            let path = target.to_path_buf();
+            self.error(operation, Reason::File { action: "link the disk", path, source })
+        };
         std::fs::metadata(target).map_err(failed)?;
         let _left_by_a_former_owner = std::fs::remove_file(&aside);
         // A file that has grown may be the VM's own, to which no link is to lead.
@@ -204,7 +204,7 @@ impl Vm {
             let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
             made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
         }
-        let changed = self.demand(operation, &exchange, turn.limits());
+        let changed = self.demand(&exchange, turn);
         if changed.as_ref().is_err_and(Error::is_refusal) && !is_same {
             let back = if aside.symlink_metadata().is_ok() {
                 std::fs::rename(&aside, &place)
@@ -218,7 +218,7 @@ impl Vm {
     }
 
     /// The turn for an operation that needs a guest.
-    fn begin_on_guest(&self, operation: &'static str) -> Result<Turn<'_>, Error> {
+    fn begin_on_guest(&self, operation: Operation) -> Result<Turn<'_>, Error> {
         let turn = self.begin(operation, self.spec.options.deadlines.request())?;
         let state = self.state();
         match state {
@@ -227,75 +227,69 @@ impl Vm {
         }
     }
 
-    fn begin_hotplug(&self, operation: &'static str) -> Result<Turn<'_>, Error> {
+    fn begin_hotplug(&self, operation: Operation) -> Result<Turn<'_>, Error> {
         let turn = self.begin_on_guest(operation)?;
         let version = lock(&self.core).version;
         let able = version.map_or(Ok(()), |version| version.require(Feature::DeviceHotplug));
-        able.map_err(self.vmm_error(operation)).map(|()| turn)
+        able.map_err(self.failed(operation)).map(|()| turn)
     }
 
     /// Makes the adjustment, and waits until what it shows is `wanted`.
     fn set_and_follow(
         &self,
-        operation: &'static str,
+        operation: Operation,
         adjustment: &Adjustment,
         (wanted, patience): (u64, Duration),
     ) -> Result<u64, Error> {
-        let turn = self.begin_on_guest(operation)?;
+        let mut turn = self.begin_on_guest(operation)?;
         if adjustment.set.may_change_what_a_diff_holds() {
-            self.forget_last_snapshot(WhyNoParent::MemoryPlugged)?;
+            self.forget_last_snapshot(WhyNoParent::MemoryPlugged, &mut turn)?;
         }
-        self.demand(operation, &adjustment.set, turn.limits())?;
+        self.demand(&adjustment.set, &mut turn)?;
         let until = Deadline::after(patience);
         loop {
-            let shown = self.ask_json(operation, &adjustment.show, turn.limits())?;
+            let shown = self.ask_json(&adjustment.show, &mut turn)?;
             let now = shown.get(adjustment.key).and_then(Value::as_u64).unwrap_or_default();
             if now == wanted || patience.is_zero() {
                 return Ok(now);
             }
             if until.has_passed() {
-                return Err(Error::NotFollowed { id: self.id(), operation, wanted, now, after: patience });
+                return Err(self.error(operation, Reason::NotFollowed { wanted, now, after: patience }));
             }
             self.nap(operation, until, turn.interrupted())?;
         }
     }
 
-    fn nap(&self, operation: &'static str, until: Deadline, limits: Limits<'_>) -> Result<(), Error> {
+    fn nap(&self, operation: Operation, until: Deadline, limits: Limits<'_>) -> Result<(), Error> {
         let woken = poll::wait([limits.interest()], until.or_sooner(Deadline::after(PACE)));
         if woken.is_ok_and(|[interrupted]| interrupted) {
-            let source = super::NoTurn::Interrupted;
-            return Err(Error::Turn { id: self.id(), operation, source });
+            return Err(self.error(operation, super::NoTurn::Interrupted));
         }
         Ok(())
     }
 
-    pub(super) fn ask_json(
-        &self,
-        operation: &'static str,
-        request: &Request,
-        limits: Limits<'_>,
-    ) -> Result<Value, Error> {
-        let answer = self.demand(operation, request, limits)?;
+    pub(super) fn ask_json(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Value, Error> {
+        let answer = self.demand(request, turn)?;
         serde_json::from_slice(&answer.body).map_err(|_| {
             let request = RequestLine::from(request);
             let body = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-            self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body })
+            self.error(turn.operation(), firecracker::Error::UnexpectedBody { request, body })
         })
     }
 
     fn patch_device(
         &self,
-        operation: &'static str,
         (device, id): (Device, &str),
         change: Map<String, Value>,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
+        let operation = turn.operation();
         let update = Request::update_device(device.section(), self.checked_id(operation, id)?, change);
         let update = update.map_err(self.request_error(operation))?;
-        self.demand(operation, &update, turn.limits()).map(drop)
+        self.demand(&update, turn).map(drop)
     }
 
-    fn checked_id<'i>(&self, operation: &'static str, id: &'i str) -> Result<&'i str, Error> {
+    fn checked_id<'i>(&self, operation: Operation, id: &'i str) -> Result<&'i str, Error> {
         if firecracker::is_device_id(id) {
             return Ok(id);
         }
@@ -303,8 +297,8 @@ impl Vm {
         Err(self.request_error(operation)(no_path))
     }
 
-    fn request_error(&self, operation: &'static str) -> impl Fn(RequestError) -> Error + '_ {
-        move |source| self.vmm_error(operation)(source.into())
+    fn request_error(&self, operation: Operation) -> impl Fn(RequestError) -> Error + '_ {
+        move |source| self.error(operation, firecracker::Error::from(source))
     }
 }
 

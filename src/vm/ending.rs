@@ -1,10 +1,9 @@
 //! Shutdown, kill, wait and destroy: the ways in which a VM ends, or is seen to.
 
 use super::spec::GuestRung;
-use super::turn::Turn;
-use super::{Error, NoTurn, Presence, State, Vm, directory};
+use super::{Error, NoTurn, Presence, Reason, State, Turn, Vm, directory};
 use crate::firecracker::Request;
-use crate::observe::events::What;
+use crate::operation::Operation;
 use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
 use crate::process::{ExitStatus, Limits, Process, Waited};
@@ -59,18 +58,14 @@ impl Vm {
     /// # Errors
     /// When the call is interrupted, and when the VMM outlives SIGKILL.
     pub fn kill(&self) -> Result<(), Error> {
-        const OPERATION: &str = "kill";
-        let process = {
-            let core = self.observed();
-            self.check_presence(core.presence, OPERATION)?;
-            core.process.clone()
-        };
+        let process = self.present(Operation::Kill)?.life.running().cloned();
         if let Some(process) = process {
-            process.send(Signal::Kill).map_err(self.process_error(OPERATION))?;
-            self.await_killed(OPERATION, &process)?;
+            process.send(Signal::Kill).map_err(self.failed(Operation::Kill))?;
+            self.await_killed(&process)?;
         }
-        let _turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
-        self.tidy();
+        let deadline = Deadline::after(self.spec.options.deadlines.kill());
+        let mut turn = self.take_turn(Operation::Kill, deadline)?;
+        self.tidy(&mut turn);
         Ok(())
     }
 
@@ -79,23 +74,22 @@ impl Vm {
     /// # Errors
     /// When the time is up first, or the call is interrupted.
     pub fn wait(&self, timeout: Duration) -> Result<ExitStatus, Error> {
-        const OPERATION: &str = "wait for";
+        const OPERATION: Operation = Operation::Wait;
         let (process, exit, state) = {
-            let core = self.observed();
-            self.check_presence(core.presence, OPERATION)?;
-            (core.process.clone(), core.exit, core.state)
+            let core = self.present(OPERATION)?;
+            (core.life.running().cloned(), core.life.exit(), core.life.state())
         };
         let Some(process) = process else {
             return exit.ok_or_else(|| self.wrong_state(OPERATION, state, Some("it never ran")));
         };
         let listening = self.turns.listen();
         let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
-        match process.wait(limits).map_err(self.process_error(OPERATION))? {
+        match process.wait(limits).map_err(self.failed(OPERATION))? {
             Waited::Exited(exit) => Ok(exit),
             Waited::TimeIsUp => {
-                Err(Error::StillRunning { id: self.id(), after: timeout, state: self.state() })
+                Err(self.error(OPERATION, Reason::StillRunning { after: timeout, state: self.state() }))
             }
-            Waited::Interrupted => Err(Error::WaitInterrupted { id: self.id() }),
+            Waited::Interrupted => Err(self.error(OPERATION, NoTurn::Interrupted)),
         }
     }
 
@@ -104,69 +98,68 @@ impl Vm {
     /// # Errors
     /// When no VMM runs, or no descriptor is left.
     pub fn exit_fd(&self) -> Result<std::os::fd::OwnedFd, Error> {
-        const OPERATION: &str = "watch";
+        const OPERATION: Operation = Operation::WatchExit;
         let (process, state) = {
-            let core = self.observed();
-            self.check_presence(core.presence, OPERATION)?;
-            (core.process.clone(), core.state)
+            let core = self.present(OPERATION)?;
+            (core.life.running().cloned(), core.life.state())
         };
-        let process = process.ok_or_else(|| Error::NoVmm { id: self.id(), operation: OPERATION, state })?;
-        process.duplicate_pidfd().map_err(self.process_error(OPERATION))
+        let process = process.ok_or_else(|| self.error(OPERATION, Reason::NoVmm { state }))?;
+        process.duplicate_pidfd().map_err(self.failed(OPERATION))
     }
 
     /// Ends the VM if it runs, and removes all that belongs to it. Nothing happens when that was done before.
     pub(crate) fn destroy(&self) -> Result<(), Error> {
-        const OPERATION: &str = "destroy";
         match self.kill() {
-            Err(Error::Destroyed { .. }) => return Ok(()),
+            Err(error) if error.is_destroyed() => return Ok(()),
             killed => killed?,
         }
-        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
-        self.destroy_in_turn(OPERATION, &turn)
+        let deadline = Deadline::after(self.spec.options.deadlines.kill());
+        let mut turn = self.take_turn(Operation::Destroy, deadline)?;
+        self.destroy_in_turn(&mut turn)
     }
 
     /// The same for a VM that waits in a pool, or was found without a VMM and not started since; says whether it is gone.
     pub(crate) fn destroy_unwanted(&self) -> Result<bool, Error> {
-        const OPERATION: &str = "reap";
-        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?;
+        let deadline = Deadline::after(self.spec.options.deadlines.kill());
+        let mut turn = self.take_turn(Operation::Reap, deadline)?;
         // Somebody may have taken it out of its pool, or started it, meanwhile.
         if self.pool().is_none() && !self.is_orphan() {
             return Ok(false);
         }
-        self.destroy_in_turn(OPERATION, &turn).map(|()| true)
+        self.destroy_in_turn(&mut turn).map(|()| true)
     }
 
-    fn destroy_in_turn(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+    fn destroy_in_turn(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
         // Somebody else may have been quicker; the directory may be another VM's by now.
-        if lock(&self.core).presence == Presence::Destroyed {
+        if lock(&self.core).life.presence() == Presence::Destroyed {
             return Ok(());
         }
         // Somebody may have started it again meanwhile.
-        if let Some(vmm) = lock(&self.vmm).as_ref() {
-            vmm.end_at_once().map_err(self.process_error(operation))?;
+        if let Some(vmm) = &turn.own().vmm {
+            vmm.end_at_once().map_err(self.failed(turn.operation()))?;
         }
         self.end_pager();
         self.remove(turn)
     }
 
     /// Removes all that belongs to a VM without a VMM.
-    fn remove(&self, turn: &Turn<'_>) -> Result<(), Error> {
-        drop(lock(&self.vmm).take());
+    fn remove(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        turn.own_mut().vmm = None;
         let files = self.files();
         directory::remove(files.directory(), &self.spec.names, turn.limits().deadline).map_err(|source| {
             let path = files.directory().to_path_buf();
-            Error::Directory { action: "remove the directory", path, source }
+            self.error(turn.operation(), Reason::File { action: "remove the directory", path, source })
         })?;
         let mut core = self.observed();
-        self.neglect(&mut core);
-        (core.presence, core.state) = (Presence::Destroyed, State::Stopped);
-        self.tell(What::Destroyed);
+        let (process, told) = core.life.destroyed();
+        self.let_go_of(process.as_ref());
+        self.tell_all(told);
         Ok(())
     }
 
     fn join_ending(&self) -> Result<(Arc<Ending>, Role), Error> {
         let mut core = lock(&self.core);
-        self.check_presence(core.presence, "shut down")?;
+        self.check_presence(core.life.presence(), Operation::Shutdown)?;
         if let Some(ending) = &core.ending {
             return Ok((Arc::clone(ending), Role::Joined));
         }
@@ -177,7 +170,7 @@ impl Vm {
 
     /// Waits for what becomes of the first caller's shutdown, no longer than the own window: then it is forced.
     fn await_ending(&self, ending: &Ending, grace: Duration) -> Result<Result<Arc<Report>, Failed>, Error> {
-        const OPERATION: &str = "shut down";
+        const OPERATION: Operation = Operation::Shutdown;
         let (listening, mut until) = (self.turns.listen(), Deadline::after(grace));
         let mut killed = None::<Arc<Process>>;
         loop {
@@ -185,21 +178,20 @@ impl Vm {
             match result {
                 Some(Ok(report)) => return Ok(Ok(report)),
                 _ if listening.is_interrupted() => {
-                    let id = self.id();
-                    return Err(Error::Turn { id, operation: OPERATION, source: NoTurn::Interrupted });
+                    return Err(self.error(OPERATION, NoTurn::Interrupted));
                 }
                 Some(Err(Failed)) => return Ok(Err(Failed)),
                 None if !until.has_passed() => listening.wait_for(ending.over.as_ref(), until),
                 None => match killed.take() {
                     Some(process) => {
                         let (pid, after) = (process.pid(), self.spec.options.deadlines.kill());
-                        return Err(self.process_error(OPERATION)(process::Error::Stuck { pid, after }));
+                        return Err(self.error(OPERATION, process::Error::Stuck { pid, after }));
                     }
                     None => {
                         until = Deadline::after(self.spec.options.deadlines.kill());
-                        killed = self.observed().process.clone();
+                        killed = self.observed().life.running().cloned();
                         let sent = killed.as_ref().map_or(Ok(()), |process| process.send(Signal::Kill));
-                        sent.map_err(self.process_error(OPERATION))?;
+                        sent.map_err(self.failed(OPERATION))?;
                     }
                 },
             }
@@ -207,14 +199,14 @@ impl Vm {
     }
 
     fn shut_down(&self, grace: Duration, poll: Option<Duration>) -> Result<Arc<Report>, Error> {
-        const OPERATION: &str = "shut down";
+        const OPERATION: Operation = Operation::Shutdown;
         let began = Instant::now();
         let listening = self.turns.listen();
-        let turn = match self.turns.take(OPERATION, Deadline::after(grace)) {
+        let mut turn = match self.turns.take(OPERATION, Deadline::after(grace)) {
             Ok(turn) => Some(turn),
             // Whatever holds the turn ends with the VMM, so the window's end kills without it.
             Err(NoTurn::Busy { .. }) => None,
-            Err(source) => return Err(Error::Turn { id: self.id(), operation: OPERATION, source }),
+            Err(interrupted) => return Err(self.error(OPERATION, interrupted)),
         };
         let report = match self.process_to_end() {
             Ok((process, first)) => {
@@ -222,17 +214,20 @@ impl Vm {
                 let grace = if turn.is_some() { grace } else { Duration::ZERO };
                 let kill_allowance = self.spec.options.deadlines.kill();
                 let plan = Plan { first, grace, poll, kill_allowance };
-                let ask_guest = |limits: Limits<'_>| self.ask_guest(limits);
+                let ask_guest = |limits: Limits<'_>| match turn.as_mut() {
+                    Some(turn) => self.ask_guest(limits, turn),
+                    None => Asked::Unavailable,
+                };
                 let report = process.shut_down(plan, listening.flag(), ask_guest);
-                Arc::new(report.map_err(self.process_error(OPERATION))?)
+                Arc::new(report.map_err(self.failed(OPERATION))?)
             }
             Err(exit) => Arc::new(already_exited(exit)),
         };
-        let _turn = match turn {
+        let mut turn = match turn {
             Some(turn) => turn,
             None => self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.kill()))?,
         };
-        self.tidy();
+        self.tidy(&mut turn);
         lock(&self.core).last_shutdown = Some(Arc::clone(&report));
         Ok(report)
     }
@@ -240,46 +235,50 @@ impl Vm {
     /// The process and the first rung for it, or how it has ended already.
     fn process_to_end(&self) -> Result<(Arc<Process>, Rung), ExitStatus> {
         let core = self.observed();
-        let Some(process) = core.process.clone() else {
-            return Err(core.exit.unwrap_or(ExitStatus::ReapedByHost));
+        let life = &core.life;
+        let Some(process) = life.running().cloned() else {
+            return Err(life.exit().unwrap_or(ExitStatus::ReapedByHost));
         };
-        let guest_hears = cfg!(target_arch = "x86_64") && (core.state == State::Running || core.in_doubt);
+        let may_run = life.state() == State::Running || life.is_in_doubt();
         let wanted = self.spec.options.shutdown.guest == GuestRung::CtrlAltDel;
-        Ok((process, if guest_hears && wanted { Rung::Guest } else { Rung::Terminate }))
+        let guest_hears = cfg!(target_arch = "x86_64") && may_run && wanted;
+        Ok((process, if guest_hears { Rung::Guest } else { Rung::Terminate }))
     }
 
-    fn ask_guest(&self, limits: Limits<'_>) -> Asked {
-        let mut vmm = lock(&self.vmm);
-        let asked = vmm.as_mut().map(|vmm| vmm.demand(&Request::send_ctrl_alt_del(), limits));
-        if matches!(asked, Some(Ok(_))) { Asked::Delivered } else { Asked::Unavailable }
+    fn ask_guest(&self, limits: Limits<'_>, turn: &mut Turn<'_>) -> Asked {
+        match self.demand_within(&Request::send_ctrl_alt_del(), limits, turn) {
+            Ok(_) => Asked::Delivered,
+            Err(_) => Asked::Unavailable,
+        }
     }
 
-    fn await_killed(&self, operation: &'static str, process: &Process) -> Result<(), Error> {
+    fn await_killed(&self, process: &Process) -> Result<(), Error> {
         let listening = self.turns.listen();
         let allowance = self.spec.options.deadlines.kill();
         let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.flag() };
-        let failed = self.process_error(operation);
+        let pid = process.pid();
+        let failed = self.failed(Operation::Kill);
         match process.wait(limits).map_err(&failed)? {
             Waited::Exited(_) => Ok(()),
-            Waited::TimeIsUp => Err(failed(process::Error::Stuck { pid: process.pid(), after: allowance })),
-            Waited::Interrupted => Err(failed(process::Error::Interrupted { pid: process.pid() })),
+            Waited::TimeIsUp => Err(failed(process::Error::Stuck { pid, after: allowance })),
+            Waited::Interrupted => Err(failed(process::Error::Interrupted { pid })),
         }
     }
 
-    /// Lets go of a VMM that has ended, and removes the sockets that it leaves behind. Needs the turn.
-    pub(super) fn tidy(&self) {
-        if self.observed().process.is_none()
-            && let Some(vmm) = lock(&self.vmm).take()
+    /// Lets go of a VMM that has ended, and removes the sockets that it leaves behind.
+    pub(super) fn tidy(&self, turn: &mut Turn<'_>) {
+        if self.observed().life.running().is_none()
+            && let Some(vmm) = turn.own_mut().vmm.take()
         {
             vmm.remove_leftovers();
             self.end_pager();
-            self.strike_out_vmm();
+            self.strike_out_vmm(turn);
         }
     }
 
-    pub(super) fn check_presence(&self, presence: Presence, operation: &'static str) -> Result<(), Error> {
+    pub(super) fn check_presence(&self, presence: Presence, operation: Operation) -> Result<(), Error> {
         match presence {
-            Presence::Destroyed => Err(Error::Destroyed { id: self.id(), operation }),
+            Presence::Destroyed => Err(self.error(operation, Reason::Destroyed)),
             Presence::BeingCreated | Presence::Present => Ok(()),
         }
     }

@@ -1,10 +1,11 @@
 //! What a VM says of itself, as JSON.
 
-use super::{Error, Observed, Origin, State, Vm};
+use super::{Error, Observed, Origin, Reason, State, Vm};
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{API_SOCKET, ProblemOf, Version};
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::console::{self, Piece};
+use crate::operation::Operation;
 use crate::pager::{Figures, State as PagerState};
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
@@ -20,17 +21,16 @@ impl Vm {
     /// # Errors
     /// When it was destroyed.
     pub fn info(&self) -> Result<Value, Error> {
-        let record = lock(&self.record).clone();
-        let core = self.present("describe")?;
-        let timings = &core.timings;
+        let core = self.present(Operation::Describe)?;
+        let (life, timings, record) = (&core.life, &core.timings, &core.record);
         Ok(json!({
             "id": self.id().as_str(),
-            "state": core.state.name(),
-            "state_in_doubt": core.in_doubt,
+            "state": life.state().name(),
+            "state_in_doubt": life.is_in_doubt(),
             "on_owner_exit": on_owner_exit_name(self.spec.options.on_owner_exit),
-            "origin": origin_name(core.origin),
-            "pid": core.process.as_ref().map(|process| process.pid()),
-            "exit": core.exit.map(exit_json),
+            "origin": origin_name(life.origin()),
+            "pid": life.running().map(|process| process.pid()),
+            "exit": life.exit().map(exit_json),
             "firecracker": self.binary.to_string_lossy(),
             "firecracker_version": core.version.map(|version| version.to_string()),
             "known_problems": known_problems(core.version),
@@ -50,7 +50,7 @@ impl Vm {
             "generation_id": record.restored.as_ref().map(|restored| restored.generation_id.as_str()),
             "last_snapshot": record.last_snapshot.as_ref().map(|last| &last.id),
             "pool": record.pool.as_ref().map(|pool| &pool.name),
-            "vsock_socket": self.vsock_socket(&record).map(|path| path.to_string_lossy().into_owned()),
+            "vsock_socket": self.vsock_socket(record).map(|path| path.to_string_lossy().into_owned()),
             "pager": self.pager_figures().as_ref().map(pager_json),
             "last_pause_us": timings.pause.map(micros),
             "last_resume_us": timings.resume.map(micros),
@@ -63,7 +63,7 @@ impl Vm {
     /// # Errors
     /// When it was destroyed.
     pub fn known_state(&self) -> Result<State, Error> {
-        Ok(self.present("tell the state of")?.state)
+        Ok(self.present(Operation::Describe)?.life.state())
     }
 
     /// The report of the last shutdown, if there was one.
@@ -82,10 +82,12 @@ impl Vm {
     /// # Errors
     /// When the VM was destroyed, or its console cannot be read.
     pub fn read_console(&self, offset: u64, buffer: &mut [u8]) -> Result<Piece, Error> {
-        drop(self.present("read the console of")?);
+        drop(self.present(Operation::ReadConsole)?);
         let path = self.console();
         let read = console::read(&path, offset, buffer);
-        read.map_err(|source| Error::Directory { action: "read", path, source })
+        read.map_err(|source| {
+            self.error(Operation::ReadConsole, Reason::File { action: "read", path, source })
+        })
     }
 
     /// What a VM without a VMM still owns: its directory and the files in it.
@@ -111,9 +113,9 @@ impl Vm {
         self.spec.console.clone().unwrap_or_else(|| self.files().console())
     }
 
-    pub(super) fn present(&self, operation: &'static str) -> Result<Observed<'_>, Error> {
+    pub(super) fn present(&self, operation: Operation) -> Result<Observed<'_>, Error> {
         let core = self.observed();
-        self.check_presence(core.presence, operation)?;
+        self.check_presence(core.life.presence(), operation)?;
         Ok(core)
     }
 }

@@ -2,45 +2,29 @@
 
 use super::launch::Preparation;
 use super::record::Content;
-use super::turn::Turn;
-use super::{Error, Presence, State, Vm};
+use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::firecracker::api::InstanceState;
 use crate::firecracker::http::{Method, RequestPath, Response};
 use crate::firecracker::{self, Request, RequestLine};
 use crate::journal::{PoolRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
+use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use std::time::{Duration, Instant};
-
-/// How long the stages of the present VMM's life took.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Timings {
-    pub(super) spawn: Duration,
-    pub(super) socket: Duration,
-    pub(super) configure: Duration,
-    /// Loading a snapshot, instead of a configuration.
-    pub(super) load: Option<Duration>,
-    /// Each request of the configuration.
-    pub(super) requests: Vec<(RequestPath, Duration)>,
-    pub(super) start: Duration,
-    /// The last of each.
-    pub(super) pause: Option<Duration>,
-    pub(super) resume: Option<Duration>,
-}
+use std::time::Instant;
 
 impl Vm {
     /// Makes its directory, starts its VMM and configures it. After an error nothing of it is left.
     pub(crate) fn create(&self, spec: &SpecRecord, pool: Option<&PoolRecord>) -> Result<(), Error> {
-        const OPERATION: &str = "create";
-        let turn = self.take_turn(OPERATION, Deadline::after(self.spec.options.deadlines.create()))?;
-        let binary = self.suitable_binary(OPERATION, &turn)?;
-        lock(&self.record).pool = pool.cloned();
+        let deadline = Deadline::after(self.spec.options.deadlines.create());
+        let mut turn = self.take_turn(Operation::Create, deadline)?;
+        let binary = self.suitable_binary(&turn)?;
+        turn.own_mut().record.pool = pool.cloned();
         let links = self.spec.links().cloned().collect();
         let content = Content { links, copies: Vec::new() };
-        let directory = self.make_directory(spec, content, self.vmm_to_be(&binary), &turn)?;
-        self.launch(OPERATION, &binary, Preparation::Configuration, &turn)?;
+        let directory = self.make_directory(spec, content, self.vmm_to_be(&binary), &mut turn)?;
+        self.launch(&binary, Preparation::Configuration, &mut turn)?;
         directory.keep();
         self.appear(What::Created);
         Ok(())
@@ -49,12 +33,8 @@ impl Vm {
     /// From here on there is such a VM.
     pub(super) fn appear(&self, what: What) {
         let mut core = self.observed();
-        core.presence = Presence::Present;
-        self.tell(what);
-        // An end that somebody has seen meanwhile was not told, for there was no VM yet.
-        if let Some(exit) = core.exit.filter(|_| core.process.is_none()) {
-            self.tell(What::Exited(exit));
-        }
+        let told = core.life.appeared(what);
+        self.tell_all(told);
     }
 
     /// Starts the guest; a VM whose VMM has ended gets a new one first. Nothing happens when it runs already.
@@ -62,41 +42,44 @@ impl Vm {
     /// # Errors
     /// When it is paused, or its VMM fails; a VM that was stopped is stopped again then.
     pub fn start(&self) -> Result<(), Error> {
-        let turn = self.begin("start", self.spec.options.deadlines.start())?;
-        let before = self.settled();
-        match before.state {
+        let mut turn = self.begin(Operation::Start, self.spec.options.deadlines.start())?;
+        let (state, rest) = {
+            let core = self.observed();
+            (core.life.state(), core.life.rest())
+        };
+        let Some(before) = rest else {
+            return match state {
+                State::Paused => Err(self.wrong_state(Operation::Start, state, Some("resume it"))),
+                State::Created => self.boot(&mut turn),
+                _ => Ok(()),
+            };
+        };
+        // A VMM that ended by itself has left its sockets.
+        self.tidy(&mut turn);
+        let binary = self.suitable_binary(&turn)?;
+        self.announce_vmm(&binary, &mut turn)?;
+        self.launch(&binary, Preparation::Configuration, &mut turn)?;
+        // What a section has started is not to be started again.
+        match self.state() {
             State::Running => Ok(()),
-            State::Paused => Err(self.wrong_state("start", before.state, Some("resume it"))),
-            State::Created => self.boot(&turn),
-            State::Stopped | State::Failed => {
-                // A VMM that ended by itself has left its sockets.
-                self.tidy();
-                let binary = self.suitable_binary("start", &turn)?;
-                self.announce_vmm(&binary)?;
-                self.launch("start", &binary, Preparation::Configuration, &turn)?;
-                // What a section has started is not to be started again.
-                match self.state() {
-                    State::Running => Ok(()),
-                    _ => self.boot(&turn).inspect_err(|_| self.undo_launch(before)),
-                }
-            }
+            _ => self.boot(&mut turn).inspect_err(|_| self.undo_launch(before, &mut turn)),
         }
     }
 
-    /// Holds the guest. Nothing happens when it is held already.
+    /// Pauses the guest. Nothing happens when it is paused already.
     ///
     /// # Errors
     /// When it does not run, or its VMM fails.
     pub fn pause(&self) -> Result<(), Error> {
-        self.change("pause", State::Running, State::Paused, &Request::pause())
+        self.change(Operation::Pause, Guest::Running, Guest::Paused)
     }
 
-    /// Lets the guest go on. Nothing happens when it runs already.
+    /// Resumes the guest. Nothing happens when it runs already.
     ///
     /// # Errors
     /// When it is not paused, or its VMM fails.
     pub fn resume(&self) -> Result<(), Error> {
-        self.change("resume", State::Paused, State::Running, &Request::resume())
+        self.change(Operation::Resume, Guest::Paused, Guest::Running)
     }
 
     /// Sends any request to the VMM and gives its answer's body.
@@ -109,106 +92,131 @@ impl Vm {
         path: &RequestPath,
         body: Option<&[u8]>,
     ) -> Result<Response, Error> {
-        const OPERATION: &str = "send a request to";
-        let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
+        let mut turn = self.begin(Operation::Request, self.spec.options.deadlines.request())?;
         let request = Request::new(method, path.clone(), body);
         let changes_state = request.may_change_state();
         if request.may_change_what_a_diff_holds() {
-            self.forget_last_snapshot(WhyNoParent::ForeignRequest)?;
+            self.forget_last_snapshot(WhyNoParent::ForeignRequest, &mut turn)?;
         }
         if changes_state {
-            lock(&self.core).in_doubt = true;
+            lock(&self.core).life.doubted();
         }
-        let response = self.demand(OPERATION, &request, turn.limits());
+        let response = self.demand(&request, &mut turn);
         let answered = response.as_ref().map_or_else(Error::is_refusal, |_| true);
-        if changes_state && answered && self.observed().process.is_some() {
+        if changes_state && answered && self.observed().life.running().is_some() {
             // Without an answer it stays in doubt; the request itself has had its own.
-            let _settled = self.ask_state(OPERATION, &turn);
+            let _settled = self.ask_state(&mut turn);
         }
         response
     }
 
     /// Asks the VMM for its state, and believes it.
-    pub(super) fn ask_state(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
+    pub(super) fn ask_state(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
         let request = Request::describe_instance();
-        let response = self.demand(operation, &request, turn.limits())?;
-        let state = match InstanceState::of_answer(&response.body) {
-            Some(InstanceState::NotStarted) => State::Created,
-            Some(InstanceState::Running) => State::Running,
-            Some(InstanceState::Paused) => State::Paused,
+        let response = self.demand(&request, turn)?;
+        let guest = match InstanceState::of_answer(&response.body) {
+            Some(InstanceState::NotStarted) => Guest::NotStarted,
+            Some(InstanceState::Running) => Guest::Running,
+            Some(InstanceState::Paused) => Guest::Paused,
             None => {
                 let request = RequestLine::from(&request);
                 let body = String::from_utf8_lossy(&response.body).chars().take(200).collect();
-                return Err(self.vmm_error(operation)(firecracker::Error::UnexpectedBody { request, body }));
+                let unexpected = firecracker::Error::UnexpectedBody { request, body };
+                return Err(self.error(turn.operation(), unexpected));
             }
         };
         let mut core = self.observed();
-        if core.process.is_some() {
-            self.turn_into(&mut core, state);
-        }
+        let told = core.life.guest_is(guest);
+        self.tell_all(told);
         Ok(())
     }
 
-    pub(super) fn boot(&self, turn: &Turn<'_>) -> Result<(), Error> {
+    pub(super) fn boot(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
         let began = Instant::now();
-        self.demand_state("start", &Request::start(), State::Running, turn.limits())?;
+        let answer = self.demand(&Request::start(), turn);
+        self.note_guest(Guest::Running, answer)?;
         lock(&self.core).timings.start = began.elapsed();
         Ok(())
     }
 
-    fn change(
-        &self,
-        operation: &'static str,
-        from: State,
-        to: State,
-        request: &Request,
-    ) -> Result<(), Error> {
-        let turn = self.begin(operation, self.spec.options.deadlines.request())?;
+    /// Has the VMM pause or resume its guest.
+    pub(super) fn switch(&self, to: Guest, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let answer = self.demand(&switching(to), turn);
+        self.note_guest(to, answer)
+    }
+
+    fn change(&self, operation: Operation, from: Guest, to: Guest) -> Result<(), Error> {
+        let mut turn = self.begin(operation, self.spec.options.deadlines.request())?;
         let state = self.state();
-        if state == to {
+        if state == to.state() {
             return Ok(());
         }
-        if state != from {
+        if state != from.state() {
             let advice = (state != State::Paused && state != State::Running).then_some("start it first");
             return Err(self.wrong_state(operation, state, advice));
         }
         let began = Instant::now();
-        self.demand_state(operation, request, to, turn.limits())?;
+        self.switch(to, &mut turn)?;
         let timings = &mut lock(&self.core).timings;
-        let place = if to == State::Paused { &mut timings.pause } else { &mut timings.resume };
+        let place = if to == Guest::Paused { &mut timings.pause } else { &mut timings.resume };
         *place = Some(began.elapsed());
         Ok(())
     }
 
-    /// A request that changes the state to `to`: done, refused, or left in doubt.
-    pub(super) fn demand_state(
+    /// The same as [`Vm::switch`] within limits of its own.
+    pub(super) fn switch_within(
         &self,
-        operation: &'static str,
-        request: &Request,
-        to: State,
+        to: Guest,
         limits: Limits<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
-        let answer = self.demand(operation, request, limits);
+        let answer = self.demand_within(&switching(to), limits, turn);
+        self.note_guest(to, answer)
+    }
+
+    /// What the answer to a request that makes the guest `to` says of it.
+    fn note_guest(&self, to: Guest, answer: Result<Response, Error>) -> Result<(), Error> {
         let mut core = self.observed();
-        if core.process.is_some() {
-            match &answer {
-                Ok(_) => self.turn_into(&mut core, to),
-                Err(error) if error.is_refusal() => {}
-                Err(_) => core.in_doubt = true,
+        match &answer {
+            Ok(_) => {
+                let told = core.life.guest_is(to);
+                self.tell_all(told);
             }
+            Err(error) if error.is_refusal() => {}
+            Err(_) => core.life.doubted(),
         }
         answer.map(drop)
     }
 
-    pub(super) fn demand(
+    /// Has the VMM carry out a request, within the limits of the operation.
+    pub(super) fn demand(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Response, Error> {
+        let operation = turn.operation();
+        let (own, limits) = turn.own_within_limits();
+        match own.vmm.as_mut() {
+            Some(vmm) => vmm.demand(request, limits).map_err(self.failed(operation)),
+            None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
+        }
+    }
+
+    /// The same within limits of its own.
+    pub(super) fn demand_within(
         &self,
-        operation: &'static str,
         request: &Request,
         limits: Limits<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<Response, Error> {
-        match lock(&self.vmm).as_mut() {
-            Some(vmm) => vmm.demand(request, limits).map_err(self.vmm_error(operation)),
-            None => Err(Error::NoVmm { id: self.id(), operation, state: self.state() }),
+        let operation = turn.operation();
+        match turn.own_mut().vmm.as_mut() {
+            Some(vmm) => vmm.demand(request, limits).map_err(self.failed(operation)),
+            None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
         }
+    }
+}
+
+/// The request that makes a guest `to`.
+fn switching(to: Guest) -> Request {
+    match to {
+        Guest::Paused => Request::pause(),
+        Guest::Running | Guest::NotStarted => Request::resume(),
     }
 }

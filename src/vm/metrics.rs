@@ -1,9 +1,10 @@
 //! What a VM's VMM has counted and what its process uses.
 
-use super::{Error, State, Vm};
+use super::{Error, State, Turn, Vm};
 use crate::firecracker::{Request, VmmFiles};
 use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
 use crate::observe::usage::{self, Usage};
+use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
@@ -34,13 +35,13 @@ impl Vm {
     /// # Errors
     /// When no guest was started, or the VMM fails.
     pub fn flush_metrics(&self) -> Result<(), Error> {
-        const OPERATION: &str = "flush the metrics of";
-        let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
+        const OPERATION: Operation = Operation::FlushMetrics;
+        let mut turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
         let state = self.state();
         if !matches!(state, State::Running | State::Paused) {
             return Err(self.wrong_state(OPERATION, state, Some("start it first")));
         }
-        self.demand(OPERATION, &Request::flush_metrics(), turn.limits()).map(drop)
+        self.demand(&Request::flush_metrics(), &mut turn).map(drop)
     }
 
     /// The sums for whoever asks for those of many VMs: with what has come since, if that can be read soon, or as they were
@@ -61,37 +62,33 @@ impl Vm {
 
     /// The sums, after at most `up_to` bytes more were added; nothing when the spec has the metrics written elsewhere.
     fn totals(&self, up_to: u64, limits: Limits<'_>) -> Result<Option<Totals>, Error> {
-        drop(self.present("read the metrics of")?);
+        drop(self.present(Operation::Metrics)?);
         if self.spec.has_own_metrics() {
             return Ok(None);
         }
-        self.metrics_files().totals(up_to, limits).map(Some).map_err(self.metrics_error())
+        self.metrics_files().totals(up_to, limits).map(Some).map_err(self.failed(Operation::Metrics))
     }
 
     /// What the VMM's process uses, while there is one.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let process = lock(&self.core).process.clone()?;
+        let process = lock(&self.core).life.running().cloned()?;
         let usage = usage::usage(process.pid()).ok()?;
         // The number was its own as long as it had not ended.
         process.exit_status().is_ok_and(|exit| exit.is_none()).then_some(usage)
     }
 
     /// Gets ready for what a new VMM will count; says which file it is to write.
-    pub(super) fn begin_metrics(&self, limits: Limits<'_>) -> Result<Option<String>, Error> {
+    pub(super) fn begin_metrics(&self, turn: &Turn<'_>) -> Result<Option<String>, Error> {
         if self.spec.has_own_metrics() {
             return Ok(None);
         }
-        let run = lock(&self.record).runs;
-        self.metrics_files().begin(run, limits).map_err(self.metrics_error())?;
+        let run = turn.own().record.runs;
+        self.metrics_files().begin(run, turn.limits()).map_err(self.failed(turn.operation()))?;
         Ok(Some(MetricsFiles::of_run(run)))
     }
 
     fn metrics_files(&self) -> MetricsFiles {
         metrics_files(&self.files())
-    }
-
-    fn metrics_error(&self) -> impl Fn(crate::observe::metrics::Error) -> Error + '_ {
-        |source| Error::Metrics { id: self.id(), source }
     }
 }
 

@@ -25,6 +25,7 @@ mod id;
 mod identity;
 mod info;
 mod launch;
+mod life;
 mod lifecycle;
 mod metrics;
 mod paging;
@@ -35,28 +36,28 @@ mod rename;
 mod restore;
 mod snapshot;
 mod spec;
+mod timings;
 mod turn;
 
 pub use adoption::AdoptionError;
 pub(crate) use adoption::{Found, WhyEnded};
 pub use devices::Device;
-pub use error::{Error, NoTurn};
+pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
 pub(crate) use metrics::metrics_files;
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
-pub use restore::RestoreError;
 pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
 pub(crate) use snapshot::Options as SnapshotOptions;
 pub use snapshot::WhyFull;
 pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
-use crate::host::DiskError;
 use crate::host::cpu::HostCpu;
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::events::{Events, What};
+use crate::operation::Operation;
 use crate::pager::Held;
 use crate::process::ladder::Report;
 use crate::process::{ExitStatus, Identity, Process};
@@ -64,14 +65,15 @@ use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use ending::Ending;
-use lifecycle::Timings;
+use life::{EndedBy, Guest, Life, Origin, Presence};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use turn::{Turn, Turns};
+use timings::Timings;
+use turn::Turns;
 
 /// What a VM is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,16 +103,6 @@ impl State {
     }
 }
 
-impl State {
-    /// What a VM is whose VMM has ended so, without being asked to.
-    fn after(exit: ExitStatus) -> Self {
-        match exit {
-            ExitStatus::Code(0) | ExitStatus::ReapedByHost => Self::Stopped,
-            ExitStatus::Code(_) | ExitStatus::Signal(_) => Self::Failed,
-        }
-    }
-}
-
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -128,14 +120,22 @@ pub struct Vm {
     shared: Arc<Shared>,
     /// What tells its VMM's end from the end of others.
     token: u64,
-    turns: Turns,
-    /// Touched only by whoever has the turn, so that nobody ever waits for this lock.
-    vmm: Mutex<Option<Vmm>>,
-    /// What the journal says; touched only by whoever has the turn.
-    record: Mutex<Record>,
+    turns: Turns<Own>,
     /// Held for moments, never across a request or a wait.
     core: Mutex<Core>,
 }
+
+/// What only the operation in flight may touch.
+#[derive(Debug)]
+struct Own {
+    /// The connection to the VMM, until it has ended and was cleaned up after.
+    vmm: Option<Vmm>,
+    /// What the journal says.
+    record: Record,
+}
+
+/// The turn of an operation on a VM.
+type Turn<'a> = turn::Turn<'a, Own>;
 
 /// What a VM is called, and the files under that name: both change when it is renamed.
 #[derive(Debug)]
@@ -185,43 +185,18 @@ impl Need {
 /// What is known of a VM.
 #[derive(Debug)]
 struct Core {
-    state: State,
-    presence: Presence,
-    origin: Origin,
-    /// The last request that would have changed the state was cut off.
-    in_doubt: bool,
-    /// The present VMM's process.
-    process: Option<Arc<Process>>,
+    life: Life<Arc<Process>>,
+    /// What the journal says, for those who only look.
+    record: Arc<Record>,
     /// What serves the page faults of its memory.
     pager: Option<Arc<Held>>,
     /// What went wrong with that, once it was told.
     pager_loss: Option<String>,
-    /// How the last VMM ended.
-    exit: Option<ExitStatus>,
     timings: Timings,
     /// The VMM of the last start.
     version: Option<Version>,
     ending: Option<Arc<Ending>>,
     last_shutdown: Option<Arc<Report>>,
-}
-
-/// Whether there is such a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    BeingCreated,
-    Present,
-    Destroyed,
-}
-
-/// Where a VM comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// This runtime has made it, or started it.
-    Own,
-    /// It ran when the runtime was opened.
-    Adopted,
-    /// It had no VMM when the runtime was opened.
-    Orphan,
 }
 
 impl Vm {
@@ -233,19 +208,28 @@ impl Vm {
         binary: PathBuf,
         shared: Arc<Shared>,
     ) -> Self {
-        static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
         let record = Record::of_new(&id, &spec.options, &binary, &shared);
+        let core = Core::new(Life::being_created(), &record);
+        Self::with(id, directory, (spec, None), (binary, record, core), shared)
+    }
+
+    fn with(
+        id: VmId,
+        directory: PathBuf,
+        (spec, spec_problem): (Spec, Option<SpecError>),
+        (binary, record, core): (PathBuf, Record, Core),
+        shared: Arc<Shared>,
+    ) -> Self {
+        static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
         Self {
             place: Mutex::new(Arc::new(Place { id, files: VmmFiles::new(directory) })),
             spec,
-            spec_problem: None,
+            spec_problem: spec_problem.map(Arc::new),
             binary,
             shared,
             token: NEXT_TOKEN.fetch_add(1, Ordering::Relaxed),
-            turns: Turns::default(),
-            vmm: Mutex::new(None),
-            record: Mutex::new(record),
-            core: Mutex::new(Core::new(State::Created, Presence::BeingCreated)),
+            turns: Turns::new(Own { vmm: None, record }),
+            core: Mutex::new(core),
         }
     }
 
@@ -264,17 +248,17 @@ impl Vm {
 
     /// What it is doing, as far as is known without asking the VMM. Takes microseconds, whatever else goes on.
     pub fn state(&self) -> State {
-        self.observed().state
+        self.observed().life.state()
     }
 
     /// How the last VMM ended, or `None` while one runs.
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.observed().exit
+        self.observed().life.exit()
     }
 
     /// Whether its VMM runs. Unlike other queries it tells nobody of an end that it sees, so any lock may be held.
     pub(crate) fn is_up(&self) -> bool {
-        let process = lock(&self.core).process.clone();
+        let process = lock(&self.core).life.running().cloned();
         process.is_some_and(|process| matches!(process.exit_status(), Ok(None)))
     }
 
@@ -297,18 +281,19 @@ impl Vm {
     /// What it was doing when somebody last looked; nothing when there is no such VM.
     pub(crate) fn last_known_state(&self) -> Option<State> {
         let core = lock(&self.core);
-        (core.presence == Presence::Present).then_some(core.state)
+        (core.life.presence() == Presence::Present).then(|| core.life.state())
     }
 
     /// Whether it was found without a VMM, and nobody has started it since.
     pub(crate) fn is_orphan(&self) -> bool {
         let core = self.observed();
-        core.presence == Presence::Present && core.origin == Origin::Orphan && core.process.is_none()
+        let life = &core.life;
+        life.presence() == Presence::Present && life.origin() == Origin::Orphan && life.running().is_none()
     }
 
     /// Whether it has come to be and was not destroyed.
     pub(crate) fn is_present(&self) -> bool {
-        lock(&self.core).presence == Presence::Present
+        lock(&self.core).life.presence() == Presence::Present
     }
 
     /// Ends the calls in flight on this VM, in whatever thread, with an error; the VM itself goes on.
@@ -324,91 +309,75 @@ impl Vm {
     /// What is known, brought up to date with the process: an exit is noticed here.
     fn observed(&self) -> Observed<'_> {
         let mut core = Observed { core: Some(lock(&self.core)), events: &self.shared.events };
-        let exit = core.process.as_ref().and_then(|process| process.exit_status().ok().flatten());
+        let process = core.life.running().cloned();
+        let ended = process.and_then(|process| Some((process.exit_status().ok()??, process)));
         self.look_after_pager(&mut core);
-        if let Some(exit) = exit {
+        if let Some((exit, process)) = ended {
             self.tell_why_it_ended(&mut core);
-            core.has_ended(exit);
-            self.neglect(&mut core);
-            if core.presence == Presence::Present {
-                self.tell(What::Exited(exit));
-            }
+            let by = match (&core.pager_loss, process.was_asked_to_end()) {
+                (Some(_), _) => EndedBy::LostPager,
+                (None, true) => EndedBy::Library,
+                (None, false) => EndedBy::Itself,
+            };
+            let (held, told) = core.life.ended(exit, by);
+            self.let_go_of(held.as_ref());
+            self.tell_all(told);
         }
         core
     }
 
     /// From here on `process` is the VM's VMM, and its end is told.
-    fn attend(&self, process: &Arc<Process>) {
+    fn attend(&self, process: &Arc<Process>, version: Version) {
         let mut core = lock(&self.core);
         // Without a watch the end is noticed when somebody looks.
         let _watched = self.shared.events.watch(process.pidfd(), self.token);
-        core.process = Some(Arc::clone(process));
+        core.life.launched(Arc::clone(process));
+        core.version = Some(version);
     }
 
-    /// The VM has no VMM any more.
-    fn neglect(&self, core: &mut Core) {
-        if let Some(process) = core.process.take() {
-            self.shared.events.forget(process.pidfd());
-        }
-    }
-
-    /// The state has become `state`: that is told, if it is new.
-    fn turn_into(&self, core: &mut Core, state: State) {
-        let before = std::mem::replace(&mut core.state, state);
-        core.in_doubt = false;
-        match (before, state) {
-            (State::Paused, State::Running) => self.tell(What::Resumed),
-            (_, State::Running) if before != State::Running => self.tell(What::Started),
-            (_, State::Paused) if before != State::Paused => self.tell(What::Paused),
-            _ => {}
-        }
+    /// What was a VMM's process is nobody's any more.
+    fn let_go_of(&self, process: Option<&Arc<Process>>) {
+        process.into_iter().for_each(|process| self.shared.events.forget(process.pidfd()));
     }
 
     fn tell(&self, what: What) {
         self.shared.events.push(self.id().as_str(), what);
     }
 
+    fn tell_all(&self, told: Vec<What>) {
+        told.into_iter().for_each(|what| self.tell(what));
+    }
+
     /// The turn for `operation`, which is not to last longer than `allowance`. A state in doubt is settled first.
-    fn begin(&self, operation: &'static str, allowance: Duration) -> Result<Turn<'_>, Error> {
-        let turn = self.take_turn(operation, Deadline::after(allowance))?;
+    fn begin(&self, operation: Operation, allowance: Duration) -> Result<Turn<'_>, Error> {
+        let mut turn = self.take_turn(operation, Deadline::after(allowance))?;
         let core = self.observed();
-        self.check_presence(core.presence, operation)?;
-        let unsettled = core.in_doubt && core.process.is_some();
+        self.check_presence(core.life.presence(), operation)?;
+        let unsettled = core.life.is_in_doubt();
         drop(core);
         if unsettled {
-            self.ask_state(operation, &turn)?;
-            self.end_hold(operation, &turn)?;
+            self.ask_state(&mut turn)?;
+            self.end_hold(&mut turn)?;
         }
         Ok(turn)
     }
 
-    fn take_turn(&self, operation: &'static str, deadline: Deadline) -> Result<Turn<'_>, Error> {
-        let turn = self.turns.take(operation, deadline);
-        turn.map_err(|source| Error::Turn { id: self.id(), operation, source })
+    fn take_turn(&self, operation: Operation, deadline: Deadline) -> Result<Turn<'_>, Error> {
+        self.turns.take(operation, deadline).map_err(self.failed(operation))
     }
 
-    fn wrong_state(&self, operation: &'static str, state: State, advice: Option<&'static str>) -> Error {
-        Error::State { id: self.id(), operation, state, advice }
+    /// The error of an operation on this VM.
+    fn error(&self, operation: Operation, reason: impl Into<Reason>) -> Error {
+        Error::new(&self.id(), operation, reason)
     }
 
-    fn vmm_error(&self, operation: &'static str) -> impl Fn(crate::firecracker::Error) -> Error + '_ {
-        move |source| Error::Vmm { id: self.id(), operation, source }
+    /// The same for `map_err`.
+    fn failed<R: Into<Reason>>(&self, operation: Operation) -> impl Fn(R) -> Error + '_ {
+        move |reason| self.error(operation, reason)
     }
 
-    fn linked_error(&self, operation: &'static str, link: &Link, source: crate::firecracker::Error) -> Error {
-        Error::LinkedFile { id: self.id(), operation, link: Box::new(link.clone()), source }
-    }
-
-    fn snapshot_error(&self, operation: &'static str) -> impl Fn(crate::snapshot::Error) -> Error + '_ {
-        move |source| Error::Snapshot { id: self.id(), operation, source: Box::new(source) }
-    }
-
-    fn disk_error(&self, operation: &'static str, source: DiskError) -> Error {
-        Error::Disk { id: self.id(), operation, source: Box::new(source) }
-    }
-
-    fn process_error(&self, operation: &'static str) -> impl Fn(crate::process::Error) -> Error + '_ {
-        move |source| Error::Process { id: self.id(), operation, source }
+    fn wrong_state(&self, operation: Operation, state: State, advice: Option<&'static str>) -> Error {
+        self.error(operation, Reason::State { state, advice })
     }
 }
 
@@ -440,30 +409,16 @@ impl Drop for Observed<'_> {
 }
 
 impl Core {
-    fn new(state: State, presence: Presence) -> Self {
+    fn new(life: Life<Arc<Process>>, record: &Record) -> Self {
         Self {
-            state,
-            presence,
-            origin: Origin::Own,
-            in_doubt: false,
-            process: None,
+            life,
+            record: Arc::new(record.clone()),
             pager: None,
             pager_loss: None,
-            exit: None,
             timings: Timings::default(),
             version: None,
             ending: None,
             last_shutdown: None,
         }
-    }
-
-    fn has_ended(&mut self, exit: ExitStatus) {
-        let asked = self.process.as_ref().is_some_and(|process| process.was_asked_to_end());
-        self.state = match (&self.pager_loss, asked) {
-            (Some(_), _) => State::Failed,
-            (None, true) => State::Stopped,
-            (None, false) => State::after(exit),
-        };
-        (self.exit, self.in_doubt) = (Some(exit), false);
     }
 }

@@ -4,10 +4,11 @@
 //! owner may be gone, or not look.
 
 use super::restore::{Paging, RunIn};
-use super::{Core, Error, Vm};
+use super::{Core, Error, Reason, Vm};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::observe::events::What;
+use crate::operation::Operation;
 use crate::pager::{self, Figures, Held};
 use crate::process::{ExitStatus, Identity};
 use crate::sys::pidfd::Signal;
@@ -20,22 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Vm {
     /// Starts the pager that the VMM is going to connect to.
-    pub(super) fn start_pager(&self, operation: &'static str, paging: &Paging) -> Result<(), Error> {
+    pub(super) fn start_pager(&self, operation: Operation, paging: &Paging) -> Result<(), Error> {
         let (files, owner) = (self.files(), self.shared.owner);
         let directory = files.directory();
-        let failed = |source| Error::Pager { id: self.id(), operation, source };
-        paging.plan.write(directory).map_err(|source| Error::Journal { id: self.id(), source })?;
+        paging.plan.write(directory).map_err(self.failed(operation))?;
         let bound = pager::bind(directory);
-        let listener = bound.map_err(|source| Error::Directory {
-            action: "make a pager's socket in",
-            path: directory.to_path_buf(),
-            source,
+        let listener = bound.map_err(|source| {
+            let path = directory.to_path_buf();
+            self.error(operation, Reason::File { action: "make a pager's socket in", path, source })
         })?;
         let held = match (paging.run_in, &self.shared.keeper) {
             (RunIn::Process, Some(program)) => Held::start_program(program, directory, owner, &listener),
             (RunIn::Process | RunIn::Thread, _) => Held::start_thread(directory, owner, listener),
         };
-        self.attend_pager(Arc::new(held.map_err(failed)?));
+        self.attend_pager(Arc::new(held.map_err(self.failed(operation))?));
         Ok(())
     }
 
@@ -58,7 +57,7 @@ impl Vm {
     /// A VM whose pager is gone would stop at its next page fault for ever: it is ended instead.
     pub(super) fn look_after_pager(&self, core: &mut Core) {
         let Some(pager) = core.pager.clone() else { return };
-        match &core.process {
+        match core.life.running() {
             // It ends when its VM has.
             Some(process) if !pager.is_alive() && matches!(process.exit_status(), Ok(None)) => {
                 let _told_by_its_end = process.send(Signal::Kill);
@@ -110,16 +109,17 @@ impl Vm {
     /// # Errors
     /// When no pager serves it, or it records nothing.
     pub fn store_working_set(&self) -> Result<usize, Error> {
-        const OPERATION: &str = "store the working set of";
+        const OPERATION: Operation = Operation::StoreWorkingSet;
         let turn = self.begin(OPERATION, self.spec.options.deadlines.request())?;
         let stored = pager::store_working_set(self.files().directory(), turn.limits());
-        stored.map_err(|source| Error::Pager { id: self.id(), operation: OPERATION, source })
+        stored.map_err(self.failed(OPERATION))
     }
 
     /// Whether its page faults are served from the snapshot `id`.
     pub(crate) fn is_paged_from(&self, id: &str) -> bool {
-        let is_paged = lock(&self.core).pager.is_some();
-        is_paged && lock(&self.record).restored.as_ref().is_some_and(|restored| restored.snapshot.id == id)
+        let core = lock(&self.core);
+        core.pager.is_some()
+            && core.record.restored.as_ref().is_some_and(|restored| restored.snapshot.id == id)
     }
 
     /// What the pager has counted.

@@ -1,12 +1,11 @@
 //! A VM that waits in a pool, and its way out: another id, what its taker wants changed, and on it goes.
 
 use super::restore::{After, DriveOverride};
-use super::turn::Turn;
-use super::{Error, State, Vm, VmId};
+use super::{Error, Guest, State, Turn, Vm, VmId};
 use crate::firecracker::Request;
 use crate::journal::{PoolRecord, Stage};
+use crate::operation::Operation;
 use crate::settings::{self, Section};
-use crate::sys::sync::lock;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -17,8 +16,6 @@ pub(crate) struct TakeOptions {
     drives: Vec<DriveOverride>,
     mmds: Option<Map<String, Value>>,
 }
-
-const OPERATION: &str = "take";
 
 impl TakeOptions {
     /// Reads them; relative paths are relative to `base`.
@@ -35,32 +32,27 @@ impl TakeOptions {
 impl Vm {
     /// Calls it `id`, changes what is to be changed, and lets its guest go on, or start.
     pub(crate) fn leave_pool(&self, id: &VmId, options: &TakeOptions) -> Result<(), Error> {
-        let turn = self.begin(OPERATION, self.spec.options.deadlines.start())?;
-        {
-            // What is half handed over has no part of its taker's wishes for certain: without its owner it is undone.
-            let mut record = lock(&self.record);
-            (record.pool, record.stage) = (None, Stage::Creating);
-        }
-        self.move_to(id, &turn)?;
-        self.fulfil(options, &turn)?;
-        self.note(|record| (record.stage, record.renamed_from) = (Stage::Present, None))
+        let mut turn = self.begin(Operation::Take, self.spec.options.deadlines.start())?;
+        // What is half handed over has no part of its taker's wishes for certain: without its owner it is undone.
+        let record = &mut turn.own_mut().record;
+        (record.pool, record.stage) = (None, Stage::Creating);
+        self.move_to(id, &mut turn)?;
+        self.fulfil(options, &mut turn)?;
+        self.note(&mut turn, |record| (record.stage, record.renamed_from) = (Stage::Present, None))
     }
 
     /// What its taker wants.
-    fn fulfil(&self, options: &TakeOptions, turn: &Turn<'_>) -> Result<(), Error> {
+    fn fulfil(&self, options: &TakeOptions, turn: &mut Turn<'_>) -> Result<(), Error> {
         for drive in &options.drives {
             let change = (drive.drive_id.as_str(), drive.path_on_host.as_path());
-            self.exchange_drive(OPERATION, change, Map::new(), turn)?;
+            self.exchange_drive(change, Map::new(), turn)?;
         }
         if let Some(document) = &options.mmds {
             // What tells it from its siblings is there already, and stays.
-            let merge = Request::merge_metadata(&Value::Object(document.clone()));
-            self.demand(OPERATION, &merge, turn.limits())?;
+            self.demand(&Request::merge_metadata(&Value::Object(document.clone())), turn)?;
         }
         match (options.after, self.state()) {
-            (After::GoOn, State::Paused) => {
-                self.demand_state(OPERATION, &Request::resume(), State::Running, turn.limits())
-            }
+            (After::GoOn, State::Paused) => self.switch(Guest::Running, turn),
             (After::GoOn, State::Created) => self.boot(turn),
             _ => Ok(()),
         }
@@ -68,12 +60,12 @@ impl Vm {
 
     /// The pool that it waits in.
     pub(crate) fn pool(&self) -> Option<PoolRecord> {
-        lock(&self.record).pool.clone()
+        self.recorded().pool.clone()
     }
 
     /// Whether it is still as a pool's members are: held, or not started.
     pub(crate) fn is_ready(&self) -> bool {
-        let restored = lock(&self.record).restored.is_some();
+        let restored = self.recorded().restored.is_some();
         self.state() == if restored { State::Paused } else { State::Created }
     }
 }

@@ -2,52 +2,62 @@
 
 pub(super) use super::directory::Content;
 use super::directory::{self, NotMade};
+use super::life::Rest;
 use super::spec::Options;
-use super::turn::Turn;
-use super::{Error, Shared, State, Vm, VmId};
+use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
 use crate::firecracker::Binary;
-use crate::journal::{self, Progress, Record, Rest, SpecRecord, Stage, VmmRecord, WhyNoParent};
+use crate::journal::{self, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Vm {
-    /// Changes the journal, on disk first. Needs the turn.
-    pub(super) fn note(&self, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
-        // Queries look at the record, and do not wait for the disk.
-        let mut changed = lock(&self.record).clone();
+    /// Changes the journal, on disk first.
+    pub(super) fn note(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
+        let mut changed = turn.own().record.clone();
         change(&mut changed);
-        let failed = |source| Error::Journal { id: self.id(), source };
-        journal::write(&journal::journal_file(self.files().directory()), &changed).map_err(failed)?;
-        *lock(&self.record) = changed;
+        let written = journal::write(&journal::journal_file(self.files().directory()), &changed);
+        written.map_err(self.failed(turn.operation()))?;
+        self.publish(&changed);
+        turn.own_mut().record = changed;
         Ok(())
     }
 
+    /// From here on queries find `record`.
+    fn publish(&self, record: &Record) {
+        let record = Arc::new(record.clone());
+        let former = std::mem::replace(&mut lock(&self.core).record, record);
+        // Outside of the lock.
+        drop(former);
+    }
+
+    /// What the journal says, as far as queries may know.
+    pub(super) fn recorded(&self) -> Arc<Record> {
+        Arc::clone(&lock(&self.core).record)
+    }
+
     /// The next snapshot has to be a full one.
-    pub(super) fn forget_last_snapshot(&self, why: WhyNoParent) -> Result<(), Error> {
-        if lock(&self.record).last_snapshot.is_none() {
+    pub(super) fn forget_last_snapshot(&self, why: WhyNoParent, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if turn.own().record.last_snapshot.is_none() {
             return Ok(());
         }
-        self.note(|record| (record.last_snapshot, record.why_no_parent) = (None, why))
+        self.note(turn, |record| (record.last_snapshot, record.why_no_parent) = (None, why))
     }
 
     /// Strikes out the VMM, which is gone. A full disk that prevents it does no harm: whoever reads the journal
     /// finds out for himself that the process is no more.
-    pub(super) fn strike_out_vmm(&self) {
-        let (exit, rest) = {
-            let core = lock(&self.core);
-            (core.exit, if core.state == State::Failed { Rest::Failed } else { Rest::Stopped })
-        };
-        if let Err(error) = self.note(|record| (record.vmm, record.exit, record.rest) = (None, exit, rest)) {
-            log::warn!("{}", with_causes(&error));
-        }
+    pub(super) fn strike_out_vmm(&self, turn: &mut Turn<'_>) {
+        let Some(Rest { kind, exit }) = lock(&self.core).life.rest() else { return };
+        let noted = self.note(turn, |record| (record.vmm, record.exit, record.rest) = (None, exit, kind));
+        noted.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
     }
 
     /// Notes that a VMM is about to be started.
-    pub(super) fn announce_vmm(&self, binary: &Binary) -> Result<(), Error> {
+    pub(super) fn announce_vmm(&self, binary: &Binary, turn: &mut Turn<'_>) -> Result<(), Error> {
         let vmm = self.vmm_to_be(binary);
-        self.note(|record| {
+        self.note(turn, |record| {
             // The VM may have been found, with a journal of another owner and another boot.
             record.belong_to(&self.shared);
             record.announce(vmm);
@@ -60,27 +70,26 @@ impl Vm {
         spec: &SpecRecord,
         content: Content,
         vmm: VmmRecord,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<NewDirectory, Error> {
-        let mut record = lock(&self.record);
-        record.announce(vmm);
-        let files = self.files();
+        turn.own_mut().record.announce(vmm);
+        let (files, record) = (self.files(), &turn.own().record);
         let path = files.directory();
         let made = directory::make(path, &content, turn.limits(), |aside| {
             journal::write(&journal::spec_file(aside), spec)?;
-            journal::write(&journal::journal_file(aside), &*record)
+            journal::write(&journal::journal_file(aside), record)
         });
-        match made {
-            Ok(()) => Ok(NewDirectory(Some((path.to_path_buf(), content)))),
-            Err(NotMade::Exists) => {
-                Err(Error::DirectoryExists { id: self.id(), operation: "create", path: path.into() })
-            }
+        self.publish(record);
+        let reason = match made {
+            Ok(()) => return Ok(NewDirectory(Some((path.to_path_buf(), content)))),
+            Err(NotMade::Exists) => Reason::DirectoryExists { path: path.into() },
             Err(NotMade::Directory(source)) => {
-                Err(Error::Directory { action: "make the directory", path: path.into(), source })
+                Reason::File { action: "make the directory", path: path.into(), source }
             }
-            Err(NotMade::Journal(source)) => Err(Error::Journal { id: self.id(), source }),
-            Err(NotMade::Copy(source)) => Err(self.disk_error("give a disk of its own to", source)),
-        }
+            Err(NotMade::Journal(source)) => source.into(),
+            Err(NotMade::Copy(source)) => source.into(),
+        };
+        Err(self.error(turn.operation(), reason))
     }
 
     /// A socket that is there already is somebody else's, and the VMM will not get it.
@@ -111,7 +120,7 @@ impl Record {
             runs: 0,
             vmm: None,
             exit: None,
-            rest: Rest::Stopped,
+            rest: journal::Rest::Stopped,
             renamed_from: None,
             restored: None,
             last_snapshot: None,

@@ -12,14 +12,14 @@ pub use diff::WhyFull;
 use diff::Plan;
 
 use super::restore::After;
-use super::turn::Turn;
-use super::{Error, State, Vm};
+use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::causes::with_causes;
 use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
 use crate::firecracker::{ConfigSection, Request, Version};
 use crate::host::disk;
 use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
+use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::{self, Section};
 use crate::snapshot::{Access, Checksums, Drive, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
@@ -92,33 +92,32 @@ struct Hold {
     base: (Option<SnapshotRecord>, WhyNoParent),
 }
 
-const OPERATION: &str = "take a snapshot of";
-
 impl Vm {
     /// Takes the snapshot `id`, and reports on it as JSON. After an error there is no such snapshot, and the guest
     /// does what it did.
     pub(crate) fn take_snapshot(&self, id: &SnapshotId, options: &Options) -> Result<Value, Error> {
         let began = Instant::now();
-        let turn = self.begin(OPERATION, Duration::from_millis(options.deadline_ms))?;
+        let mut turn = self.begin(Operation::Snapshot, Duration::from_millis(options.deadline_ms))?;
         self.require_guest()?;
         // Whatever can be known before is looked at before the guest is held.
-        let unfinished = self.shared.snapshots.begin(id).map_err(self.snapshot_error(OPERATION))?;
-        let configuration = self.configuration(&turn)?;
+        let unfinished = self.shared.snapshots.begin(id).map_err(self.failed(Operation::Snapshot))?;
+        let configuration = self.configuration(&mut turn)?;
         let plan = self.plan(options, &configuration, &unfinished)?;
         self.check_feasible(&plan, options.disks, &configuration, &unfinished)?;
-        let made = (self.spec_record()?, self.snapshot_version(&turn)?);
-        let hold = self.hold(options, &turn)?;
+        let made = (self.spec_record(&turn)?, self.snapshot_version(&turn)?);
+        let hold = self.hold(options, &mut turn)?;
         let reconsidered = self.reconsider(plan, options);
         let is_untouched = reconsidered.is_err();
         let taken =
-            reconsidered.and_then(|plan| self.save(plan, &configuration, &unfinished, options, &turn));
-        let (released, paused) = self.let_go(&hold, is_untouched, &taken, options);
+            reconsidered.and_then(|plan| self.save(plan, &configuration, &unfinished, options, &mut turn));
+        let (released, paused) = self.let_go(&hold, is_untouched, &taken, options, &mut turn);
         let taken = taken?;
         released?;
         let manifest = self.manifest(id, configuration, made, &taken)?;
         let finished = unfinished.finish(manifest, options.checksums, turn.limits());
-        let snapshot = finished.map_err(self.snapshot_error(OPERATION))?;
-        if let Err(error) = self.note(|record| record.last_snapshot = Some(snapshot.manifest.record())) {
+        let snapshot = finished.map_err(self.failed(Operation::Snapshot))?;
+        let last = Some(snapshot.manifest.record());
+        if let Err(error) = self.note(&mut turn, |record| record.last_snapshot = last) {
             // The snapshot is whole; the next one just has to be a full one.
             log::warn!("{}", with_causes(&error));
         }
@@ -148,14 +147,14 @@ impl Vm {
     fn require_guest(&self) -> Result<(), Error> {
         match self.state() {
             State::Running | State::Paused => Ok(()),
-            state => Err(self.wrong_state(OPERATION, state, Some("start it first"))),
+            state => Err(self.wrong_state(Operation::Snapshot, state, Some("start it first"))),
         }
     }
 
     /// What the VM was made of, as it stands in its directory.
-    fn spec_record(&self) -> Result<SpecRecord, Error> {
+    fn spec_record(&self, turn: &Turn<'_>) -> Result<SpecRecord, Error> {
         let read = journal::read(&journal::spec_file(self.files().directory()));
-        read.map_err(|source| Error::Journal { id: self.id(), source })
+        read.map_err(self.failed(turn.operation()))
     }
 
     fn snapshot_version(&self, turn: &Turn<'_>) -> Result<Version, Error> {
@@ -163,19 +162,19 @@ impl Vm {
         let version = binaries
             .find(&self.binary, turn.limits())
             .and_then(|binary| binaries.snapshot_version(&binary, turn.limits()));
-        version.map_err(self.vmm_error(OPERATION))
+        version.map_err(self.failed(turn.operation()))
     }
 
     /// Holds the guest, after the journal says so. What its memory was saved to last is forgotten until the new
     /// snapshot is whole: the VMM forgets which pages have changed before it has made sure that they are on disk.
-    fn hold(&self, options: &Options, turn: &Turn<'_>) -> Result<Hold, Error> {
+    fn hold(&self, options: &Options, turn: &mut Turn<'_>) -> Result<Hold, Error> {
         let ran = self.state() == State::Running;
         let goes_on = ran && options.after == After::GoOn;
         let base = {
-            let record = lock(&self.record);
+            let record = &turn.own().record;
             (record.last_snapshot.clone(), record.why_no_parent)
         };
-        self.note(|record| {
+        self.note(turn, |record| {
             record.held_for_snapshot = goes_on;
             (record.last_snapshot, record.why_no_parent) = (None, WhyNoParent::AttemptFailed);
         })?;
@@ -183,22 +182,21 @@ impl Vm {
             return Ok(Hold { since: None, base });
         }
         let hold = Hold { since: Some(Instant::now()), base };
-        let held = self.demand_state(OPERATION, &Request::pause(), State::Paused, turn.limits());
-        held.inspect_err(|error| {
+        self.switch(Guest::Paused, turn).inspect_err(|error| {
             let is_busy = error.leaves_the_vmm_busy();
             // No snapshot was asked for yet. A guest that will be held yet goes on then.
-            self.restore_record(&hold, true, is_busy);
+            self.restore_record(&hold, (true, is_busy), turn);
             if is_busy {
-                self.send_on();
+                self.send_on(turn);
             }
         })?;
         Ok(hold)
     }
 
     /// Has the guest of a VMM that is still busy go on when that is done; the journal goes on saying that it is held.
-    fn send_on(&self) {
-        lock(&self.core).in_doubt = true;
-        let sent = lock(&self.vmm).as_mut().map(|vmm| vmm.send_ahead(&Request::resume()));
+    fn send_on(&self, turn: &mut Turn<'_>) {
+        lock(&self.core).life.doubted();
+        let sent = turn.own_mut().vmm.as_mut().map(|vmm| vmm.send_ahead(&Request::resume()));
         if let Some(Err(error)) = sent {
             log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
         }
@@ -206,14 +204,14 @@ impl Vm {
 
     /// A guest that was held for a snapshot that nobody waits for any more goes on; most often it does already. Its
     /// state is known.
-    pub(super) fn end_hold(&self, operation: &'static str, turn: &Turn<'_>) -> Result<(), Error> {
-        if !lock(&self.record).held_for_snapshot {
+    pub(super) fn end_hold(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        if !turn.own().record.held_for_snapshot {
             return Ok(());
         }
         if self.state() == State::Paused {
-            self.demand_state(operation, &Request::resume(), State::Running, turn.limits())?;
+            self.switch(Guest::Running, turn)?;
         }
-        self.note(|record| record.held_for_snapshot = false)
+        self.note(turn, |record| record.held_for_snapshot = false)
     }
 
     /// Lets a guest go on that ran before; says how long it was held. One whose VMM is still busy goes on when that is
@@ -224,30 +222,31 @@ impl Vm {
         is_untouched: bool,
         taken: &Result<Taken<'_>, Error>,
         options: &Options,
+        turn: &mut Turn<'_>,
     ) -> (Result<(), Error>, Option<Duration>) {
         let is_busy = taken.as_ref().is_err_and(|error| error.leaves_the_vmm_busy());
         let stays = taken.is_ok() && options.after == After::StayPaused;
         let Some(since) = hold.since.filter(|_| !stays) else {
-            self.restore_record(hold, is_untouched, false);
+            self.restore_record(hold, (is_untouched, false), turn);
             return (Ok(()), None);
         };
         if is_busy {
-            self.send_on();
+            self.send_on(turn);
             return (Ok(()), None);
         }
         // Whoever has ended the call wants the guest to go on all the same.
         let allowance = Deadline::after(self.spec.options.deadlines.request());
         let limits = Limits { deadline: allowance, interrupt: None };
-        let released = self.demand_state(OPERATION, &Request::resume(), State::Running, limits);
+        let released = self.switch_within(Guest::Running, limits, turn);
         let paused = since.elapsed();
-        self.restore_record(hold, is_untouched, false);
+        self.restore_record(hold, (is_untouched, false), turn);
         (released, Some(paused))
     }
 
     /// The guest is not held any more, unless it still is to be. What was saved last is what it was if the VMM was asked
     /// for no snapshot; a refusal may have come after it has forgotten which pages had changed.
-    fn restore_record(&self, hold: &Hold, is_untouched: bool, is_still_held: bool) {
-        let noted = self.note(|record| {
+    fn restore_record(&self, hold: &Hold, (is_untouched, is_still_held): (bool, bool), turn: &mut Turn<'_>) {
+        let noted = self.note(turn, |record| {
             record.held_for_snapshot &= is_still_held;
             if is_untouched {
                 (record.last_snapshot, record.why_no_parent) = hold.base.clone();
@@ -264,14 +263,14 @@ impl Vm {
         configuration: &Value,
         unfinished: &Unfinished<'_>,
         options: &Options,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<Taken<'a>, Error> {
         let began = Instant::now();
         self.save_memory(&plan, unfinished, turn)?;
         let was = plan.kind();
         let plan = self.reconsider(plan, options)?;
         if plan.kind() != was {
-            unfinished.start_over().map_err(self.snapshot_error(OPERATION))?;
+            unfinished.start_over().map_err(self.failed(Operation::Snapshot))?;
             self.save_memory(&plan, unfinished, turn)?;
         }
         let memory = began.elapsed();
@@ -283,16 +282,16 @@ impl Vm {
         &self,
         plan: &Plan<'_>,
         unfinished: &Unfinished<'_>,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
         let kind = if plan.kind() == Kind::Full { SnapshotType::Full } else { SnapshotType::Diff };
         let create = Request::create_snapshot(kind, &unfinished.state_file(), &unfinished.memory_file());
-        self.demand(OPERATION, &create, turn.limits()).map(drop)
+        self.demand(&create, turn).map(drop)
     }
 
     /// What the VMM says that it is.
-    fn configuration(&self, turn: &Turn<'_>) -> Result<Value, Error> {
-        self.ask_json(OPERATION, &Request::describe_configuration(), turn.limits())
+    fn configuration(&self, turn: &mut Turn<'_>) -> Result<Value, Error> {
+        self.ask_json(&Request::describe_configuration(), turn)
     }
 
     fn save_drives(
@@ -314,7 +313,7 @@ impl Vm {
                 let place = unfinished.disk_file(kind, &drive_id);
                 disk::copy(&path_on_host, &place, turn.limits()).map(|_| StoredFile::at(&place))
             });
-            let copy = copy.transpose().map_err(|source| self.disk_error(OPERATION, source))?;
+            let copy = copy.transpose().map_err(self.failed(turn.operation()))?;
             drives.push(Drive { drive_id, path_in_vmm, path_on_host, access, copy });
         }
         Ok(drives)
@@ -328,10 +327,9 @@ impl Vm {
         taken: &Taken<'_>,
     ) -> Result<Manifest, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let failed = |source| Error::Directory {
-            action: "name a snapshot in",
-            path: self.shared.snapshots.directory().into(),
-            source,
+        let failed = |source| {
+            let path = self.shared.snapshots.directory().into();
+            self.error(Operation::Snapshot, Reason::File { action: "name a snapshot in", path, source })
         };
         let token = random::bytes().map(u64::from_ne_bytes).map_err(failed)?;
         Ok(Manifest {

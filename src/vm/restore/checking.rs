@@ -1,91 +1,17 @@
 //! What would make the VMM refuse a snapshot, or the guest misbehave: told before anything is started.
 
 use super::options::{Memory, Options};
-use super::{OPERATION, Restoration, VsockPlace};
+use super::{Restoration, VsockPlace};
 use crate::firecracker::{Binary, Feature, Version};
+use crate::operation::Operation;
 use crate::snapshot::{Access, Manifest};
 use crate::sys::mapping::PageSize;
 use crate::sys::socket;
 use crate::vm::record::Content;
 use crate::vm::spec::OWN_VSOCK;
-use crate::vm::turn::Turn;
-use crate::vm::{Error, Link, Vm};
+use crate::vm::{Error, Link, Reason, RestoreError, Turn, Vm};
+use std::io;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
-
-/// Why a snapshot cannot be restored so.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// Another kind of CPU.
-    #[error(
-        "snapshot {snapshot} was taken on another CPU ({taken_on}), and this one is {here}; its guest would crash here"
-    )]
-    OtherCpu {
-        /// The snapshot.
-        snapshot: String,
-        /// Its CPU.
-        taken_on: String,
-        /// The present one.
-        here: String,
-    },
-    /// Another format.
-    #[error(
-        "snapshot {snapshot} has the format {made} of Firecracker {made_by}, and Firecracker {by} reads {loads}; use \
-         the release that made it"
-    )]
-    OtherVersion {
-        /// The snapshot.
-        snapshot: String,
-        /// Its format.
-        made: Version,
-        /// What made it.
-        made_by: String,
-        /// The format that the present VMM reads.
-        loads: Version,
-        /// The present VMM.
-        by: Version,
-    },
-    /// An override of nothing.
-    #[error("snapshot {snapshot} has no {kind} {device:?}")]
-    NoSuchDevice {
-        /// The snapshot.
-        snapshot: String,
-        /// What kind of device.
-        kind: &'static str,
-        /// Its id.
-        device: String,
-    },
-    /// Pages that Firecracker cannot map from a file.
-    #[error(
-        "snapshot {snapshot} has pages of 2 MiB, which Firecracker does not map from a file; set \"memory\": \"pager\""
-    )]
-    HugePages {
-        /// The snapshot.
-        snapshot: String,
-    },
-    /// The vsock socket.
-    #[error(
-        "its vsock socket {} is there already, and Firecracker would not bind it; end what uses it, or choose another \
-         by \"vsock_override\"",
-        path.display()
-    )]
-    SocketTaken {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// A disk that several VMs would write to.
-    #[error(
-        "snapshot {snapshot} holds no copy of its writable drive {drive:?}, and siblings cannot share it; give each its \
-         own by \"drives\", or take the snapshot with \"disks\": \"copy\""
-    )]
-    SharedDisk {
-        /// The snapshot.
-        snapshot: String,
-        /// The drive.
-        drive: String,
-    },
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Vsock {
@@ -129,13 +55,13 @@ impl Vm {
         ];
         let mut wanted = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted);
         let able = wanted.try_for_each(|(_, feature)| binary.version().require(feature));
-        able.map_err(self.vmm_error(OPERATION))
+        able.map_err(self.failed(Operation::Restore))
     }
 
     fn check_format(&self, manifest: &Manifest, binary: &Binary, turn: &Turn<'_>) -> Result<(), Error> {
         let made = manifest.snapshot_version.as_deref().and_then(Version::parse_number);
         let version = self.shared.binaries.snapshot_version(binary, turn.limits());
-        let loads = version.map_err(self.vmm_error(OPERATION))?;
+        let loads = version.map_err(self.failed(Operation::Restore))?;
         match made.filter(|made| made.major != loads.major || made.minor > loads.minor) {
             None => Ok(()),
             Some(made) => Err(self.unfit(RestoreError::OtherVersion {
@@ -156,7 +82,7 @@ impl Vm {
         let own = (restoration.vsock == VsockPlace::OwnDirectory).then(|| PathBuf::from(OWN_VSOCK));
         let overridden = chosen.or(own).filter(|chosen| *chosen != was);
         if overridden.is_some() {
-            binary.version().require(Feature::VsockOverride).map_err(self.vmm_error(OPERATION))?;
+            binary.version().require(Feature::VsockOverride).map_err(self.failed(Operation::Restore))?;
         }
         let bound = overridden.clone().unwrap_or(was);
         // One below the VM's own directory, which is yet to be made, is nobody else's.
@@ -187,19 +113,15 @@ impl Vm {
                 return Err(self.unfit(RestoreError::SharedDisk { snapshot, drive: drive.drive_id.clone() }));
             }
             if let Err(source) = std::fs::metadata(&target) {
-                return Err(Error::Directory { action: "find the disk", path: target, source });
+                return Err(self.disk_not_found("find the disk", &target, source));
             }
             let is_ours = drive.path_in_vmm.is_relative();
             let name =
                 if is_ours { drive.path_in_vmm.clone() } else { Path::new("drives").join(&drive.drive_id) };
             if !is_ours {
                 if let Err(source) = std::fs::metadata(&drive.path_in_vmm) {
-                    let path = drive.path_in_vmm.clone();
-                    return Err(Error::Directory {
-                        action: "find the disk that the VMM opens first",
-                        path,
-                        source,
-                    });
+                    let action = "find the disk that the VMM opens first";
+                    return Err(self.disk_not_found(action, &drive.path_in_vmm, source));
                 }
                 if chosen.is_none() && copy.is_none() {
                     continue;
@@ -212,8 +134,12 @@ impl Vm {
         Ok(Disks { content, patches })
     }
 
-    fn unfit(&self, source: RestoreError) -> Error {
-        Error::Restore { id: self.id(), source: Box::new(source) }
+    fn unfit(&self, reason: RestoreError) -> Error {
+        self.error(Operation::Restore, reason)
+    }
+
+    fn disk_not_found(&self, action: &'static str, path: &Path, source: io::Error) -> Error {
+        self.error(Operation::Restore, Reason::File { action, path: path.to_path_buf(), source })
     }
 }
 

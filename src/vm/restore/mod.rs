@@ -8,23 +8,21 @@ mod checking;
 mod options;
 mod spec;
 
-pub use checking::RestoreError;
 pub(crate) use options::Options;
 pub(super) use options::{After, DriveOverride, Paging, RunIn};
 pub(crate) use spec::spec_of;
 
 use super::identity::GuestIdentity;
 use super::launch::Preparation;
-use super::turn::Turn;
-use super::{Error, State, Vm};
+use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::firecracker::api::AfterLoad;
 use crate::firecracker::{self, Request};
 use crate::journal::{PagerRecord, PoolRecord, RestoredRecord, SpecRecord};
 use crate::observe::events::What;
+use crate::operation::Operation;
 use crate::pager;
 use crate::snapshot::Snapshot;
 use crate::sys::deadline::Deadline;
-use crate::sys::sync::lock;
 use checking::Disks;
 use options::Memory;
 use serde_json::{Map, Value};
@@ -67,34 +65,30 @@ pub(super) struct Loading {
     pub(super) pager: Option<Paging>,
 }
 
-const OPERATION: &str = "restore";
-
 impl Vm {
     /// Makes it, with a VMM that has loaded the snapshot. After an error nothing of it is left.
     pub(crate) fn restore(&self, restoration: &Restoration<'_>) -> Result<(), Error> {
         let options = restoration.options;
-        let turn = self.take_turn(OPERATION, Deadline::after(Duration::from_millis(options.deadline_ms)))?;
-        let binary = self.suitable_binary(OPERATION, &turn)?;
+        let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
+        let mut turn = self.take_turn(Operation::Restore, deadline)?;
+        let binary = self.suitable_binary(&turn)?;
         let (snapshot, store) = (restoration.snapshot, &self.shared.snapshots);
-        let failed = self.snapshot_error(OPERATION);
         self.check_loadable(restoration, &binary, &turn)?;
-        snapshot.check(store, options.verify, turn.limits()).map_err(&failed)?;
-        let layers = snapshot.layers(store).map_err(&failed)?;
+        snapshot.check(store, options.verify, turn.limits()).map_err(self.failed(Operation::Restore))?;
+        let layers = snapshot.layers(store).map_err(self.failed(Operation::Restore))?;
         let vsock = self.vsock_of(restoration, &binary)?;
         let Disks { content, patches } = self.disks_of(restoration)?;
         let pager = (options.memory == Memory::Pager).then(|| options.paging(snapshot, layers.clone()));
-        {
-            let mut record = lock(&self.record);
-            let generation_id = restoration.identity.generation_id().to_owned();
-            record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.record(), generation_id });
-            record.pool = restoration.pool.cloned();
-        }
+        let record = &mut turn.own_mut().record;
+        let generation_id = restoration.identity.generation_id().to_owned();
+        record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.record(), generation_id });
+        record.pool = restoration.pool.cloned();
         let mut vmm = self.vmm_to_be(&binary);
         let is_new = |socket: &PathBuf| !vmm.sockets.contains(socket);
         let bound = vsock.bound.clone().filter(is_new);
         vmm.sockets.extend(bound);
         vmm.pager = pager.as_ref().map(|_| PagerRecord { process: None });
-        let directory = self.make_directory(&restoration.spec, content, vmm, &turn)?;
+        let directory = self.make_directory(&restoration.spec, content, vmm, &mut turn)?;
         let memory = self.memory_of(restoration, &layers, &turn)?;
         let loading = Loading {
             load: options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version()),
@@ -104,7 +98,7 @@ impl Vm {
             vsock: vsock.bound,
             pager,
         };
-        self.launch(OPERATION, &binary, Preparation::Snapshot(&loading), &turn)?;
+        self.launch(&binary, Preparation::Snapshot(&loading), &mut turn)?;
         if layers.len() > 1 && options.memory == Memory::File {
             // The VMM has mapped it.
             let _gone = std::fs::remove_file(&memory);
@@ -119,24 +113,19 @@ impl Vm {
     }
 
     /// Has the VMM load a snapshot.
-    pub(super) fn load(
-        &self,
-        operation: &'static str,
-        loading: &Loading,
-        turn: &Turn<'_>,
-    ) -> Result<(), Error> {
-        let failed = self.vmm_error(operation);
+    pub(super) fn load(&self, loading: &Loading, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let failed = self.failed(turn.operation());
         let (started, took) = {
-            let mut own = lock(&self.vmm);
-            let Some(vmm) = own.as_mut() else { return Ok(()) };
-            vmm.await_ready(turn.limits()).map_err(&failed)?;
+            let (own, limits) = turn.own_within_limits();
+            let Some(vmm) = own.vmm.as_mut() else { return Ok(()) };
+            vmm.await_ready(limits).map_err(&failed)?;
             loading.vsock.iter().for_each(|socket| vmm.leaves(socket.clone()));
             let began = Instant::now();
             for put in self.spec.requests.iter().filter(|put| put.is_of_the_vmm()) {
-                vmm.demand(&put.request, turn.limits()).map_err(&failed)?;
+                vmm.demand(&put.request, limits).map_err(&failed)?;
             }
             for request in loading.requests() {
-                let asked = vmm.demand(&request, turn.limits());
+                let asked = vmm.demand(&request, limits);
                 asked.map_err(|source| self.load_error(source, loading))?;
             }
             (vmm.started(), began.elapsed())
@@ -145,19 +134,15 @@ impl Vm {
         core.timings.spawn = started.spawn;
         core.timings.socket = started.socket;
         core.timings.load = Some(took);
-        if core.process.is_some() {
-            core.state = if loading.after == After::GoOn { State::Running } else { State::Paused };
-        }
+        core.life.loaded(if loading.after == After::GoOn { Guest::Running } else { Guest::Paused });
         Ok(())
     }
 
     /// A VMM that was ended by its pager has not failed by itself.
     fn load_error(&self, source: firecracker::Error, loading: &Loading) -> Error {
         let lost = loading.pager.as_ref().and_then(|_| self.pager_problem());
-        match lost {
-            Some(said) => Error::PagerLost { id: self.id(), operation: OPERATION, said },
-            None => self.vmm_error(OPERATION)(source),
-        }
+        let reason = lost.map_or_else(|| source.into(), |said| Reason::PagerLost { said });
+        self.error(Operation::Restore, reason)
     }
 
     /// The file or the socket that the VMM gets its memory from.
@@ -173,7 +158,7 @@ impl Vm {
             (Memory::File, _) => {
                 let place = self.files().memory();
                 let flattened = self.shared.snapshots.flatten(restoration.snapshot, &place, turn.limits());
-                flattened.map_err(self.snapshot_error(OPERATION)).map(|()| place)
+                flattened.map_err(self.failed(Operation::Restore)).map(|()| place)
             }
         }
     }

@@ -7,10 +7,11 @@
 use super::{Options, WhenUncertain};
 use crate::firecracker::{Feature, ProblemOf, Version};
 use crate::journal::{SnapshotRecord, WhyNoParent};
+use crate::operation::Operation;
 use crate::snapshot::{self, Held, Kind, SnapshotId, Unfinished};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
-use crate::vm::{Error, Vm};
+use crate::vm::{Error, Reason, Vm};
 use serde_json::Value;
 use std::io;
 use std::path::PathBuf;
@@ -130,7 +131,7 @@ impl Vm {
         if options.kind == Kind::Full {
             return Ok(Plan::Full(None));
         }
-        if !unfinished.keeps_holes().map_err(self.snapshot_error(super::OPERATION))? {
+        if !unfinished.keeps_holes().map_err(self.failed(Operation::Snapshot))? {
             let path = self.shared.snapshots.directory().to_path_buf();
             return self.instead(options, WhyFull::NoHoles { path });
         }
@@ -157,14 +158,14 @@ impl Vm {
     fn instead(&self, options: &Options, why: WhyFull) -> Result<Plan<'_>, Error> {
         match options.when_uncertain {
             WhenUncertain::Full => Ok(Plan::Full(Some(why))),
-            WhenUncertain::Fail => Err(Error::NoDiff { id: self.id(), source: why }),
+            WhenUncertain::Fail => Err(self.error(Operation::Snapshot, Reason::NoDiff(why))),
         }
     }
 
     /// What a diff is a diff to; it is not deleted meanwhile.
     fn parent(&self) -> Result<Held<'_>, WhyFull> {
         let (last, why) = {
-            let record = lock(&self.record);
+            let record = self.recorded();
             (record.last_snapshot.clone(), record.why_no_parent)
         };
         let Some(last) = last else { return Err(why.into()) };
@@ -191,7 +192,7 @@ impl Vm {
 
     fn require_no_swap(&self) -> Result<(), WhyFull> {
         let unknown = |error| WhyFull::SwapUnknown(error);
-        let process = lock(&self.core).process.clone();
+        let process = lock(&self.core).life.running().cloned();
         let process = process.ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
         let swapped = procfs::swapped_bytes(process.pid()).map_err(unknown)?;
         // As long as it has not ended, nobody else has its number.

@@ -1,10 +1,11 @@
 //! What would make a snapshot fail, as far as it can be known before the guest is paused.
 
-use super::{Disks, OPERATION, Plan};
+use super::{Disks, Plan};
 use crate::firecracker::api;
 use crate::host::disk;
+use crate::operation::Operation;
 use crate::snapshot::{Kind, Unfinished};
-use crate::vm::{Error, Vm};
+use crate::vm::{Error, Reason, Vm};
 use serde_json::Value;
 
 impl Vm {
@@ -20,8 +21,7 @@ impl Vm {
         let copied = api::disks_of(configuration).into_iter().filter(|disk| !disk.is_read_only);
         for disk in copied.filter(|_| disks == Disks::Copy) {
             disk::check_source(&files.working_directory().join(&disk.path)).map_err(|source| {
-                let (drive, source) = (disk.id.clone(), Box::new(source));
-                Error::Drive { id: self.id(), drive, source }
+                self.error(Operation::Snapshot, Reason::Drive { drive: disk.id.clone(), source })
             })?;
         }
         let size = configuration.pointer("/machine-config/mem_size_mib").and_then(Value::as_u64);
@@ -29,7 +29,7 @@ impl Vm {
             // Firecracker writes every byte of it.
             (Kind::Full, Some(mib)) => {
                 disk::check_room(&unfinished.memory_file(), mib.saturating_mul(1 << 20))
-                    .map_err(|source| self.disk_error(OPERATION, source))
+                    .map_err(|source| self.error(Operation::Snapshot, source))
             }
             _ => Ok(()),
         }

@@ -1,0 +1,20 @@
+//! How long the stages of a VMM's life took.
+
+use crate::firecracker::http::RequestPath;
+use std::time::Duration;
+
+/// The stages of the present VMM's life.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timings {
+    pub(super) spawn: Duration,
+    pub(super) socket: Duration,
+    pub(super) configure: Duration,
+    /// Loading a snapshot, instead of a configuration.
+    pub(super) load: Option<Duration>,
+    /// Each request of the configuration.
+    pub(super) requests: Vec<(RequestPath, Duration)>,
+    pub(super) start: Duration,
+    /// The last of each.
+    pub(super) pause: Option<Duration>,
+    pub(super) resume: Option<Duration>,
+}
