@@ -4,11 +4,11 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, eventually, told};
-use mvm::runtime::What;
+use common::{AMPLE, Host, Scratch, eventually, told};
+use mvm::runtime::{Runtime, What};
 use mvm::{State, Vm};
 use serde_json::json;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,12 +96,15 @@ fn a_keeper_that_dies_is_replaced() {
 }
 
 #[test]
-fn a_keeper_that_cannot_be_started_is_an_error_that_names_it() {
-    let host =
-        Host::with_options(json!({ "firecracker": common::firecracker(), "keeper": "/nowhere/mvm-keeper" }));
-    let refused = told(&host.runtime.create("unkept", &host.spec(Guest::Halt).to_string()).unwrap_err());
-    assert!(refused.contains("/nowhere/mvm-keeper") && refused.contains("set \"keeper\""), "{refused}");
-    host.assert_nothing_left();
+fn a_keeper_that_cannot_be_used_is_noticed_when_the_runtime_is_opened() {
+    let scratch = Scratch::new();
+    let state = scratch.path().join("state");
+    for path in ["/nowhere/mvm-keeper", "/etc/passwd", "/bin/false", "/tmp"] {
+        let options = json!({ "keeper": path }).to_string();
+        let refused = told(&Runtime::open(&state, Some(&options)).unwrap_err());
+        assert!(refused.contains(path) && refused.contains("set \"keeper\""), "{refused}");
+        assert!(!state.exists());
+    }
     let host = Host::new();
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["on_owner_exit"] = json!("kill");
@@ -123,7 +126,15 @@ fn a_keeper_that_nobody_needs_is_gone() {
 
 #[test]
 fn a_keeper_that_fails_at_once_is_told() {
-    let host = Host::with_options(json!({ "firecracker": common::firecracker(), "keeper": "/bin/false" }));
+    let scratch = Scratch::new();
+    let keeper = scratch.path().join("keeper");
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec '{}' \"$1\"\nexit 1\n",
+        common::keeper().display()
+    );
+    std::fs::write(&keeper, text).unwrap();
+    std::fs::set_permissions(&keeper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let host = Host::with_options(json!({ "firecracker": common::firecracker(), "keeper": keeper }));
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["on_owner_exit"] = json!("kill");
     host.runtime.create("doomed", &spec.to_string()).unwrap();

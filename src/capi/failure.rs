@@ -161,6 +161,15 @@ impl Facts {
                 Self::of_io(source)
             }
             runtime::Error::Keeper(KeeperError::Program(source)) => Self::of_process(source),
+            runtime::Error::Keeper(KeeperError::Unusable { source, .. }) => match source {
+                process::NoAnswer::Process(source) => Self::of_process(source),
+                process::NoAnswer::Output { source, .. } => Self::of_io(source),
+                process::NoAnswer::TimeIsUp { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
+                process::NoAnswer::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            },
+            runtime::Error::Keeper(KeeperError::Another { .. }) => {
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
+            }
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
             runtime::Error::Closed | runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),

@@ -36,6 +36,7 @@ pub struct mvm_runtime {
 /// ```
 ///
 /// VMM and keeper are always named by the caller: no search path and no environment variable is read. The keeper is
+/// asked for its version here, and must be that of the library. It is
 /// started when the first VM is made that needs it, and ends when neither an owner nor a VM does. Without one a thread
 /// of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
 ///

@@ -1,20 +1,14 @@
 //! Executables that say they are Firecracker: asked for their version once, and again when they were replaced.
 
-use super::companions;
 use super::version::{OLDEST, Version};
 use super::{During, Error};
-use crate::process::{Command, Limits, Process, Session, Stdio, Waited};
-use crate::sys::deadline::Deadline;
-use crate::sys::pidfd::Signal;
-use crate::sys::poll::{self, Interest};
+use crate::process::{self, Limits, NoAnswer};
 use crate::sys::sync::lock;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 /// An executable that says it is Firecracker.
 #[derive(Clone, Debug)]
@@ -77,10 +71,6 @@ impl Binaries {
     }
 }
 
-/// How long an executable may take to say its version: Firecracker needs 2 ms.
-const PATIENCE: Duration = Duration::from_secs(5);
-const LONGEST_ANSWER: usize = 4096;
-
 impl Binary {
     fn probe(path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Self, Error> {
         let said = ask(path, "--version", limits)?;
@@ -121,42 +111,11 @@ impl Identity {
     }
 }
 
-fn ask(path: &Path, argument: &str, limits: Limits<'_>) -> Result<String, Error> {
-    let broken = |source| Error::Binary { path: path.to_path_buf(), source };
-    let (mut output, input) = io::pipe().map_err(broken)?;
-    let command = Command {
-        program: path,
-        arguments: &[argument.into()],
-        environment: &[],
-        stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
-        directory: None,
-        session: Session::New,
-    };
-    let process = Process::spawn(&command).map_err(Error::Process)?;
-    drop(input);
-    let began = Instant::now();
-    let limits = limits.no_later_than(Deadline::after(PATIENCE));
-    match process.wait(limits).map_err(Error::Process)? {
-        Waited::Exited(_) => {}
-        ended_early => {
-            // Its number is its own as long as it is not reaped.
-            companions::end_session_of(&process);
-            process.send(Signal::Kill).map_err(Error::Process)?;
-            let patience = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
-            process.wait(patience).map_err(Error::Process)?;
-            return Err(match ended_early {
-                Waited::Interrupted => Error::Interrupted { during: During::Version },
-                _ => Error::VersionTimeout { path: path.to_path_buf(), after: began.elapsed() },
-            });
-        }
-    }
-    read_what_is_there(&mut output).map_err(broken)
-}
-
-/// A grandchild may hold the pipe open, so it is read no further than what has been written.
-fn read_what_is_there(output: &mut io::PipeReader) -> io::Result<String> {
-    let mut said = [0_u8; LONGEST_ANSWER];
-    let [readable] = poll::wait([Interest::Readable(output.as_fd())], Deadline::after(Duration::ZERO))?;
-    let length = if readable { output.read(&mut said)? } else { 0 };
-    Ok(String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned())
+fn ask(path: &Path, argument: &'static str, limits: Limits<'_>) -> Result<String, Error> {
+    process::ask(path, argument, limits).map_err(|problem| match problem {
+        NoAnswer::Process(source) => Error::Process(source),
+        NoAnswer::Output { program, source } => Error::Binary { path: program, source },
+        NoAnswer::TimeIsUp { program, after, .. } => Error::VersionTimeout { path: program, after },
+        NoAnswer::Interrupted { .. } => Error::Interrupted { during: During::Version },
+    })
 }

@@ -7,7 +7,7 @@
 //! all that a program can do to be let alone.
 
 use super::VmmFiles;
-use crate::process::{self, Identity, Limits, Process, Waited};
+use crate::process::{self, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::pidfd::Signal;
@@ -49,16 +49,6 @@ pub(crate) fn end_companions(
     Ok(())
 }
 
-/// Kills what is in the session of `leader`, which runs and leads it, but not itself.
-pub(crate) fn end_session_of(leader: &Process) {
-    let own = leader.pid();
-    let others = session::members(own).unwrap_or_default().into_iter().filter(|pid| *pid != own);
-    for other in others {
-        let held = hold(other, |pid| session::session_of(pid) == Some(own)).ok().flatten();
-        let _ended_by_then = held.map(|process| process.send(Signal::Kill));
-    }
-}
-
 /// Whether a VMM, or what is about to become one, is alive: it holds the lock of the console.
 pub(crate) fn is_console_held(console: &Path) -> io::Result<bool> {
     let file = match file::open_plain(OpenOptions::new().read(true), console) {
@@ -70,16 +60,6 @@ pub(crate) fn is_console_held(console: &Path) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-/// The process that has the number `pid`, if it is one of those that `is_it` accepts. Looked at once more when it is held:
-/// the number may have changed hands in between.
-pub(crate) fn hold(pid: i32, is_it: impl Fn(i32) -> bool) -> Result<Option<Process>, process::Error> {
-    if !is_it(pid) {
-        return Ok(None);
-    }
-    let Ok(identity) = Identity::of(pid) else { return Ok(None) };
-    Ok(Process::find(identity)?.filter(|process| is_it(process.pid())))
 }
 
 fn find(leader: i32, files: &VmmFiles) -> Vec<Process> {
@@ -94,5 +74,5 @@ fn find(leader: i32, files: &VmmFiles) -> Vec<Process> {
     numbers.sort_unstable();
     numbers.dedup();
     numbers.retain(|pid| *pid != std::process::id().cast_signed());
-    numbers.into_iter().filter_map(|pid| hold(pid, is_one).ok().flatten()).collect()
+    numbers.into_iter().filter_map(|pid| Process::hold(pid, is_one).ok().flatten()).collect()
 }

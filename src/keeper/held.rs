@@ -2,7 +2,7 @@
 
 use crate::journal;
 use crate::observe::console;
-use crate::process::{self, Command, Identity, Limits, Process, Session, Stdio};
+use crate::process::{self, Command, Identity, Limits, NoAnswer, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mask::HeldSignals;
@@ -49,6 +49,26 @@ pub enum KeeperError {
     /// The program.
     #[error("cannot start the keeper: set \"keeper\" to the path of mvm-keeper")]
     Program(#[source] process::Error),
+    /// The program is not there, or cannot be executed.
+    #[error("cannot use {} as the keeper: set \"keeper\" to the path of mvm-keeper, which is built with the library", path.display())]
+    Unusable {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: NoAnswer,
+    },
+    /// It is another program, or of another version.
+    #[error(
+        "{} is not the keeper of this library: asked for --version it said {said:?}, and \"{NAME} {VERSION}\" is \
+         needed; set \"keeper\" to the mvm-keeper that was built with the library",
+        path.display()
+    )]
+    Another {
+        /// Its path.
+        path: PathBuf,
+        /// What it said.
+        said: String,
+    },
     /// The thread.
     #[error("cannot start the thread that keeps consoles bounded")]
     Thread(#[source] io::Error),
@@ -63,10 +83,22 @@ struct KeeperRecord {
     version: String,
 }
 
+const NAME: &str = "mvm-keeper";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long a program may take to end after SIGTERM, which it does not handle.
 const PATIENCE: Duration = Duration::from_secs(1);
 const STACK: usize = 256 * 1024;
+
+/// Whether the program at `path` is the keeper of this library: it is asked for its version, which takes milliseconds.
+pub(crate) fn check_program(path: &Path) -> Result<(), KeeperError> {
+    let limits = Limits { deadline: Deadline::NEVER, interrupt: None };
+    let said = process::ask(path, "--version", limits)
+        .map_err(|source| KeeperError::Unusable { path: path.into(), source })?;
+    if said.trim() == format!("{NAME} {VERSION}") {
+        return Ok(());
+    }
+    Err(KeeperError::Another { path: path.into(), said: said.trim().chars().take(120).collect() })
+}
 
 impl Held {
     /// Starts the program at `path` for `directory`, whose owner is `owner`.

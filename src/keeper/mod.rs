@@ -15,6 +15,7 @@ mod watching;
 
 pub(crate) use held::Held;
 pub use held::KeeperError;
+pub(crate) use held::check_program;
 
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;

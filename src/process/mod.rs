@@ -8,12 +8,14 @@ mod identity;
 mod interrupt;
 mod job;
 pub mod ladder;
+mod question;
 
 pub use command::{Command, Stdio};
 pub use error::{Error, SpawnStep};
 pub use identity::Identity;
 pub use interrupt::{Bound, Cancel, Interrupts, Listening};
 pub use job::{Job, JobOptions};
+pub use question::{NoAnswer, ask};
 
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -98,6 +100,19 @@ impl Process {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The process that has the number `pid` now, if it is one that `is_it` accepts. Asked once more when it is held: the
+    /// number may have changed hands in between.
+    ///
+    /// # Errors
+    /// Those of [`Process::find`].
+    pub fn hold(pid: i32, is_it: impl Fn(i32) -> bool) -> Result<Option<Self>, Error> {
+        if !is_it(pid) {
+            return Ok(None);
+        }
+        let Ok(identity) = Identity::of(pid) else { return Ok(None) };
+        Ok(Self::find(identity)?.filter(|process| is_it(process.pid())))
     }
 
     fn held_by(pidfd: Pidfd) -> Self {

@@ -22,7 +22,7 @@ use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
 use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
-use crate::keeper::Held;
+use crate::keeper::{self, Held};
 use crate::observe::events::Events;
 use crate::observe::prometheus::{self, Sample};
 use crate::operation::Operation;
@@ -98,6 +98,7 @@ impl Runtime {
         let here = |source| Error::Directory { action: "find the directory", path: directory.into(), source };
         let directory = std::path::absolute(directory).map_err(here)?;
         let options = Options::parse(options, &current_directory()?)?;
+        options.keeper.as_deref().map_or(Ok(()), keeper::check_program).map_err(Error::Keeper)?;
         make_directory(&directory.join(VMS))?;
         let _where_it_is_of_use = file::spread_subdirectories(&directory.join(VMS));
         let shared = share(&directory, &options)?;

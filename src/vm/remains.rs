@@ -5,7 +5,7 @@
 //! console: a VMM holds the lock of the file that it prints to from before it executes until it is gone.
 
 use crate::firecracker::VmmFiles;
-use crate::firecracker::companions::{end_companions, hold, is_console_held};
+use crate::firecracker::companions::{end_companions, is_console_held};
 use crate::journal::{self, Record, VmmRecord};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
@@ -137,7 +137,7 @@ fn find_by_console(console: &Path) -> Result<Option<Process>, RemainsError> {
     let deadline = Deadline::after(PATIENCE);
     while is_console_held(console).map_err(failed)? {
         for pid in procfs::printing_to(console).map_err(failed)? {
-            if let Some(process) = hold(pid, |pid| procfs::prints_to(pid, console))? {
+            if let Some(process) = Process::hold(pid, |pid| procfs::prints_to(pid, console))? {
                 return Ok(Some(process));
             }
         }

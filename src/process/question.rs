@@ -1,0 +1,105 @@
+//! A program that is started with one argument, to hear what it says and nothing else: which version it is.
+
+use super::{Command, Error, Limits, Process, Session, Stdio, Waited};
+use crate::sys::deadline::Deadline;
+use crate::sys::pidfd::Signal;
+use crate::sys::poll::{self, Interest};
+use crate::sys::session;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error as ThisError;
+
+/// Why a program gave no answer.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// It could not be started or watched.
+    #[error(transparent)]
+    Process(#[from] Error),
+    /// What it says could not be read.
+    #[error("cannot read what {} says", program.display())]
+    Output {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It did not end in time.
+    #[error("{} has not ended within {after:?}, asked for {argument}", program.display())]
+    TimeIsUp {
+        /// The program.
+        program: PathBuf,
+        /// What it was asked for.
+        argument: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// Another thread interrupted the call.
+    #[error("the call was interrupted while {} was asked for {argument}", program.display())]
+    Interrupted {
+        /// The program.
+        program: PathBuf,
+        /// What it was asked for.
+        argument: &'static str,
+    },
+}
+
+/// How long a program may take to say its version: Firecracker needs 2 ms.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_ANSWER: usize = 4096;
+
+/// Starts `program` with `argument`, waits for its end, and gives what it has printed. After an error nothing that it
+/// has started is left.
+///
+/// # Errors
+/// Why there is no answer.
+pub fn ask(program: &Path, argument: &'static str, limits: Limits<'_>) -> Result<String, NoAnswer> {
+    let broken = |source| NoAnswer::Output { program: program.to_path_buf(), source };
+    let (mut output, input) = io::pipe().map_err(broken)?;
+    let command = Command {
+        program,
+        arguments: &[argument.into()],
+        environment: &[],
+        stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
+        directory: None,
+        session: Session::New,
+    };
+    let process = Process::spawn(&command)?;
+    drop(input);
+    let began = Instant::now();
+    match process.wait(limits.no_later_than(Deadline::after(PATIENCE)))? {
+        Waited::Exited(_) => {}
+        ended_early => {
+            // Its number is its own as long as it is not reaped.
+            end_session_of(&process);
+            process.send(Signal::Kill)?;
+            process.wait(Limits { deadline: Deadline::after(PATIENCE), interrupt: None })?;
+            let program = program.to_path_buf();
+            return Err(match ended_early {
+                Waited::Interrupted => NoAnswer::Interrupted { program, argument },
+                _ => NoAnswer::TimeIsUp { program, argument, after: began.elapsed() },
+            });
+        }
+    }
+    read_what_is_there(&mut output).map_err(broken)
+}
+
+/// A grandchild may hold the pipe open, so it is read no further than what has been written.
+fn read_what_is_there(output: &mut io::PipeReader) -> io::Result<String> {
+    let mut said = vec![0_u8; LONGEST_ANSWER];
+    let [readable] = poll::wait([Interest::Readable(output.as_fd())], Deadline::after(Duration::ZERO))?;
+    let length = if readable { output.read(&mut said)? } else { 0 };
+    Ok(String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned())
+}
+
+/// Kills what is in the session of `leader`, which runs and leads it, but not itself.
+fn end_session_of(leader: &Process) {
+    let own = leader.pid();
+    let others = session::members(own).unwrap_or_default().into_iter().filter(|pid| *pid != own);
+    for other in others {
+        let held = Process::hold(other, |pid| session::session_of(pid) == Some(own)).ok().flatten();
+        let _ended_by_then = held.map(|process| process.send(Signal::Kill));
+    }
+}
