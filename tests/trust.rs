@@ -5,10 +5,13 @@ mod common;
 
 use common::Host;
 use common::guest::Guest;
-use mvm::Runtime;
+use mvm::process::Identity;
 use mvm::sys::directory::Directory;
-use serde_json::json;
+use mvm::{Runtime, Vm};
+use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,7 +35,103 @@ fn directories_in_each_other_by_the_thousand_are_removed_with_their_vm_by_a_thre
         let destroying = std::thread::Builder::new().stack_size(256 << 10);
         destroying.spawn_scoped(scope, || host.runtime.destroy(&vm).unwrap()).unwrap();
     });
+    // What a busy disk did not do in the time of the call is done by the next look.
+    while host.runtime.reap(None).unwrap()["left_alone"] != json!([]) {}
     host.assert_nothing_left();
+}
+
+#[test]
+fn a_rewritten_journal_makes_nobody_run_another_program() {
+    let mut host = Host::new();
+    let vm = host.boot("forger", Guest::Halt);
+    let ran = host.scratch.path().join("ran");
+    let program = host.scratch.path().join("program");
+    fs::write(&program, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    drop(vm);
+    forge(&host, "forger", |journal| journal["firecracker"] = json!(program));
+    host.change_owner();
+    let vm = host.runtime.vm("forger").unwrap();
+    host.runtime.take_snapshot(&vm, "asks-for-the-version", None).unwrap();
+    vm.kill().unwrap();
+    vm.start().unwrap();
+    assert!(!ran.exists());
+    assert_eq!(vm.info().unwrap()["firecracker"], json!(common::firecracker()));
+}
+
+#[test]
+fn a_rewritten_journal_makes_nobody_end_another_process() {
+    let mut host = Host::new();
+    let vmm = pid_of(&host.boot("forger", Guest::Halt));
+    let mut innocent = Command::new("sleep").arg("1000").spawn().unwrap();
+    let identity = Identity::of(innocent.id().cast_signed()).unwrap();
+    forge(&host, "forger", |journal| {
+        journal["vmm"]["process"] = json!({ "pid": identity.pid, "started": identity.started });
+    });
+    host.change_owner();
+    // Its own VMM is found by the console.
+    let vm = host.runtime.vm("forger").unwrap();
+    assert_eq!(pid_of(&vm), vmm);
+    host.runtime.destroy(&vm).unwrap();
+    assert!(innocent.try_wait().unwrap().is_none());
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_vmm_that_its_journal_conceals_is_not_left_running() {
+    for conceal in [
+        (|journal| journal["vmm"] = Value::Null) as fn(&mut Value),
+        |journal| journal["boot"] = json!("another boot"),
+        |journal| journal["vmm"]["process"] = json!({ "pid": 1, "started": 1 }),
+    ] {
+        let mut host = Host::new();
+        drop(host.boot("concealed", Guest::Halt));
+        forge(&host, "concealed", conceal);
+        host.change_owner();
+        let vm = host.runtime.vm("concealed").unwrap();
+        let running = common::processes_below(&host.vm_directory("concealed"));
+        assert_eq!(running.is_empty(), vm.info().unwrap()["pid"].is_null(), "{running:?}");
+        host.runtime.destroy(&vm).unwrap();
+        host.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_rewritten_journal_removes_no_socket_of_somebody_else() {
+    let mut host = Host::new();
+    let (absolute, above, linked) =
+        ["absolute", "above", "linked"].map(|name| host.scratch.path().join(name)).into();
+    for socket in [&absolute, &above, &linked] {
+        drop(UnixListener::bind(socket).unwrap());
+    }
+    let vm = host.boot("forger", Guest::Halt);
+    let working = host.vm_directory("forger").join("vmm");
+    symlink(host.scratch.path(), working.join("way-out")).unwrap();
+    drop(UnixListener::bind(working.join("own")).unwrap());
+    drop(vm);
+    forge(&host, "forger", |journal| {
+        journal["vmm"]["sockets"] = json!(["own", absolute, "../../../../above", "way-out/linked"]);
+    });
+    host.change_owner();
+    host.runtime.vm("forger").unwrap().kill().unwrap();
+    assert!(!working.join("own").exists());
+    forge(&host, "forger", |journal| {
+        journal["vmm"] = json!({ "process": null, "progress": "ready", "version": "1.16.1",
+                                 "sockets": [absolute, "../../../../above", "way-out/linked"] });
+    });
+    host.change_owner();
+    assert!([absolute, above, linked].iter().all(|socket| socket.exists()));
+}
+
+/// Changes a journal as a VMM would, its checksum included, while it has no owner.
+fn forge(host: &Host, id: &str, change: impl FnOnce(&mut Value)) {
+    common::edit_journal(&host.vm_directory(id).join("journal.json"), change);
+}
+
+fn pid_of(vm: &Vm) -> i64 {
+    vm.info().unwrap()["pid"].as_i64().unwrap()
 }
 
 /// Which part this process plays, and where.

@@ -126,6 +126,17 @@ impl VmmFiles {
         [self.socket(), self.console(), self.log(), self.errors(), self.memory()]
     }
 
+    /// Removes the sockets that a VMM leaves behind: those with absolute paths, and others below its working directory,
+    /// where no link leads out of it.
+    pub(crate) fn remove_sockets(&self, sockets: &[PathBuf]) {
+        for path in sockets {
+            match path.is_absolute() {
+                true => socket::remove_dead(path),
+                false => socket::remove_dead_below(&self.working, path),
+            }
+        }
+    }
+
     /// The last of what the VMM said about itself.
     pub fn last_words(&self) -> String {
         [self.errors(), self.log()]
@@ -382,8 +393,7 @@ impl Vmm {
         if let Err(error) = end_companions(self.process.pid(), &self.files, || true) {
             log::warn!("{}", with_causes(&error));
         }
-        let directory = self.files.working_directory();
-        self.leaves.iter().for_each(|path| socket::remove_dead(&directory.join(path)));
+        self.files.remove_sockets(&self.leaves);
     }
 
     /// The sockets that it has bound.

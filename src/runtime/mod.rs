@@ -345,7 +345,7 @@ impl Runtime {
         let missing = || vm::Error::new(&id, operation, Reason::NoBinary);
         let binary = binary.ok_or_else(missing)?.to_path_buf();
         let directory = self.directory.join(VMS).join(id.as_str());
-        Ok(Arc::new(Vm::new(id, directory, spec, binary, Arc::clone(&self.shared))))
+        Ok(Arc::new(Vm::new(id, directory, spec, Some(binary), Arc::clone(&self.shared))))
     }
 
     fn reserve(&self, operation: Operation, vm: &Arc<Vm>) -> Result<(), Error> {
@@ -397,6 +397,7 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         snapshots: Store::new(directory.join(SNAPSHOTS)),
         cpu: HostCpu::here().map_err(failed("read /proc/cpuinfo"))?,
         keeper: options.keeper.clone(),
+        firecracker: options.firecracker.clone(),
         binaries: Binaries::default(),
         events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,

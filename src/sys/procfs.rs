@@ -19,9 +19,14 @@ pub struct ProcessStat {
     pub system_ticks: u64,
     /// How many threads it has.
     pub threads: u64,
+    /// It is on its way out, or a zombie: nothing keeps it from ending any more.
+    pub is_ending: bool,
     /// How it ended, as `wait(2)` would tell it, for a zombie whose status this process may see.
     pub exit_code: Option<i32>,
 }
+
+/// The kernel's mark on a task that is ending.
+const PF_EXITING: u64 = 0x4;
 
 /// How long a clock tick is (`USER_HZ`), the same on every architecture that Firecracker runs on.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -51,8 +56,11 @@ impl ProcessStat {
         // By their numbers in proc_pid_stat(5); the first one here is the third.
         let field = |number: usize| fields.get(number - 3).copied();
         let count = |number: usize| field(number)?.parse().ok();
+        let state = field(3)?.chars().next()?;
+        let flags = field(9)?.parse::<u64>().ok()?;
         Some(Self {
-            state: field(3)?.chars().next()?,
+            state,
+            is_ending: matches!(state, 'Z' | 'X' | 'x') || flags & PF_EXITING != 0,
             started: count(22)?,
             user_ticks: count(14)?,
             system_ticks: count(15)?,
@@ -113,10 +121,20 @@ pub fn prints_to(pid: i32, file: &Path) -> bool {
 }
 
 /// Whether the process that has the number `pid` now works in `directory`; nothing when it does not tell, as one that
-/// is just ending.
+/// is just ending, or may not be looked at.
 pub fn works_in(pid: i32, directory: &Path) -> Option<bool> {
-    let there = place(&fs::metadata(format!("/proc/{pid}/cwd")).ok()?);
+    let there = working_directory(pid)?;
     Some(fs::metadata(directory).is_ok_and(|about| place(&about) == there))
+}
+
+/// Where any of its threads works: the first one may have ended before the others.
+fn working_directory(pid: i32) -> Option<(u64, u64)> {
+    let first = fs::metadata(format!("/proc/{pid}/cwd"));
+    let any = || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+        threads.find_map(|thread| fs::metadata(thread.path().join("cwd")).ok())
+    };
+    first.ok().or_else(any).as_ref().map(place)
 }
 
 fn stdout_of(pid: i32) -> Option<(u64, u64)> {
@@ -147,8 +165,9 @@ mod tests {
         let tail = (4..=52).map(|field| (field * 10).to_string()).collect::<Vec<_>>().join(" ");
         let stat = ProcessStat::parse(&format!("7 (a) Z (b) c) S {tail}\n")).unwrap();
         let (user_ticks, system_ticks, threads) = (140, 150, 200);
+        let (started, is_ending, exit_code) = (220, false, Some(520));
         let wanted =
-            ProcessStat { state: 'S', started: 220, user_ticks, system_ticks, threads, exit_code: Some(520) };
+            ProcessStat { state: 'S', started, user_ticks, system_ticks, threads, is_ending, exit_code };
         assert_eq!(stat, wanted);
         for text in ["", "7 (a", "7 (a)", "7 (a) S 1 2 3", "7 (a) S x x x x x x x x x x x x x x x x x x x x"]
         {

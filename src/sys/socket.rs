@@ -1,5 +1,6 @@
 //! A connection over a unix stream socket: never blocks, never raises SIGPIPE, reaches any path, carries descriptors.
 
+use super::directory::Directory;
 use super::{checked, checked_len};
 use std::fs::OpenOptions;
 use std::io;
@@ -194,6 +195,20 @@ pub fn remove_dead(path: &Path) {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     if is_socket && UnixConnection::connect(path).is_err_and(refused) {
         let _gone = std::fs::remove_file(path);
+    }
+}
+
+/// The same for the socket at `path` below `directory`: no part of the path leads out of it, or is a link.
+pub fn remove_dead_below(directory: &Path, path: &Path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let Ok(parent) = Directory::open(directory).and_then(|directory| directory.open_below(parent)) else {
+        return;
+    };
+    let place = Path::new("/proc/self/fd").join(parent.as_fd().as_raw_fd().to_string()).join(name);
+    let is_socket = std::fs::symlink_metadata(&place).is_ok_and(|about| about.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && connect_directly(&place).is_err_and(refused) {
+        let _gone = parent.remove_file(name);
     }
 }
 

@@ -117,12 +117,15 @@ impl Vm {
         shared: &Arc<Shared>,
     ) -> Self {
         let process = Arc::new(process);
+        let (mut record, found) = (record, process.identity().ok());
+        // It may have been found otherwise than by the journal.
+        record.vmm.iter_mut().for_each(|vmm| vmm.process = found.or(vmm.process));
         let vmm = record.vmm.clone();
-        let sockets = vmm.iter().flat_map(|vmm| vmm.sockets.clone()).collect();
-        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets);
         let version = vmm.as_ref().and_then(|vmm| Version::parse(&format!("Firecracker v{}", vmm.version)));
         let core = Core { version, ..Core::new(Life::adopted(Arc::clone(&process)), &record) };
         let vm = Self::found(id, files, record, core, shared);
+        let sockets = vmm.map(|vmm| remains::trusted_sockets(&vmm, &vm.spec)).unwrap_or_default();
+        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets);
         // Without a watch its end is noticed when somebody looks.
         let _watched = shared.events.watch(process.pidfd(), vm.token);
         pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
@@ -167,7 +170,8 @@ impl Vm {
         };
         // A memory that was put together for a restore has been mapped, or is of no use any more.
         let _gone = std::fs::remove_file(files.memory());
-        let binary = record.firecracker.clone();
+        // Not what the journal says that it was: what is executed is for the operator to say.
+        let binary = spec.firecracker().or(shared.firecracker.as_deref()).map(Path::to_path_buf);
         let directory = files.directory().to_path_buf();
         Self::with(id, directory, (spec, problem), (binary, record, core), Arc::clone(shared))
     }

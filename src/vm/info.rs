@@ -31,7 +31,7 @@ impl Vm {
             "origin": origin_name(life.origin()),
             "pid": life.running().map(|process| process.pid()),
             "exit": life.exit().map(exit_json),
-            "firecracker": self.binary.to_string_lossy(),
+            "firecracker": record.firecracker.to_string_lossy(),
             "firecracker_version": core.version.map(|version| version.to_string()),
             "known_problems": known_problems(core.version),
             "directory": self.files().directory().to_string_lossy(),

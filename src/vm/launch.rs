@@ -8,8 +8,10 @@ use super::{Error, Guest, Reason, Turn, Vm};
 use crate::causes::with_causes;
 use crate::firecracker::{Binary, Launch, Vmm};
 use crate::journal::{self, Progress, Stage};
+use crate::operation::Operation;
 use crate::process::{self, Identity};
 use crate::sys::sync::lock;
+use std::path::Path;
 use std::time::Instant;
 
 impl Vm {
@@ -18,12 +20,17 @@ impl Vm {
         if let Some(problem) = &self.spec_problem {
             return Err(self.error(turn.operation(), problem.clone()));
         }
-        let found = self.shared.binaries.find(&self.binary, turn.limits());
+        let found = self.shared.binaries.find(self.binary(turn.operation())?, turn.limits());
         let suitable = found.and_then(|binary| {
             self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
             Ok(binary)
         });
         suitable.map_err(self.failed(turn.operation()))
+    }
+
+    /// Where the VMM's executable is.
+    pub(super) fn binary(&self, operation: Operation) -> Result<&Path, Error> {
+        self.binary.as_deref().ok_or_else(|| self.error(operation, Reason::NoBinary))
     }
 
     /// Starts a VMM that the journal announces, and prepares it; after an error it is gone, and the VM as it was.

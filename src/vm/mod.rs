@@ -116,7 +116,8 @@ pub struct Vm {
     spec: Spec,
     /// Why the spec of a VM that was found cannot be read.
     spec_problem: Option<Arc<SpecError>>,
-    binary: PathBuf,
+    /// What its next VMM is started from; nothing for a VM that was found and for which nobody names one.
+    binary: Option<PathBuf>,
     shared: Arc<Shared>,
     /// What tells its VMM's end from the end of others.
     token: u64,
@@ -156,6 +157,8 @@ pub(crate) struct Shared {
     pub(crate) cpu: HostCpu,
     /// The program that serves page faults.
     pub(crate) keeper: Option<PathBuf>,
+    /// The VMM of VMs whose spec names none.
+    pub(crate) firecracker: Option<PathBuf>,
 }
 
 /// What a VM needs of a keeper.
@@ -205,10 +208,10 @@ impl Vm {
         id: VmId,
         directory: PathBuf,
         spec: Spec,
-        binary: PathBuf,
+        binary: Option<PathBuf>,
         shared: Arc<Shared>,
     ) -> Self {
-        let record = Record::of_new(&id, &spec.options, &binary, &shared);
+        let record = Record::of_new(&id, &spec.options, binary.as_deref(), &shared);
         let core = Core::new(Life::being_created(), &record);
         Self::with(id, directory, (spec, None), (binary, record, core), shared)
     }
@@ -217,7 +220,7 @@ impl Vm {
         id: VmId,
         directory: PathBuf,
         (spec, spec_problem): (Spec, Option<SpecError>),
-        (binary, record, core): (PathBuf, Record, Core),
+        (binary, record, core): (Option<PathBuf>, Record, Core),
         shared: Arc<Shared>,
     ) -> Self {
         static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);

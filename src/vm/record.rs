@@ -60,6 +60,7 @@ impl Vm {
         self.note(turn, |record| {
             // The VM may have been found, with a journal of another owner and another boot.
             record.belong_to(&self.shared);
+            record.firecracker = binary.path().to_path_buf();
             record.announce(vmm);
         })
     }
@@ -108,7 +109,7 @@ impl Vm {
 
 impl Record {
     /// The journal of a VM that is about to be made.
-    pub(super) fn of_new(id: &VmId, options: &Options, binary: &Path, shared: &Shared) -> Self {
+    pub(super) fn of_new(id: &VmId, options: &Options, binary: Option<&Path>, shared: &Shared) -> Self {
         Self {
             id: id.to_string(),
             boot: shared.boot.clone(),
@@ -116,7 +117,7 @@ impl Record {
             stage: Stage::Creating,
             on_owner_exit: options.on_owner_exit,
             console_limit: options.console.limit(),
-            firecracker: binary.to_path_buf(),
+            firecracker: binary.map(Path::to_path_buf).unwrap_or_default(),
             runs: 0,
             vmm: None,
             exit: None,

@@ -4,15 +4,15 @@
 //! A process is found by the identity in the journal. One that its owner had no time to note is found by the
 //! console: a VMM holds the lock of the file that it prints to from before it executes until it is gone.
 
+use super::Spec;
 use crate::firecracker::VmmFiles;
 use crate::firecracker::companions::{end_companions, is_console_held};
 use crate::journal::{self, Record, VmmRecord};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
-use crate::sys::procfs;
+use crate::sys::procfs::{self, ProcessStat};
 use crate::sys::session;
-use crate::sys::socket;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +43,15 @@ pub enum RemainsError {
         /// The directory.
         directory: PathBuf,
     },
+    /// The journal names a process that does not say where it works.
+    #[error(
+        "its journal names process {pid}, and this process may not see whether that is its VMM; it was not signalled: \
+         run the owner as the user who has started it, or end it there"
+    )]
+    Unproven {
+        /// The process.
+        pid: i32,
+    },
     /// The console, or `/proc`.
     #[error("cannot look for what still prints to {}", console.display())]
     Search {
@@ -56,24 +65,45 @@ pub enum RemainsError {
     Process(#[from] process::Error),
 }
 
-/// The VMM that `record` speaks of, if it is still there; a zombie counts, because it can tell how it ended.
+/// The VMM that `record` speaks of, if it is still there; a zombie counts, because it can tell how it ended. A journal is
+/// believed only for what can be seen: a process that it names works in the VM's directory, or prints to its console,
+/// and where it names none, nobody holds the console.
 pub(crate) fn find_vmm(
     record: &Record,
     files: &VmmFiles,
     boot: &str,
 ) -> Result<Option<Process>, RemainsError> {
-    let Some(vmm) = record.vmm.as_ref().filter(|_| record.boot == boot) else { return Ok(None) };
-    let Some(identity) = vmm.process else { return find_by_console(&files.console()) };
+    let vmm = record.vmm.as_ref().filter(|_| record.boot == boot);
+    let Some(identity) = vmm.and_then(|vmm| vmm.process) else { return find_by_console(&files.console()) };
     // Who prints there when this one is gone ran beside it, and is no VMM.
     let Some(process) = Process::find(identity)? else { return Ok(None) };
-    // One that is ending does not tell where it works any more.
-    match procfs::works_in(process.pid(), files.working_directory()) {
-        Some(false) => {
-            let (pid, directory) = (process.pid(), files.working_directory().to_path_buf());
-            Err(RemainsError::Elsewhere { pid, directory })
-        }
-        Some(true) | None => Ok(Some(process)),
+    let pid = process.pid();
+    // Looked at after the process is held, so that the number is its own.
+    match procfs::works_in(pid, files.working_directory()) {
+        Some(true) => Ok(Some(process)),
+        _ if procfs::prints_to(pid, &files.console()) => Ok(Some(process)),
+        // One that is ending does not tell where it works any more. It needs no signal, and gets none.
+        None if ends_by_itself(&process)? => Ok(Some(process)),
+        seen => match find_by_console(&files.console())? {
+            Some(process) => Ok(Some(process)),
+            None if seen.is_none() => Err(RemainsError::Unproven { pid }),
+            None => {
+                let directory = files.working_directory().to_path_buf();
+                Err(RemainsError::Elsewhere { pid, directory })
+            }
+        },
     }
+}
+
+fn ends_by_itself(process: &Process) -> Result<bool, process::Error> {
+    if process.exit_status()?.is_some() {
+        return Ok(true);
+    }
+    if !ProcessStat::of(process.pid()).is_ok_and(|stat| stat.is_ending) {
+        return Ok(false);
+    }
+    let limits = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
+    Ok(matches!(process.wait(limits)?, Waited::Exited(_)))
 }
 
 /// Ends the VMM that `record` speaks of and what ran beside it, and removes the sockets that it leaves behind.
@@ -83,7 +113,9 @@ pub(crate) fn end_vmm(
     boot: &str,
 ) -> Result<Option<ExitStatus>, RemainsError> {
     let exit = kill_vmm(record, files, boot)?;
-    record.vmm.iter().for_each(|vmm| remove_sockets(vmm, files));
+    if let Some(vmm) = &record.vmm {
+        files.remove_sockets(&trusted_sockets(vmm, &spec_in(files).unwrap_or_default()));
+    }
     Ok(exit)
 }
 
@@ -97,7 +129,7 @@ pub(crate) fn kill_vmm(
     let session = found.as_ref().and_then(|process| session::session_of(process.pid()));
     let exit = found.map(|process| end(&process)).transpose()?;
     let noted = record.vmm.as_ref().filter(|_| record.boot == boot).and_then(|vmm| vmm.process);
-    if let Some(leader) = noted.map(|process| process.pid).or(session) {
+    if let Some(leader) = session.or(noted.map(|process| process.pid)) {
         end_companions(leader, files, || is_current(record, files))?;
     }
     Ok(exit)
@@ -110,9 +142,15 @@ fn is_current(record: &Record, files: &VmmFiles) -> bool {
         .is_ok_and(|now| (now.runs, process(&now)) == (record.runs, process(record)))
 }
 
-/// Removes the sockets of a VMM that is gone.
-pub(crate) fn remove_sockets(vmm: &VmmRecord, files: &VmmFiles) {
-    vmm.sockets.iter().for_each(|path| socket::remove_dead(&files.working_directory().join(path)));
+/// The sockets that a journal names and that may be removed: those below the VMM's working directory, and those that its
+/// spec names.
+pub(super) fn trusted_sockets(vmm: &VmmRecord, spec: &Spec) -> Vec<PathBuf> {
+    vmm.sockets.iter().filter(|socket| socket.is_relative() || spec.binds(socket)).cloned().collect()
+}
+
+fn spec_in(files: &VmmFiles) -> Option<Spec> {
+    let record = journal::read(&journal::spec_file(files.directory())).ok()?;
+    Spec::of_record_file(&record).ok()
 }
 
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.

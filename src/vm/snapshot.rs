@@ -160,7 +160,7 @@ impl Vm {
     fn snapshot_version(&self, turn: &Turn<'_>) -> Result<Version, Error> {
         let binaries = &self.shared.binaries;
         let version = binaries
-            .find(&self.binary, turn.limits())
+            .find(self.binary(turn.operation())?, turn.limits())
             .and_then(|binary| binaries.snapshot_version(&binary, turn.limits()));
         version.map_err(self.failed(turn.operation()))
     }

@@ -200,6 +200,11 @@ impl Spec {
         self.requests.iter().any(|put| put.section == Some(ConfigSection::Metrics))
     }
 
+    /// Whether it has the VMM bind `socket`.
+    pub(super) fn binds(&self, socket: &Path) -> bool {
+        self.requests.iter().any(|put| put.socket.as_deref() == Some(socket))
+    }
+
     /// The VMM that it names.
     pub(crate) fn firecracker(&self) -> Option<&Path> {
         self.options.firecracker.as_deref()
