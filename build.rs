@@ -33,9 +33,12 @@ fn render(root: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(polish(&String::from_utf8(header)?).into_bytes())
 }
 
-/// Makes a manual of what cbindgen writes: comments of one line on one line, and a banner where a group begins.
+/// Makes a manual of what cbindgen writes: comments of one line on one line, a banner where a group begins, and behind
+/// each struct that has a size what it is initialized with.
 fn polish(header: &str) -> String {
+    let header = header.replace("MVM_MUST_USE mvm_", "MVM_MUST_USE\nmvm_");
     let lines = header.lines().collect::<Vec<_>>();
+    let zeros = zeros_of_enums(&lines);
     let mut polished = Vec::new();
     let mut rest = lines.as_slice();
     while let Some((line, after)) = rest.split_first() {
@@ -58,8 +61,40 @@ fn polish(header: &str) -> String {
             }
             _ => polished.push((*line).to_owned()),
         }
+        if let Some(name) = line.strip_prefix("} ").and_then(|line| line.strip_suffix(';')) {
+            let before = &lines[..lines.len() - rest.len()];
+            polished.extend(initializer(name, before, &zeros));
+        }
     }
     polished.join("\n") + "\n"
+}
+
+/// Each enum with the name of its zero.
+fn zeros_of_enums<'a>(lines: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let is_zero = |line: &&&str| line.trim_end_matches(',').ends_with(" = 0");
+    let starts = lines.iter().enumerate().filter_map(|(at, line)| Some((at, line.strip_prefix("enum ")?)));
+    let zeros = starts.filter_map(|(at, name)| Some((name, lines[at..].iter().find(is_zero)?)));
+    zeros.filter_map(|(name, zero)| Some((name, zero.split_whitespace().next()?))).collect()
+}
+
+/// The macro that initializes a struct which begins with its size; `before` ends with the end of its definition.
+fn initializer(name: &str, before: &[&str], zeros: &[(&str, &str)]) -> Option<String> {
+    let begin = before.iter().rposition(|line| *line == format!("typedef struct {name} {{"))?;
+    let fields = before[begin + 1..].iter().filter_map(|line| line.strip_prefix("  ")?.strip_suffix(';'));
+    let values = fields.enumerate().map(|(at, field)| match field.split_once(' ') {
+        _ if at == 0 => (field == "uint32_t size").then(|| format!("sizeof({name})")),
+        Some((_, array)) if array.ends_with(']') => Some("{0}".to_owned()),
+        Some((kind, _)) => {
+            let zero = zeros.iter().find(|(name, _)| *name == kind);
+            Some(zero.map_or("0", |(_, zero)| zero).to_owned())
+        }
+        None => None,
+    });
+    let values = values.collect::<Option<Vec<_>>>()?.join(", ");
+    let macro_name = format!("{}_INIT", name.to_uppercase());
+    Some(format!(
+        "\n/** An empty one, with its size: `{name} it = {macro_name};` */\n#define {macro_name} {{{values}}}"
+    ))
 }
 
 fn configuration(contract: &str) -> Result<cbindgen::Config, Box<dyn Error>> {
@@ -69,7 +104,11 @@ fn configuration(contract: &str) -> Result<cbindgen::Config, Box<dyn Error>> {
     let versions = format!(
         "\n/* The version of this header; see mvm_version(). */\n\
          #define MVM_VERSION_MAJOR {major}\n#define MVM_VERSION_MINOR {minor}\n#define MVM_VERSION_PATCH {patch}\n\
-         #define MVM_VERSION_NUMBER (MVM_VERSION_MAJOR * 1000000 + MVM_VERSION_MINOR * 1000 + MVM_VERSION_PATCH)"
+         #define MVM_VERSION_NUMBER (MVM_VERSION_MAJOR * 1000000 + MVM_VERSION_MINOR * 1000 + MVM_VERSION_PATCH)\n\n\
+         /* A result that must not be ignored: the compiler warns. Defined before this file is included, it stays as it is. */\n\
+         #ifndef MVM_MUST_USE\n\
+         #if defined(__GNUC__)\n#define MVM_MUST_USE __attribute__((warn_unused_result))\n\
+         #else\n#define MVM_MUST_USE\n#endif\n#endif"
     );
     let mut config = cbindgen::Config {
         language: cbindgen::Language::C,
@@ -88,6 +127,7 @@ fn configuration(contract: &str) -> Result<cbindgen::Config, Box<dyn Error>> {
     };
     config.export.exclude = vec!["mvm_test_panic".to_owned()];
     config.function.sort_by = Some(cbindgen::SortKey::None);
+    config.function.must_use = Some("MVM_MUST_USE".to_owned());
     Ok(config)
 }
 

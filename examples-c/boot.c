@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
   MUST(mvm_pause(vm));
   mvm_vm_state state;
   MUST(mvm_state(vm, &state));
-  printf("paused: %s\n", state == MVM_STATE_PAUSED ? "yes" : "no");
+  printf("state: %s\n", mvm_state_name(state));
   MUST(mvm_resume(vm));
 
   MUST(mvm_info(vm, &info));
@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
   char *report;
   MUST(mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome));
   MUST(mvm_shutdown_report(vm, &report));
-  printf("shutdown: %s %s\n", outcome == MVM_SHUTDOWN_GRACEFUL ? "graceful" : "not graceful", report);
+  printf("shutdown: %s %s\n", mvm_outcome_name(outcome), report);
   mvm_string_free(report);
 
   MUST(mvm_destroy(vm));

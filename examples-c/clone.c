@@ -15,12 +15,10 @@ static void make_disk(const char *path) {
 
 /* A guest that has booted and got ready, frozen; the VM itself is not needed any more. */
 static void freeze(const struct example *where, mvm_runtime *runtime, const char *snapshot, const char *devices) {
-  char spec[12000];
+  char spec[16400];
   mvm_vm *vm;
-  snprintf(spec, sizeof spec,
-           "{\"boot-source\":{\"kernel_image_path\":\"%s/obey.elf\"},"
-           "\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":64}%s}",
-           where->guests, devices);
+  example_spec(where, "obey", spec, sizeof spec);
+  strcpy(strrchr(spec, '}'), devices); /* the devices' sections end the object */
   MUST(mvm_create(runtime, "template", spec, &vm));
   MUST(mvm_start(vm));
   MUST(mvm_snapshot_create(vm, snapshot, NULL, NULL));
@@ -38,6 +36,7 @@ static void end(mvm_vm *vm) {
 
 /* A TAP device each, whose names are numbered, a copy of the disk each, and what tells them what they are for. */
 static void clone_with_metadata(const struct example *where, mvm_runtime *runtime, const char *disk) {
+  char path[4200];
   const char *options =
       "{\"ids\":[\"web-a\",\"web-b\",\"db-a\",\"db-b\"],\"mmds_placeholders\":\"filled_in\","
       "\"network_overrides\":[{\"iface_id\":\"eth0\",\"host_dev_name\":\"mvmclone{n}\"}],"
@@ -46,10 +45,10 @@ static void clone_with_metadata(const struct example *where, mvm_runtime *runtim
   char devices[8192], *metadata;
   mvm_vm *vms[CLONES];
   snprintf(devices, sizeof devices,
-           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\",\"is_root_device\":false}],"
+           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":%s,\"is_root_device\":false}],"
            "\"network-interfaces\":[{\"iface_id\":\"eth0\",\"host_dev_name\":\"mvmclone0\"}],"
-           "\"mmds-config\":{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\"}",
-           disk);
+           "\"mmds-config\":{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\"}}",
+           json_string(path, sizeof path, disk));
   freeze(where, runtime, "with-metadata", devices);
   mvm_status status = mvm_clone(runtime, "with-metadata", CLONES, options, vms);
   if (status == MVM_ERR_UNSUPPORTED)
@@ -85,16 +84,18 @@ static void await_full(mvm_pool *pool) {
 
 /* Restored and held ahead of need; whoever needs a VM has it after one request. */
 static void take_from_a_pool(const struct example *where, mvm_runtime *runtime, const char *disk, const char *other) {
-  char devices[8192], options[4400];
+  char devices[8192], options[4400], path[4200];
   mvm_pool *pool;
   mvm_vm *vm;
   snprintf(devices, sizeof devices,
-           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\",\"is_root_device\":false}]", disk);
+           ",\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":%s,\"is_root_device\":false}]}",
+           json_string(path, sizeof path, disk));
   freeze(where, runtime, "idle", devices);
   MUST(mvm_pool_open(runtime, "warm", "{\"snapshot\":\"idle\",\"size\":2}", &pool));
   await_full(pool);
   print_pool(pool);
-  snprintf(options, sizeof options, "{\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":\"%s\"}]}", other);
+  snprintf(options, sizeof options, "{\"drives\":[{\"drive_id\":\"data\",\"path_on_host\":%s}]}",
+           json_string(path, sizeof path, other));
   MUST(mvm_pool_take(pool, "tenant-1", options, &vm)); /* with the tenant's disk */
   end(vm);
   await_full(pool); /* it has filled itself again */

@@ -26,9 +26,9 @@ int main(int argc, char **argv) {
     struct epoll_event event;
     if (epoll_wait(loop, &event, 1, 30000) != 1) return 1;
     uint32_t i = event.data.u32;
-    mvm_exit how = {.size = sizeof how};
+    mvm_exit how = MVM_EXIT_INIT;
     MUST(mvm_wait(vms[i], 0, &how));
-    printf("loop-%u: %s %d\n", i, how.kind == MVM_EXIT_CODE ? "exit code" : "signal", how.value);
+    printf("loop-%u: %s %d\n", i, mvm_exit_name(how.kind), how.value);
     close(fds[i]); /* epoll forgets it with this */
     MUST(mvm_destroy(vms[i]));
     MUST(mvm_release(vms[i]));

@@ -5,12 +5,9 @@ static int failures;
 
 /* Shows the error of the call before, which has to be `wanted`. */
 static void shows(mvm_status got, mvm_status wanted, const char *what) {
-  mvm_error error;
-  memset(&error, 0, sizeof error);
-  error.size = sizeof error;
-  mvm_last_error(&error);
-  printf("%s\n  %s: %s\n", what, mvm_status_name(got), error.message);
-  if (got != wanted || error.status != wanted || error.message[0] == '\0') {
+  const char *message = mvm_last_error_message();
+  printf("%s\n  %s: %s\n", what, mvm_status_name(got), message);
+  if (got != wanted || message[0] == '\0') {
     printf("  WRONG: %s was expected\n", mvm_status_name(wanted));
     failures++;
   }
@@ -46,7 +43,7 @@ int main(int argc, char **argv) {
   shows(mvm_pause(vm), MVM_ERR_BAD_STATE, "a pause before the start");
   shows(mvm_request(vm, "PUT", "/vm\r\nX: y", "{}", NULL), MVM_ERR_INVALID_ARGUMENT, "a path with a line break");
   shows(mvm_request(vm, "PUT", "/nosuch", "{}", NULL), MVM_ERR_VMM_REFUSED, "an endpoint that there is not");
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   shows(mvm_wait(vm, 1, &how), MVM_ERR_TIMEOUT, "a wait that is too short");
   MUST(mvm_destroy(vm));
   shows(mvm_start(vm), MVM_ERR_NOT_FOUND, "a VM that was destroyed");

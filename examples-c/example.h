@@ -13,14 +13,31 @@ struct example {
   const char *guests;      /* the directory with the tiny guests */
   const char *state;       /* a state directory for this run */
   const char *keeper;      /* the program mvm-keeper, or NULL: then a thread bounds consoles */
-  char options[8400];      /* the runtime's options */
+  char options[8500];      /* the runtime's options */
 };
+
+/* Writes `text` into `out` as a JSON string, quotes included: a path may hold anything. Gives `out`, for printf's %s. */
+static inline const char *json_string(char *out, size_t size, const char *text) {
+  size_t length = 0;
+  for (out[length++] = '"'; *text != '\0'; text++) {
+    unsigned char byte = (unsigned char)*text;
+    if (length + 8 > size) {
+      fprintf(stderr, "a string is too long for the example\n");
+      exit(1);
+    }
+    if (byte == '"' || byte == '\\') out[length++] = '\\';
+    if (byte < 0x20)
+      length += (size_t)sprintf(out + length, "\\u%04x", byte);
+    else
+      out[length++] = (char)byte;
+  }
+  strcpy(out + length, "\"");
+  return out;
+}
 
 /* Tells a failure as the library tells it. */
 static inline void tell(const char *call) {
-  mvm_error error;
-  memset(&error, 0, sizeof error);
-  error.size = sizeof error;
+  mvm_error error = MVM_ERROR_INIT;
   mvm_last_error(&error);
   fprintf(stderr, "%s: %s: %s\n", call, mvm_status_name(error.status), error.message);
   if (error.output[0] != '\0') fprintf(stderr, "the VMM's last words:\n%s\n", error.output);
@@ -44,20 +61,20 @@ static inline struct example example_from(int argc, char **argv) {
   where.guests = argv[2];
   where.state = argv[3];
   where.keeper = argc == 5 ? argv[4] : NULL;
-  if (where.keeper == NULL)
-    snprintf(where.options, sizeof where.options, "{\"firecracker\":\"%s\"}", where.firecracker);
-  else
-    snprintf(where.options, sizeof where.options, "{\"firecracker\":\"%s\",\"keeper\":\"%s\"}", where.firecracker,
-             where.keeper);
+  char firecracker[4200], keeper[4200] = "null";
+  json_string(firecracker, sizeof firecracker, where.firecracker);
+  if (where.keeper != NULL) json_string(keeper, sizeof keeper, where.keeper);
+  snprintf(where.options, sizeof where.options, "{\"firecracker\":%s,\"keeper\":%s}", firecracker, keeper);
   return where;
 }
 
 /* A spec is a Firecracker config file. */
 static inline const char *example_spec(const struct example *where, const char *guest, char *spec, size_t size) {
+  char path[4096], kernel[4200];
+  snprintf(path, sizeof path, "%s/%s.elf", where->guests, guest);
   snprintf(spec, size,
-           "{\"boot-source\":{\"kernel_image_path\":\"%s/%s.elf\"},"
-           "\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":128}}",
-           where->guests, guest);
+           "{\"boot-source\":{\"kernel_image_path\":%s},\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":128}}",
+           json_string(kernel, sizeof kernel, path));
   return spec;
 }
 

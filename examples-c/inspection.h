@@ -241,7 +241,7 @@ static inline void await_keeper(void) {
  */
 static inline void await_endings(mvm_runtime *runtime) {
   struct list list = list_of(runtime);
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   for (int i = 0; i < list.count; i++) {
     mvm_vm *vm;
     if (!is_alive(&list.of[i]) || !atomic_load(ending(list.of[i].id))) continue;

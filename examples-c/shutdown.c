@@ -1,14 +1,12 @@
 /* Ends four VMs in four ways, and shows what the library says of each. */
 #include "example.h"
 
-static const char *NAMES[] = {"none", "graceful", "forced", "already exited"};
-
 static int end(mvm_vm *vm, const char *what, uint64_t grace_ms, mvm_shutdown_outcome wanted) {
   mvm_shutdown_outcome outcome;
   char *report;
   MUST(mvm_shutdown(vm, grace_ms, MVM_DEFAULT_POLL_MS, &outcome));
   MUST(mvm_shutdown_report(vm, &report));
-  printf("%s: %s\n  %s\n", what, NAMES[outcome], report);
+  printf("%s: %s\n  %s\n", what, mvm_outcome_name(outcome), report);
   mvm_string_free(report);
   return outcome != wanted;
 }
@@ -45,7 +43,7 @@ int main(int argc, char **argv) {
   forget(vm);
 
   vm = boot(&where, runtime, "off");
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   MUST(mvm_wait(vm, 30000, &how));
   wrong += end(vm, "a guest that had powered itself off", 300, MVM_SHUTDOWN_ALREADY_EXITED);
   forget(vm);

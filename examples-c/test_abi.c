@@ -171,7 +171,7 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
 /* The log: to a queue, to a pipe, to a pipe that nobody reads, and to nobody. */
 static void the_log(mvm_runtime *runtime, const char *spec) {
   mvm_vm *vm;
-  mvm_log_line line = {.size = sizeof line};
+  mvm_log_line line = MVM_LOG_LINE_INIT;
   int32_t fd;
   int ends[2], lines = 0;
   char text[4096];
@@ -244,17 +244,36 @@ static void sizes(mvm_runtime *runtime) {
   large.error.size = 4;
   IS(mvm_last_error(&large.error), MVM_ERR_INVALID_ARGUMENT);
   CHECK(large.error.message[0] == (char)0xAA);
+  CHECK(strstr(mvm_last_error_message(), "nobody") != NULL);
   large.error.size = sizeof large;
   IS(mvm_last_error(&large.error), MVM_OK);
   CHECK(large.error.status == MVM_ERR_NOT_FOUND && strstr(large.error.message, "nobody") != NULL);
   CHECK(large.error.size == sizeof large && large.beyond[0] == 0xAA);
 }
 
+/* The message as a string: whole, the thread's own, and there until it is asked for again. */
+static void messages(mvm_runtime *runtime) {
+  mvm_vm *vm;
+  mvm_error error = MVM_ERROR_INIT;
+  char spec[4096] = "{\"mvm\":{\"firecracker\":\"";
+  for (int i = 0; i < 1000; i++) strcat(spec, "/v");
+  strcat(spec, "\"}}");
+  IS(mvm_create(runtime, "a", spec, &vm), MVM_ERR_NOT_FOUND);
+  MUST(mvm_last_error(&error));
+  const char *message = mvm_last_error_message();
+  CHECK(strlen(message) > 2000 && strncmp(message, error.message, strlen(error.message)) == 0);
+  char *copy = strdup(message);
+  IS(mvm_open(runtime, "b", &vm), MVM_ERR_NOT_FOUND);
+  CHECK(strcmp(message, copy) == 0);
+  CHECK(strstr(mvm_last_error_message(), " b") != NULL);
+  free(copy);
+}
+
 static void *last_error_of_a_new_thread(void *argument) {
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   (void)argument;
   MUST(mvm_last_error(&error));
-  CHECK(error.status == MVM_OK && error.message[0] == '\0');
+  CHECK(error.status == MVM_OK && error.message[0] == '\0' && mvm_last_error_message()[0] == '\0');
   return NULL;
 }
 
@@ -295,6 +314,7 @@ int main(int argc, char **argv) {
   strings(runtime, spec);
   the_log(runtime, spec);
   sizes(runtime);
+  messages(runtime);
   if (pthread_create(&thread, NULL, last_error_of_a_new_thread, NULL) == 0) pthread_join(thread, NULL);
   fork_test(runtime, spec);
 

@@ -29,7 +29,7 @@ static void limit_files(rlim_t bytes) {
 
 /* An error that says so, of the library or of the VMM, which inherits the limit. */
 static void require_that_it_was_told(mvm_status status) {
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   if (status == MVM_OK) return;
   MUST(mvm_last_error(&error));
   int is_the_vmms = status == MVM_ERR_VMM_EXITED || status == MVM_ERR_VMM_REFUSED || status == MVM_ERR_TIMEOUT ||
@@ -113,8 +113,8 @@ static mvm_vm *shared_vm;
 
 static void *keep_calling(void *argument) {
   while (atomic_load(&calling)) {
-    mvm_event event = {.size = sizeof event};
-    mvm_log_line line = {.size = sizeof line};
+    mvm_event event = MVM_EVENT_INIT;
+    mvm_log_line line = MVM_LOG_LINE_INIT;
     mvm_vm *vm;
     char *text;
     MUST(mvm_open(shared_runtime, "forked", &vm));
@@ -141,10 +141,10 @@ static void every_call_is_refused(void) {
   mvm_vm *vm = shared_vm, *vms[1];
   mvm_pool *pool = (mvm_pool *)vm;
   mvm_process *process = (mvm_process *)vm;
-  mvm_event event = {.size = sizeof event};
-  mvm_log_line line = {.size = sizeof line};
-  mvm_exit how = {.size = sizeof how};
-  mvm_error error = {.size = sizeof error};
+  mvm_event event = MVM_EVENT_INIT;
+  mvm_log_line line = MVM_LOG_LINE_INIT;
+  mvm_exit how = MVM_EXIT_INIT;
+  mvm_error error = MVM_ERROR_INIT;
   mvm_vm_state state = MVM_STATE_RUNNING;
   uint64_t number = 0;
   uint8_t byte;
@@ -256,7 +256,7 @@ static void a_child_that_was_forked_in_the_middle_of_calls_hangs_in_none(void) {
 }
 
 static void *first_call(void *argument) {
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   (void)mvm_last_error(&error);
   return argument;
 }
@@ -264,7 +264,7 @@ static void *first_call(void *argument) {
 /* The library makes itself ready in the very first call: a fork may come in the middle of that. */
 static void fork_in_the_first_call(void) {
   pthread_t thread;
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   REQUIRE(pthread_create(&thread, NULL, first_call, NULL) == 0);
   pid_t child = fork();
   if (child == 0) {

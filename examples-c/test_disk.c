@@ -50,7 +50,7 @@ static void leave_free(unsigned long blocks) {
 }
 
 static void is_full(mvm_status status) {
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   mvm_last_error(&error);
   REQUIRE(status == MVM_ERR_NO_RESOURCES && error.os_errno == ENOSPC);
   REQUIRE(strstr(error.message, where.state) != NULL); /* it names the file */
@@ -153,7 +153,7 @@ static void a_read_only_disk_is_told_and_changes_nothing(const char *spec) {
   mvm_runtime *runtime, *none;
   mvm_vm *vm, *other;
   mvm_vm_state state;
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   leave_free(64);
   MUST(mvm_runtime_open(where.state, where.options, &runtime));
   MUST(mvm_create(runtime, "rigid", spec, &vm));
@@ -257,7 +257,7 @@ static void on_a_full_disk(mvm_runtime *runtime, mvm_vm *vm, mvm_status (*call)(
     leave_free(blocks);
     mvm_status status = call(runtime, vm);
     if (status == MVM_OK) break;
-    mvm_error error = {.size = sizeof error};
+    mvm_error error = MVM_ERROR_INIT;
     mvm_last_error(&error);
     int is_told = status == MVM_ERR_NO_RESOURCES && error.os_errno == ENOSPC;
     int is_told_by_the_vmm = status == MVM_ERR_VMM_REFUSED && strstr(error.fault_message, "os error 28") != NULL;
@@ -290,7 +290,7 @@ static void snapshots_on_a_full_disk_leave_everything_as_it_was(const char *disk
 }
 
 static void forbidden(mvm_status status) {
-  mvm_error error = {.size = sizeof error};
+  mvm_error error = MVM_ERROR_INIT;
   mvm_last_error(&error);
   REQUIRE(status == MVM_ERR_PERMISSION && error.os_errno == EROFS);
 }

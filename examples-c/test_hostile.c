@@ -35,7 +35,7 @@ static void all_queries(mvm_runtime *runtime, mvm_vm *vm) {
   size_t length;
   uint64_t offset = 0;
   mvm_vm_state state;
-  mvm_event event = {.size = sizeof event};
+  mvm_event event = MVM_EVENT_INIT;
   MUST(mvm_state(vm, &state));
   REQUIRE(state == MVM_STATE_RUNNING);
   MUST_TELL(mvm_info(vm, &text));
@@ -62,7 +62,7 @@ static void all_queries(mvm_runtime *runtime, mvm_vm *vm) {
 static mvm_exit whole_life(mvm_runtime *runtime, uint64_t grace_ms, mvm_shutdown_outcome wanted) {
   mvm_vm *vm, *again;
   mvm_shutdown_outcome outcome;
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   char spec[8192];
   MUST(mvm_create(runtime, "hostile", example_spec(&where, "obey", spec, sizeof spec), &vm));
   MUST(mvm_start(vm));
@@ -372,7 +372,7 @@ static void descriptors_0_to_2_may_be_closed(void) {
   a_life_that_leaves_no_trace(30000, MVM_SHUTDOWN_GRACEFUL);
   const char *argv[] = {"/bin/sh", "-c", "echo out; echo err >&2; read line || exit 5", NULL};
   mvm_process *process;
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   MUST(mvm_process_spawn(argv, NULL, NULL, NULL, &process));
   MUST(mvm_process_wait(process, 30000, &how));
   REQUIRE(how.kind == MVM_EXIT_CODE && how.value == 5);
@@ -439,7 +439,7 @@ static timer_t send_every(int signal, void (*handler)(int), long microseconds) {
 static void a_signal_handler_may_interrupt_its_own_thread(void) {
   mvm_runtime *runtime = open_runtime();
   mvm_vm *vm, *again;
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   char spec[8192], *text;
   MUST(mvm_create(runtime, "signalled", example_spec(&where, "halt", spec, sizeof spec), &vm));
   MUST(mvm_start(vm));
@@ -479,7 +479,7 @@ struct waiter {
 
 static void *wait_for_ever(void *context) {
   struct waiter *waiter = context;
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   MUST(mvm_cancel_bind(waiter->cancel));
   waiter->status = mvm_wait(waiter->vm, MVM_FOREVER, &how);
   MUST(mvm_cancel_bind(NULL));
@@ -532,7 +532,7 @@ static void no_descriptor_left_is_an_error_and_leaves_nothing(void) {
       MUST(mvm_destroy(vm));
       MUST(mvm_release(vm));
     } else {
-      mvm_error error = {.size = sizeof error};
+      mvm_error error = MVM_ERROR_INIT;
       mvm_last_error(&error);
       /* With a few more than the library needs, it is the VMM, under the same limit, that has too few. */
       int is_the_vmms = status == MVM_ERR_VMM_REFUSED || status == MVM_ERR_VMM_EXITED || status == MVM_ERR_TIMEOUT;
@@ -592,7 +592,7 @@ static void with_few_descriptors(mvm_runtime *runtime, mvm_vm *source,
     mvm_status status = call(runtime, source);
     setrlimit(RLIMIT_NOFILE, &all);
     if (status == MVM_OK) break;
-    mvm_error error = {.size = sizeof error};
+    mvm_error error = MVM_ERROR_INIT;
     mvm_last_error(&error);
     int is_the_vmms = status == MVM_ERR_VMM_REFUSED || status == MVM_ERR_VMM_EXITED || status == MVM_ERR_TIMEOUT;
     if (!is_the_vmms && error.os_errno != EMFILE) tell("with few descriptors");
@@ -624,7 +624,7 @@ static void *close_runtime(void *runtime) {
 static void a_runtime_may_be_closed_while_its_vm_is_waited_for(void) {
   mvm_runtime *runtime = open_runtime(), *again;
   mvm_vm *vm;
-  mvm_exit how = {.size = sizeof how};
+  mvm_exit how = MVM_EXIT_INIT;
   pthread_t closer;
   char spec[8192];
   int32_t fd;

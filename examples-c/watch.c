@@ -17,15 +17,13 @@ static void follow(mvm_vm *vm, uint64_t *offset) {
 }
 
 static void print_log(void) {
-  mvm_log_line line = {.size = sizeof line};
+  mvm_log_line line = MVM_LOG_LINE_INIT;
   for (MUST(mvm_log_next(&line)); line.level != MVM_LOG_OFF; MUST(mvm_log_next(&line)))
-    printf("log: %s: %s\n", line.target, line.text);
+    printf("log: %s: %s: %s\n", mvm_log_level_name(line.level), line.target, line.text);
 }
 
 int main(int argc, char **argv) {
   struct example where = example_from(argc, argv);
-  static const char *const kinds[] = {"none",      "created", "started",      "paused",  "resumed",     "exited",
-                                      "destroyed", "adopted", "orphan found", "damaged", "keeper lost", "dropped"};
   mvm_runtime *runtime;
   mvm_vm *vm;
   char spec[8192], *text;
@@ -39,13 +37,13 @@ int main(int argc, char **argv) {
   MUST(mvm_metrics_flush(vm));
   MUST(mvm_request(vm, "PUT", "/actions", "{\"action_type\":\"SendCtrlAltDel\"}", NULL));
 
-  mvm_event event = {.size = sizeof event};
+  mvm_event event = MVM_EVENT_INIT;
   while (event.kind != MVM_EVENT_EXITED) {
     struct pollfd ready = {.fd = fd, .events = POLLIN};
     if (poll(&ready, 1, 30000) != 1) return 1;
     for (MUST(mvm_runtime_next_event(runtime, 0, &event)); event.kind != MVM_EVENT_NONE;
          MUST(mvm_runtime_next_event(runtime, 0, &event))) {
-      printf("%llu %s: %s\n", (unsigned long long)event.sequence, event.vm, kinds[event.kind]);
+      printf("%llu %s: %s\n", (unsigned long long)event.sequence, event.vm, mvm_event_name(event.kind));
       if (event.kind == MVM_EVENT_EXITED) break;
     }
   }

@@ -3,18 +3,24 @@
  *
  * This header is the reference; docs/ tells the whole story. A first program:
  *
- *     mvm_runtime *runtime;
- *     mvm_vm *vm;
+ *     mvm_runtime *runtime = NULL;
+ *     mvm_vm *vm = NULL;
  *     mvm_shutdown_outcome outcome;
- *     mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime);
- *     mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm);
- *     mvm_start(vm);
- *     mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome);
- *     mvm_destroy(vm);
+ *     if (mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime) ||
+ *         mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm) ||
+ *         mvm_start(vm) ||
+ *         mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome) ||
+ *         mvm_destroy(vm))
+ *       fprintf(stderr, "%s\n", mvm_last_error_message());
  *     mvm_release(vm);
  *     mvm_runtime_close(runtime);
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
+ *
+ * Names. mvm_<verb> creates a VM or acts on one: mvm_create(), mvm_restore(), mvm_start(). mvm_<part>_<verb> acts on a
+ *   part of a VM: mvm_drive_update(), mvm_console_read(). All other names begin with what they are about: mvm_runtime_,
+ *   mvm_snapshot_, mvm_pool_, mvm_process_, mvm_cancel_, mvm_log_. ..._release() forgets a handle and leaves the thing;
+ *   ..._destroy() removes the thing. Arguments come in the order handle, inputs, results.
  *
  * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so that the compiler tells
  *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
@@ -27,7 +33,7 @@
  *
  * Results. A place for a result is set to NULL, 0, -1 or its ..._NONE value first, and to the result on success.
  *   A struct that begins with `size` wants sizeof of it there; the library writes no further than that, so a
- *   program goes on working with a newer library whose struct has grown.
+ *   program goes on working with a newer library whose struct has grown. The macro MVM_<STRUCT>_INIT initializes one.
  *
  * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
  *   Configuration and reports are JSON.
@@ -77,6 +83,15 @@
 #define MVM_VERSION_MINOR 1
 #define MVM_VERSION_PATCH 0
 #define MVM_VERSION_NUMBER (MVM_VERSION_MAJOR * 1000000 + MVM_VERSION_MINOR * 1000 + MVM_VERSION_PATCH)
+
+/* A result that must not be ignored: the compiler warns. Defined before this file is included, it stays as it is. */
+#ifndef MVM_MUST_USE
+#if defined(__GNUC__)
+#define MVM_MUST_USE __attribute__((warn_unused_result))
+#else
+#define MVM_MUST_USE
+#endif
+#endif
 
 /** "No limit", for every time in milliseconds. */
 #define MVM_FOREVER UINT64_MAX
@@ -338,6 +353,9 @@ typedef struct mvm_error {
   char output[2048];
 } mvm_error;
 
+/** An empty one, with its size: `mvm_error it = MVM_ERROR_INIT;` */
+#define MVM_ERROR_INIT {sizeof(mvm_error), MVM_OK, 0, 0, MVM_EXIT_NONE, 0, {0}, {0}, {0}, {0}}
+
 /** How a process ended. Set `size` to `sizeof(mvm_exit)` before the call. */
 typedef struct mvm_exit {
   /** In: `sizeof(mvm_exit)`. */
@@ -347,6 +365,9 @@ typedef struct mvm_exit {
   /** The exit code or the signal. */
   int32_t value;
 } mvm_exit;
+
+/** An empty one, with its size: `mvm_exit it = MVM_EXIT_INIT;` */
+#define MVM_EXIT_INIT {sizeof(mvm_exit), MVM_EXIT_NONE, 0}
 
 /** One event. Set `size` to `sizeof(mvm_event)` before the call. */
 typedef struct mvm_event {
@@ -370,6 +391,9 @@ typedef struct mvm_event {
   char text[512];
 } mvm_event;
 
+/** An empty one, with its size: `mvm_event it = MVM_EVENT_INIT;` */
+#define MVM_EVENT_INIT {sizeof(mvm_event), MVM_EVENT_NONE, 0, 0, 0, MVM_EXIT_NONE, 0, {0}, {0}}
+
 /** One line of the log. Set `size` to `sizeof(mvm_log_line)` before the call. */
 typedef struct mvm_log_line {
   /** In: `sizeof(mvm_log_line)`. */
@@ -385,6 +409,9 @@ typedef struct mvm_log_line {
   /** What it says. */
   char text[1024];
 } mvm_log_line;
+
+/** An empty one, with its size: `mvm_log_line it = MVM_LOG_LINE_INIT;` */
+#define MVM_LOG_LINE_INIT {sizeof(mvm_log_line), MVM_LOG_OFF, 0, 0, {0}, {0}}
 
 #ifdef __cplusplus
 extern "C" {
@@ -406,12 +433,30 @@ extern "C" {
 mvm_status mvm_last_error(struct mvm_error *error);
 
 /**
- * The name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for a number that is none. The string is
- * constant and never freed.
+ * Returns the whole message of the calling thread's last failure, as a string that is never NULL; `""` when no call has
+ * failed. It is the `message` of `mvm_last_error`, and is not cut.
+ *
+ * The string belongs to the library. It stays as it is until this thread calls this function again, or ends.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_last_error_message(void);
+
+/**
+ * Returns the name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for any other number. The string is constant
+ * and never freed.
  *
  * Blocks: never. Since 0.1.
  */
 const char *mvm_status_name(int32_t status);
+
+/**
+ * Returns the name of an `mvm_exit_kind`, the constant's own without its prefix: `"code"`, `"signal"`,
+ * `"reaped_by_host"`, `"none"`; `"unknown"` for any other number. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_exit_name(int32_t kind);
 
 /* ======== RUNTIMES, AND MAKING VMS ==================================================================*/
 
@@ -440,6 +485,7 @@ const char *mvm_status_name(int32_t status);
  * Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
  * for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_open(const char *state_dir,
                             const char *options,
                             struct mvm_runtime **runtime);
@@ -461,6 +507,7 @@ mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
 
 /**
@@ -474,6 +521,7 @@ mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
 
 /**
@@ -491,6 +539,7 @@ mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
  * Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
  * Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_reap(struct mvm_runtime *runtime,
                             const char *options,
                             char **json);
@@ -535,6 +584,7 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  * `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
  * Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_create(struct mvm_runtime *runtime,
                       const char *id,
                       const char *spec,
@@ -546,6 +596,7 @@ mvm_status mvm_create(struct mvm_runtime *runtime,
  * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_open(struct mvm_runtime *runtime, const char *id, struct mvm_vm **vm);
 
 /* ======== VIRTUAL MACHINES ==========================================================================*/
@@ -565,6 +616,7 @@ mvm_status mvm_release(struct mvm_vm *vm);
  * (destroyed), `MVM_ERR_NO_RESOURCES`. A start from stopped that fails leaves it stopped.
  * Blocks: up to `start_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_start(struct mvm_vm *vm);
 
 /**
@@ -572,6 +624,7 @@ mvm_status mvm_start(struct mvm_vm *vm);
  *
  * Errors: `MVM_ERR_BAD_STATE` (it does not run), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_pause(struct mvm_vm *vm);
 
 /**
@@ -579,6 +632,7 @@ mvm_status mvm_pause(struct mvm_vm *vm);
  *
  * Errors: `MVM_ERR_BAD_STATE` (it is not paused), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_resume(struct mvm_vm *vm);
 
 /**
@@ -602,10 +656,19 @@ mvm_status mvm_resume(struct mvm_vm *vm);
  * (it outlived SIGKILL by `kill_ms`: stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: up to `grace_ms` + 100 ms + `kill_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_shutdown(struct mvm_vm *vm,
                         uint64_t grace_ms,
                         uint64_t poll_ms,
                         mvm_shutdown_outcome *outcome);
+
+/**
+ * Returns the name of an `mvm_shutdown_outcome`, the constant's own without its prefix, as JSON has it: `"graceful"`;
+ * `"unknown"` for any other number. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_outcome_name(int32_t outcome);
 
 /**
  * Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
@@ -616,6 +679,7 @@ mvm_status mvm_shutdown(struct mvm_vm *vm,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_shutdown_report(struct mvm_vm *vm, char **json);
 
 /**
@@ -633,6 +697,7 @@ mvm_status mvm_kill(struct mvm_vm *vm);
  * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: up to `timeout_ms`; it holds up nobody else. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_wait(struct mvm_vm *vm,
                     uint64_t timeout_ms,
                     struct mvm_exit *exit);
@@ -644,6 +709,7 @@ mvm_status mvm_wait(struct mvm_vm *vm,
  * Errors: `MVM_ERR_BAD_STATE` (no VMM runs), `MVM_ERR_NO_RESOURCES`.
  * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_exit_fd(struct mvm_vm *vm,
                        int32_t *fd);
 
@@ -654,6 +720,7 @@ mvm_status mvm_exit_fd(struct mvm_vm *vm,
  * Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`; it can be tried again.
  * Blocks: up to twice `kill_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_destroy(struct mvm_vm *vm);
 
 /**
@@ -664,6 +731,7 @@ mvm_status mvm_destroy(struct mvm_vm *vm);
  * flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
  * Blocks: for a call in flight, up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_rename(struct mvm_vm *vm,
                       const char *id);
 
@@ -686,6 +754,7 @@ mvm_status mvm_interrupt(struct mvm_vm *vm);
  * `MVM_ERR_BAD_STATE` (no VMM runs), and those of `mvm_start`.
  * Blocks: up to `request_ms`. Ownership: `*response` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_request(struct mvm_vm *vm,
                        const char *method,
                        const char *path,
@@ -698,7 +767,16 @@ mvm_status mvm_request(struct mvm_vm *vm,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
+
+/**
+ * Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`
+ * for any other number. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_state_name(int32_t state);
 
 /**
  * Gives all that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
@@ -707,6 +785,7 @@ mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_info(struct mvm_vm *vm, char **json);
 
 /* ======== SNAPSHOTS =================================================================================*/
@@ -750,6 +829,7 @@ mvm_status mvm_info(struct mvm_vm *vm, char **json);
  * Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
  * `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_snapshot_create(struct mvm_vm *vm,
                                const char *id,
                                const char *options,
@@ -765,6 +845,7 @@ mvm_status mvm_snapshot_create(struct mvm_vm *vm,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_snapshot_list(struct mvm_runtime *runtime,
                              char **json);
 
@@ -776,6 +857,7 @@ mvm_status mvm_snapshot_list(struct mvm_runtime *runtime,
  * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
                              const char *id,
                              char **json);
@@ -790,6 +872,7 @@ mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
  * `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
  * `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
                                const char *id,
                                const char *options,
@@ -806,6 +889,7 @@ mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
  * `MVM_ERR_IO`; it is what it was then.
  * Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_snapshot_merge(struct mvm_runtime *runtime,
                               const char *id,
                               const char *options,
@@ -855,6 +939,7 @@ mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
  * `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
  * Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_restore(struct mvm_runtime *runtime,
                        const char *snapshot,
                        const char *id,
@@ -869,6 +954,7 @@ mvm_status mvm_restore(struct mvm_runtime *runtime,
  * Errors: `MVM_ERR_BAD_STATE` (nothing is recorded), `MVM_ERR_NOT_FOUND` (no pager serves the VM), `MVM_ERR_TIMEOUT`,
  * `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_working_set_store(struct mvm_vm *vm,
                                  uint64_t *stretches);
 
@@ -891,6 +977,7 @@ mvm_status mvm_working_set_store(struct mvm_vm *vm,
  * Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
  * are NULL after an error. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_clone(struct mvm_runtime *runtime,
                      const char *snapshot,
                      size_t count,
@@ -919,6 +1006,7 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
  * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
  * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_pool_open(struct mvm_runtime *runtime,
                          const char *name,
                          const char *options,
@@ -938,6 +1026,7 @@ mvm_status mvm_pool_open(struct mvm_runtime *runtime,
  * Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
  * `mvm_release`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_pool_take(struct mvm_pool *pool,
                          const char *id,
                          const char *options,
@@ -950,6 +1039,7 @@ mvm_status mvm_pool_take(struct mvm_pool *pool,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_pool_info(struct mvm_pool *pool,
                          char **json);
 
@@ -973,6 +1063,7 @@ mvm_status mvm_pool_close(struct mvm_pool *pool);
  * `MVM_ERR_VMM_REFUSED` (no balloon, or more than there is memory), and those of `mvm_request`.
  * Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_balloon_set(struct mvm_vm *vm,
                            uint64_t amount_mib,
                            uint64_t timeout_ms,
@@ -984,6 +1075,7 @@ mvm_status mvm_balloon_set(struct mvm_vm *vm,
  * Errors: `MVM_ERR_VMM_REFUSED` (no balloon, or its statistics are off), and those of `mvm_request`.
  * Blocks: up to `request_ms`. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_balloon_statistics(struct mvm_vm *vm,
                                   char **json);
 
@@ -994,6 +1086,7 @@ mvm_status mvm_balloon_statistics(struct mvm_vm *vm,
  * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
  * such memory, or not so much), and those of `mvm_request`. Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_memory_hotplug(struct mvm_vm *vm,
                               uint64_t size_mib,
                               uint64_t timeout_ms,
@@ -1007,6 +1100,7 @@ mvm_status mvm_memory_hotplug(struct mvm_vm *vm,
  * `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
  * Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_drive_update(struct mvm_vm *vm,
                             const char *drive_id,
                             const char *path_on_host,
@@ -1019,6 +1113,7 @@ mvm_status mvm_drive_update(struct mvm_vm *vm,
  * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
  * and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_network_update(struct mvm_vm *vm,
                               const char *iface_id,
                               const char *rx_rate_limiter,
@@ -1033,6 +1128,7 @@ mvm_status mvm_network_update(struct mvm_vm *vm,
  * `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
  * Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_device_attach(struct mvm_vm *vm,
                              const char *section,
                              const char *definition);
@@ -1043,6 +1139,7 @@ mvm_status mvm_device_attach(struct mvm_vm *vm,
  * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
  * `MVM_ERR_INVALID_ARGUMENT` (the section), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_device_detach(struct mvm_vm *vm,
                              const char *section,
                              const char *id);
@@ -1065,6 +1162,7 @@ mvm_status mvm_device_detach(struct mvm_vm *vm,
  * Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Ownership: `*cancel` is the caller's, for `mvm_cancel_release`.
  * Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_cancel_create(struct mvm_cancel **cancel);
 
 /**
@@ -1074,6 +1172,7 @@ mvm_status mvm_cancel_create(struct mvm_cancel **cancel);
  *
  * Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_cancel_bind(struct mvm_cancel *cancel);
 
 /**
@@ -1106,6 +1205,7 @@ mvm_status mvm_cancel_release(struct mvm_cancel *cancel);
  * Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: up to `timeout_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
                                   uint64_t timeout_ms,
                                   struct mvm_event *event);
@@ -1117,8 +1217,18 @@ mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
  * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_events_fd(struct mvm_runtime *runtime,
                                  int32_t *fd);
+
+/**
+ * Returns the name of an `mvm_event_kind`, the constant's own without its prefix: `"exited"`, `"pager_lost"`;
+ * `"unknown"` for any other number, such as the kind of an event that is newer than the caller. The string is constant
+ * and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_event_name(int32_t kind);
 
 /* ======== THE CONSOLE ===============================================================================*/
 
@@ -1135,6 +1245,7 @@ mvm_status mvm_runtime_events_fd(struct mvm_runtime *runtime,
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
  * Blocks: for the disk. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_console_read(struct mvm_vm *vm,
                             uint64_t *offset,
                             uint8_t *buffer,
@@ -1162,6 +1273,7 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
  * time), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
  * Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_metrics(struct mvm_vm *vm,
                        char **json);
 
@@ -1181,6 +1293,7 @@ mvm_status mvm_metrics_flush(struct mvm_vm *vm);
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: for the disk. Nobody is waited for: a VM whose figures cannot be read soon has those that were read last. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
                                char **text);
 
@@ -1211,6 +1324,7 @@ mvm_status mvm_log_to_fd(int32_t level,
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_log_next(struct mvm_log_line *line);
 
 /**
@@ -1219,7 +1333,16 @@ mvm_status mvm_log_next(struct mvm_log_line *line);
  * Errors: `MVM_ERR_IO` (the log does not go to a queue), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
  * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_log_queue_fd(int32_t *fd);
+
+/**
+ * Returns the name of an `mvm_log_level`, the constant's own without its prefix: `"warn"`; `"unknown"` for any other
+ * number. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_log_level_name(int32_t level);
 
 /* ======== PROCESSES OF YOUR OWN =====================================================================*/
 
@@ -1238,6 +1361,7 @@ mvm_status mvm_log_queue_fd(int32_t *fd);
  * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
  * Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_process_spawn(const char *const *argv,
                              const char *const *envp,
                              const int32_t *stdio,
@@ -1251,6 +1375,7 @@ mvm_status mvm_process_spawn(const char *const *argv,
  * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (it outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
  * Blocks: up to `grace_ms` + `kill_ms`. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_process_shutdown(struct mvm_process *process,
                                 uint64_t grace_ms,
                                 uint64_t poll_ms,
@@ -1262,13 +1387,17 @@ mvm_status mvm_process_shutdown(struct mvm_process *process,
  * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: up to `timeout_ms`. Since 0.1.
  */
-mvm_status mvm_process_wait(struct mvm_process *process, uint64_t timeout_ms, struct mvm_exit *exit);
+MVM_MUST_USE
+mvm_status mvm_process_wait(struct mvm_process *process,
+                            uint64_t timeout_ms,
+                            struct mvm_exit *exit);
 
 /**
  * Gives the process's number, for people to read: it may be another process's once this one was reaped.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
+MVM_MUST_USE
 mvm_status mvm_process_pid(struct mvm_process *process, int32_t *pid);
 
 /**

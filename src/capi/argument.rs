@@ -113,10 +113,13 @@ impl Out<'_, *mut c_char> {
         if self.place.is_null() {
             return;
         }
-        let mut bytes = text.to_string().into_bytes();
-        bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
-        self.write(CString::new(bytes).unwrap_or_default().into_raw());
+        self.write(owned_text(&text.to_string()).into_raw());
     }
+}
+
+/// `text` as C has it, with a space for each NUL in it.
+pub(super) fn owned_text(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).unwrap_or_default()
 }
 
 /// The place for a result that the caller must want.

@@ -20,6 +20,7 @@ use super::vm::mvm_vm;
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
 /// Blocks: for the disk. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_console_read(
     vm: *mut mvm_vm,

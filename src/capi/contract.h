@@ -3,18 +3,24 @@
  *
  * This header is the reference; docs/ tells the whole story. A first program:
  *
- *     mvm_runtime *runtime;
- *     mvm_vm *vm;
+ *     mvm_runtime *runtime = NULL;
+ *     mvm_vm *vm = NULL;
  *     mvm_shutdown_outcome outcome;
- *     mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime);
- *     mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm);
- *     mvm_start(vm);
- *     mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome);
- *     mvm_destroy(vm);
+ *     if (mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime) ||
+ *         mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm) ||
+ *         mvm_start(vm) ||
+ *         mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome) ||
+ *         mvm_destroy(vm))
+ *       fprintf(stderr, "%s\n", mvm_last_error_message());
  *     mvm_release(vm);
  *     mvm_runtime_close(runtime);
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
+ *
+ * Names. mvm_<verb> creates a VM or acts on one: mvm_create(), mvm_restore(), mvm_start(). mvm_<part>_<verb> acts on a
+ *   part of a VM: mvm_drive_update(), mvm_console_read(). All other names begin with what they are about: mvm_runtime_,
+ *   mvm_snapshot_, mvm_pool_, mvm_process_, mvm_cancel_, mvm_log_. ..._release() forgets a handle and leaves the thing;
+ *   ..._destroy() removes the thing. Arguments come in the order handle, inputs, results.
  *
  * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so that the compiler tells
  *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
@@ -27,7 +33,7 @@
  *
  * Results. A place for a result is set to NULL, 0, -1 or its ..._NONE value first, and to the result on success.
  *   A struct that begins with `size` wants sizeof of it there; the library writes no further than that, so a
- *   program goes on working with a newer library whose struct has grown.
+ *   program goes on working with a newer library whose struct has grown. The macro MVM_<STRUCT>_INIT initializes one.
  *
  * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
  *   Configuration and reports are JSON.

@@ -23,6 +23,7 @@ pub const MVM_UNKNOWN: u64 = u64::MAX;
 /// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE` (not started),
 /// `MVM_ERR_VMM_REFUSED` (no balloon, or more than there is memory), and those of `mvm_request`.
 /// Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_balloon_set(
     vm: *mut mvm_vm,
@@ -44,6 +45,7 @@ pub unsafe extern "C" fn mvm_balloon_set(
 ///
 /// Errors: `MVM_ERR_VMM_REFUSED` (no balloon, or its statistics are off), and those of `mvm_request`.
 /// Blocks: up to `request_ms`. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_balloon_statistics(vm: *mut mvm_vm, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -59,6 +61,7 @@ pub unsafe extern "C" fn mvm_balloon_statistics(vm: *mut mvm_vm, json: *mut *mut
 ///
 /// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
 /// such memory, or not so much), and those of `mvm_request`. Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_memory_hotplug(
     vm: *mut mvm_vm,
@@ -81,6 +84,7 @@ pub unsafe extern "C" fn mvm_memory_hotplug(
 /// Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
 /// `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
 /// Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_drive_update(
     vm: *mut mvm_vm,
@@ -104,6 +108,7 @@ pub unsafe extern "C" fn mvm_drive_update(
 ///
 /// Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
 /// and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_network_update(
     vm: *mut mvm_vm,
@@ -129,6 +134,7 @@ pub unsafe extern "C" fn mvm_network_update(
 /// Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
 /// `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
 /// Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_device_attach(
     vm: *mut mvm_vm,
@@ -149,6 +155,7 @@ pub unsafe extern "C" fn mvm_device_attach(
 ///
 /// Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
 /// `MVM_ERR_INVALID_ARGUMENT` (the section), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_device_detach(
     vm: *mut mvm_vm,

@@ -84,6 +84,7 @@ pub struct mvm_event {
 ///
 /// Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: up to `timeout_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_next_event(
     runtime: *mut mvm_runtime,
@@ -104,6 +105,7 @@ pub unsafe extern "C" fn mvm_runtime_next_event(
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
 /// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_events_fd(runtime: *mut mvm_runtime, fd: *mut i32) -> mvm_status {
     guard(|| {
@@ -112,6 +114,35 @@ pub unsafe extern "C" fn mvm_runtime_events_fd(runtime: *mut mvm_runtime, fd: *m
         out.write(handle::get::<Runtime, _>(runtime)?.events_fd()?.into_raw_fd());
         Ok(())
     })
+}
+
+/// Returns the name of an `mvm_event_kind`, the constant's own without its prefix: `"exited"`, `"pager_lost"`;
+/// `"unknown"` for any other number, such as the kind of an event that is newer than the caller. The string is constant
+/// and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_event_name(kind: i32) -> *const c_char {
+    let name = match kind {
+        0 => c"none",
+        1 => c"created",
+        2 => c"started",
+        3 => c"paused",
+        4 => c"resumed",
+        5 => c"exited",
+        6 => c"destroyed",
+        7 => c"adopted",
+        8 => c"orphan_found",
+        9 => c"damaged",
+        10 => c"keeper_lost",
+        11 => c"dropped",
+        12 => c"renamed",
+        13 => c"snapshotted",
+        14 => c"restored",
+        15 => c"pager_lost",
+        _ => c"unknown",
+    };
+    name.as_ptr()
 }
 
 fn encode(event: &Event) -> mvm_event {

@@ -446,6 +446,12 @@ pub(super) fn last() -> mvm_error {
     LAST.try_with(|last| last.borrow().as_deref().map_or_else(none, encode)).unwrap_or_else(|_| none())
 }
 
+/// The whole message of this thread's last failure.
+pub(super) fn last_message() -> String {
+    LAST.try_with(|last| last.borrow().as_ref().map(|details| details.message.clone()).unwrap_or_default())
+        .unwrap_or_default()
+}
+
 fn encode(details: &Details) -> mvm_error {
     let facts = &details.facts;
     let (exit_kind, exit_value) = exit_parts(facts.exit);

@@ -80,6 +80,7 @@ pub extern "C" fn mvm_log_to_fd(level: i32, fd: i32) -> mvm_status {
 /// Takes the next line from the queue. When there is none the call succeeds and `line->level` is `MVM_LOG_OFF`.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_log_next(line: *mut mvm_log_line) -> mvm_status {
     guard(|| {
@@ -95,6 +96,7 @@ pub unsafe extern "C" fn mvm_log_next(line: *mut mvm_log_line) -> mvm_status {
 ///
 /// Errors: `MVM_ERR_IO` (the log does not go to a queue), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
 /// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_log_queue_fd(fd: *mut i32) -> mvm_status {
     guard(|| {
@@ -104,6 +106,23 @@ pub unsafe extern "C" fn mvm_log_queue_fd(fd: *mut i32) -> mvm_status {
         out.write(logging::queue_fd()?.into_raw_fd());
         Ok(())
     })
+}
+
+/// Returns the name of an `mvm_log_level`, the constant's own without its prefix: `"warn"`; `"unknown"` for any other
+/// number. The string is constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_log_level_name(level: i32) -> *const c_char {
+    let name = match level {
+        0 => c"off",
+        1 => c"error",
+        2 => c"warn",
+        3 => c"info",
+        4 => c"debug",
+        _ => c"unknown",
+    };
+    name.as_ptr()
 }
 
 fn lead(level: i32, destination: impl FnOnce() -> std::io::Result<Destination>) -> Result<(), Failure> {

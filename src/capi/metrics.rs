@@ -31,6 +31,7 @@ use std::ptr;
 /// Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the
 /// time), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
 /// Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_metrics(vm: *mut mvm_vm, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -56,6 +57,7 @@ pub extern "C" fn mvm_metrics_flush(vm: *mut mvm_vm) -> mvm_status {
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: for the disk. Nobody is waited for: a VM whose figures cannot be read soon has those that were read last. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_metrics(
     runtime: *mut mvm_runtime,

@@ -38,6 +38,7 @@ pub struct mvm_pool {
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
 /// `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
 /// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_open(
     runtime: *mut mvm_runtime,
@@ -71,6 +72,7 @@ pub unsafe extern "C" fn mvm_pool_open(
 /// `mvm_restore` and `mvm_start`; the VM is gone then.
 /// Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
 /// `mvm_release`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_take(
     pool: *mut mvm_pool,
@@ -96,6 +98,7 @@ pub unsafe extern "C" fn mvm_pool_take(
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_info(pool: *mut mvm_pool, json: *mut *mut c_char) -> mvm_status {
     guard(|| {

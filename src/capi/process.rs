@@ -36,6 +36,7 @@ pub struct mvm_process {
 /// Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
 /// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
 /// Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_process_spawn(
     argv: *const *const c_char,
@@ -65,6 +66,7 @@ pub unsafe extern "C" fn mvm_process_spawn(
 ///
 /// Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (it outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
 /// Blocks: up to `grace_ms` + `kill_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_process_shutdown(
     process: *mut mvm_process,
@@ -86,6 +88,7 @@ pub unsafe extern "C" fn mvm_process_shutdown(
 ///
 /// Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: up to `timeout_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_process_wait(
     process: *mut mvm_process,
@@ -103,6 +106,7 @@ pub unsafe extern "C" fn mvm_process_wait(
 /// Gives the process's number, for people to read: it may be another process's once this one was reaped.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_process_pid(process: *mut mvm_process, pid: *mut i32) -> mvm_status {
     guard(|| {

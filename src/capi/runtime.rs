@@ -44,6 +44,7 @@ pub struct mvm_runtime {
 /// message), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
 /// Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
 /// for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_open(
     state_dir: *const c_char,
@@ -82,6 +83,7 @@ pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -103,6 +105,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -128,6 +131,7 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 /// Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
 /// Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
 /// Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_reap(
     runtime: *mut mvm_runtime,
@@ -188,6 +192,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
 /// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
 /// Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_create(
     runtime: *mut mvm_runtime,
@@ -211,6 +216,7 @@ pub unsafe extern "C" fn mvm_create(
 ///
 /// Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_open(
     runtime: *mut mvm_runtime,

@@ -53,6 +53,7 @@ use std::ptr;
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
 /// Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
 /// `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_create(
     vm: *mut mvm_vm,
@@ -83,6 +84,7 @@ pub unsafe extern "C" fn mvm_snapshot_create(
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_list(runtime: *mut mvm_runtime, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -99,6 +101,7 @@ pub unsafe extern "C" fn mvm_snapshot_list(runtime: *mut mvm_runtime, json: *mut
 ///
 /// Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_info(
     runtime: *mut mvm_runtime,
@@ -121,6 +124,7 @@ pub unsafe extern "C" fn mvm_snapshot_info(
 /// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
 /// `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
 /// `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_verify(
     runtime: *mut mvm_runtime,
@@ -149,6 +153,7 @@ pub unsafe extern "C" fn mvm_snapshot_verify(
 /// on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
 /// `MVM_ERR_IO`; it is what it was then.
 /// Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_merge(
     runtime: *mut mvm_runtime,
@@ -216,6 +221,7 @@ pub unsafe extern "C" fn mvm_snapshot_delete(runtime: *mut mvm_runtime, id: *con
 /// names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_CONFIG` (the options),
 /// `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
 /// Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_restore(
     runtime: *mut mvm_runtime,
@@ -244,6 +250,7 @@ pub unsafe extern "C" fn mvm_restore(
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (nothing is recorded), `MVM_ERR_NOT_FOUND` (no pager serves the VM), `MVM_ERR_TIMEOUT`,
 /// `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut u64) -> mvm_status {
     guard(|| {
@@ -273,6 +280,7 @@ pub unsafe extern "C" fn mvm_working_set_store(vm: *mut mvm_vm, stretches: *mut 
 /// `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for any VM of them that is being made).
 /// Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
 /// are NULL after an error. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_clone(
     runtime: *mut mvm_runtime,

@@ -3,7 +3,8 @@
 use super::argument;
 use super::failure::{self, Failure};
 use super::guard::guard;
-use std::ffi::c_char;
+use std::cell::RefCell;
+use std::ffi::{CString, c_char};
 
 /// What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
 /// caller can take.
@@ -115,11 +116,50 @@ pub unsafe extern "C" fn mvm_last_error(error: *mut mvm_error) -> mvm_status {
     })
 }
 
-/// The name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for a number that is none. The string is
-/// constant and never freed.
+/// Returns the whole message of the calling thread's last failure, as a string that is never NULL; `""` when no call has
+/// failed. It is the `message` of `mvm_last_error`, and is not cut.
+///
+/// The string belongs to the library. It stays as it is until this thread calls this function again, or ends.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_last_error_message() -> *const c_char {
+    thread_local! {
+        static MESSAGE: RefCell<CString> = RefCell::default();
+    }
+    let mut message = c"".as_ptr();
+    let _kept = guard(|| {
+        let text = argument::owned_text(&failure::last_message());
+        // A thread that is ending has no place for it any more.
+        message = MESSAGE
+            .try_with(|kept| kept.replace(text))
+            .map_or(message, |_former| MESSAGE.try_with(|kept| kept.borrow().as_ptr()).unwrap_or(message));
+        Ok(())
+    });
+    message
+}
+
+/// Returns the name of a status, such as `"MVM_ERR_TIMEOUT"`; `"unknown"` for any other number. The string is constant
+/// and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_status_name(status: i32) -> *const c_char {
     failure::status_name(status).as_ptr()
+}
+
+/// Returns the name of an `mvm_exit_kind`, the constant's own without its prefix: `"code"`, `"signal"`,
+/// `"reaped_by_host"`, `"none"`; `"unknown"` for any other number. The string is constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_exit_name(kind: i32) -> *const c_char {
+    let name = match kind {
+        0 => c"none",
+        1 => c"code",
+        2 => c"signal",
+        3 => c"reaped_by_host",
+        _ => c"unknown",
+    };
+    name.as_ptr()
 }

@@ -88,6 +88,7 @@ pub extern "C" fn mvm_release(vm: *mut mvm_vm) -> mvm_status {
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND`
 /// (destroyed), `MVM_ERR_NO_RESOURCES`. A start from stopped that fails leaves it stopped.
 /// Blocks: up to `start_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_start(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.start()?))
@@ -96,6 +97,7 @@ pub extern "C" fn mvm_start(vm: *mut mvm_vm) -> mvm_status {
 /// Holds the guest; its memory and devices stay. One that is held is left alone.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (it does not run), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_pause(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.pause()?))
@@ -104,6 +106,7 @@ pub extern "C" fn mvm_pause(vm: *mut mvm_vm) -> mvm_status {
 /// Lets the guest go on. One that runs is left alone.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (it is not paused), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_resume(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.resume()?))
@@ -130,6 +133,7 @@ pub extern "C" fn mvm_resume(vm: *mut mvm_vm) -> mvm_status {
 /// Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`
 /// (it outlived SIGKILL by `kill_ms`: stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: up to `grace_ms` + 100 ms + `kill_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_shutdown(
     vm: *mut mvm_vm,
@@ -147,6 +151,22 @@ pub unsafe extern "C" fn mvm_shutdown(
     })
 }
 
+/// Returns the name of an `mvm_shutdown_outcome`, the constant's own without its prefix, as JSON has it: `"graceful"`;
+/// `"unknown"` for any other number. The string is constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_outcome_name(outcome: i32) -> *const c_char {
+    let name = match outcome {
+        0 => c"none",
+        1 => c"graceful",
+        2 => c"forced",
+        3 => c"already_exited",
+        _ => c"unknown",
+    };
+    name.as_ptr()
+}
+
 /// Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
 ///
 /// ```text
@@ -156,6 +176,7 @@ pub unsafe extern "C" fn mvm_shutdown(
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_shutdown_report(vm: *mut mvm_vm, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
@@ -180,6 +201,7 @@ pub extern "C" fn mvm_kill(vm: *mut mvm_vm) -> mvm_status {
 ///
 /// Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: up to `timeout_ms`; it holds up nobody else. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_wait(vm: *mut mvm_vm, timeout_ms: u64, exit: *mut mvm_exit) -> mvm_status {
     guard(|| {
@@ -195,6 +217,7 @@ pub unsafe extern "C" fn mvm_wait(vm: *mut mvm_vm, timeout_ms: u64, exit: *mut m
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (no VMM runs), `MVM_ERR_NO_RESOURCES`.
 /// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_exit_fd(vm: *mut mvm_vm, fd: *mut i32) -> mvm_status {
     guard(|| {
@@ -210,6 +233,7 @@ pub unsafe extern "C" fn mvm_exit_fd(vm: *mut mvm_vm, fd: *mut i32) -> mvm_statu
 ///
 /// Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`; it can be tried again.
 /// Blocks: up to twice `kill_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_destroy(vm: *mut mvm_vm) -> mvm_status {
     guard(|| {
@@ -224,6 +248,7 @@ pub extern "C" fn mvm_destroy(vm: *mut mvm_vm) -> mvm_status {
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is in
 /// flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
 /// Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_rename(vm: *mut mvm_vm, id: *const c_char) -> mvm_status {
     guard(|| {
@@ -252,6 +277,7 @@ pub extern "C" fn mvm_interrupt(vm: *mut mvm_vm) -> mvm_status {
 /// Errors: `MVM_ERR_VMM_REFUSED` (with `http_status` and `fault_message`), `MVM_ERR_INVALID_ARGUMENT`,
 /// `MVM_ERR_BAD_STATE` (no VMM runs), and those of `mvm_start`.
 /// Blocks: up to `request_ms`. Ownership: `*response` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_request(
     vm: *mut mvm_vm,
@@ -278,6 +304,7 @@ pub unsafe extern "C" fn mvm_request(
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_state(vm: *mut mvm_vm, state: *mut mvm_vm_state) -> mvm_status {
     guard(|| {
@@ -288,11 +315,30 @@ pub unsafe extern "C" fn mvm_state(vm: *mut mvm_vm, state: *mut mvm_vm_state) ->
     })
 }
 
+/// Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`
+/// for any other number. The string is constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_state_name(state: i32) -> *const c_char {
+    let name = match state {
+        0 => c"none",
+        1 => c"created",
+        2 => c"running",
+        3 => c"paused",
+        4 => c"stopped",
+        5 => c"failed",
+        _ => c"unknown",
+    };
+    name.as_ptr()
+}
+
 /// Gives all that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
 /// directory, API socket, console and log, the times of the last start, the report of the last shutdown.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_info(vm: *mut mvm_vm, json: *mut *mut c_char) -> mvm_status {
     guard(|| {
