@@ -5,7 +5,7 @@
  *
  *     mvm_runtime *runtime = NULL;
  *     mvm_vm *vm = NULL;
- *     mvm_shutdown_outcome outcome;
+ *     mvm_shutdown_outcome outcome = MVM_SHUTDOWN_NONE;
  *     if (mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime) ||
  *         mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm) ||
  *         mvm_start(vm) ||
@@ -1172,7 +1172,6 @@ mvm_status mvm_cancel_create(struct mvm_cancel **cancel);
  *
  * Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
  */
-MVM_MUST_USE
 mvm_status mvm_cancel_bind(struct mvm_cancel *cancel);
 
 /**

@@ -50,7 +50,7 @@ fn the_program_on_the_headers_first_page_runs_again() {
     let lines = page.lines().map_while(|line| line.strip_prefix(" *     "));
     let body = lines.map(|line| format!("{line}\n")).collect::<String>();
     let program = house.build_c(&format!(
-        "#include <mvm.h>\nint main(void) {{\n{body}return outcome == MVM_SHUTDOWN_NONE;\n}}\n"
+        "#include <mvm.h>\n#include <stdio.h>\nint main(void) {{\n{body}return outcome == MVM_SHUTDOWN_NONE;\n}}\n"
     ));
     for _ in 0..2 {
         house.run(&program);
@@ -61,18 +61,19 @@ fn the_program_on_the_headers_first_page_runs_again() {
 /// What stands around a fragment: a VM that runs, and the question whether a call has failed.
 const C_BEFORE: &str = r#"#include <mvm.h>
 #include <stdio.h>
+static int failed(const char *what) {
+  fprintf(stderr, "%s: %s\n", what, mvm_last_error_message());
+  return 1;
+}
 int main(void) {
-  mvm_runtime *runtime;
-  mvm_vm *vm;
-  mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime);
-  mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm);
-  mvm_start(vm);
+mvm_runtime *runtime;
+mvm_vm *vm;
+if (mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime) ||
+    mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm) || mvm_start(vm))
+  return failed("before");
 "#;
 const C_AFTER: &str = r#"
-  mvm_error error = {.size = sizeof error};
-  mvm_last_error(&error);
-  if (error.status != MVM_OK) fprintf(stderr, "%s\n", error.message);
-  return error.status != MVM_OK || restored == NULL || taken == NULL || clones[31] == NULL;
+return restored == NULL || taken == NULL || clones[31] == NULL;
 }
 "#;
 

@@ -21,8 +21,8 @@ type PoolOptions struct {
 	Snapshot string          `json:"snapshot,omitempty"`
 	Restore  *RestoreOptions `json:"restore,omitempty"`
 	Spec     json.RawMessage `json:"spec,omitempty"`
-	// Size is how many wait; 4 when it is nil, and with Ptr(0) each is made when it is taken.
-	Size            *uint64 `json:"size,omitempty"`
+	// Size is how many wait; 4 when it is zero.
+	Size            uint64  `json:"size,omitempty"`
 	RefillPerSecond float64 `json:"refill_per_second,omitempty"`
 	// WhenEmpty is "make" or "fail".
 	WhenEmpty string `json:"when_empty,omitempty"`

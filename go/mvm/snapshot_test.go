@@ -53,7 +53,7 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 		must(t, clone.Destroy(ctx))
 	}
 
-	pool, err := runtime.OpenPool("warm", mvm.PoolOptions{Snapshot: "base", Size: mvm.Ptr(uint64(2))})
+	pool, err := runtime.OpenPool("warm", mvm.PoolOptions{Snapshot: "base", Size: 2})
 	must(t, err)
 	for deadline := time.Now().Add(ample); ; time.Sleep(time.Millisecond) {
 		info, err := pool.Info()

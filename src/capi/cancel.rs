@@ -48,7 +48,6 @@ pub unsafe extern "C" fn mvm_cancel_create(cancel: *mut *mut mvm_cancel) -> mvm_
 /// unbinds in one C function.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
-#[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_cancel_bind(cancel: *mut mvm_cancel) -> mvm_status {
     guard(|| {

@@ -5,7 +5,7 @@
  *
  *     mvm_runtime *runtime = NULL;
  *     mvm_vm *vm = NULL;
- *     mvm_shutdown_outcome outcome;
+ *     mvm_shutdown_outcome outcome = MVM_SHUTDOWN_NONE;
  *     if (mvm_runtime_open("/var/lib/mvm", "{\"firecracker\":\"/usr/bin/firecracker\"}", &runtime) ||
  *         mvm_create(runtime, "web-1", "{\"boot-source\":{\"kernel_image_path\":\"/srv/vmlinux\"}}", &vm) ||
  *         mvm_start(vm) ||
