@@ -337,6 +337,83 @@ fn a_release_that_takes_no_diff_without_tracking_is_not_asked_for_one() {
     assert!(why_full(&host, &vm, "next").contains("Firecracker 1.12.1 takes no diff of a VM without"));
 }
 
+/// A copy of the simulator that is Firecracker `version`.
+fn copy_of_simulator(host: &Host, version: &str) -> std::path::PathBuf {
+    let copy = host.scratch.path().join(format!("firecracker-sim-v{version}"));
+    fs::copy(common::simulator(), &copy).unwrap();
+    copy
+}
+
+fn point_at(link: &std::path::Path, file: &std::path::Path) {
+    let _replaced = fs::remove_file(link);
+    std::os::unix::fs::symlink(file, link).unwrap();
+}
+
+fn made_by(host: &Host, snapshot: &str) -> (Value, Value) {
+    let info = host.runtime.snapshot_info(snapshot).unwrap();
+    (info["firecracker"].clone(), info["snapshot_version"].clone())
+}
+
+#[test]
+fn a_snapshot_is_of_the_release_that_runs_whatever_stands_at_its_path_by_then() {
+    let mut host = Host::simulated();
+    let old = copy_of_simulator(&host, "1.14.1");
+    let path = host.scratch.path().join("firecracker");
+    point_at(&path, &old);
+    let mut spec = host.spec(Guest::Count);
+    spec["mvm"]["firecracker"] = json!(path);
+    let vm = host.runtime.create("running", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    // A package is upgraded.
+    point_at(&path, &copy_of_simulator(&host, "1.16.1"));
+    fs::remove_file(&old).unwrap();
+    snapshot(&host, &vm, "upgraded", json!({}));
+    let is_old = (json!("1.14.1"), json!("8.0.0"));
+    assert_eq!(made_by(&host, "upgraded"), is_old);
+    fs::remove_file(&path).unwrap();
+    snapshot(&host, &vm, "removed", json!({}));
+    assert_eq!(made_by(&host, "removed"), is_old);
+    drop(vm);
+    host.change_owner();
+    point_at(&path, &copy_of_simulator(&host, "1.16.1"));
+    let vm = host.runtime.vm("running").unwrap();
+    assert_eq!(vm.info().unwrap()["firecracker_version"], "1.14.1");
+    snapshot(&host, &vm, "adopted", json!({}));
+    assert_eq!(made_by(&host, "adopted"), is_old);
+    drop(vm);
+    let text = refused(&host, "adopted", "with-the-new", json!({}));
+    assert!(text.contains("format 8.0.0 of Firecracker 1.14.1"), "{text}");
+    let again = copy_of_simulator(&host, "1.14.1");
+    restore(&host, "adopted", "with-the-old", json!({ "mvm": { "firecracker": again } }));
+}
+
+#[test]
+fn a_script_is_no_obstacle_to_knowing_which_release_runs() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = Host::simulated();
+    let (script, current) = (host.scratch.path().join("firecracker"), host.scratch.path().join("current"));
+    fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", current.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    point_at(&current, &copy_of_simulator(&host, "1.14.1"));
+    let boot = |id: &str| {
+        let mut spec = host.spec(Guest::Count);
+        spec["mvm"]["firecracker"] = json!(script);
+        let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+        vm.start().unwrap();
+        vm
+    };
+    let old = boot("old");
+    // The script stays as it is, and runs another file.
+    point_at(&current, &copy_of_simulator(&host, "1.16.1"));
+    let new = boot("new");
+    for (vm, version, format) in [(&old, "1.14.1", "8.0.0"), (&new, "1.16.1", "10.0.0")] {
+        let id = vm.id().to_string();
+        assert_eq!(vm.info().unwrap()["firecracker_version"], version);
+        snapshot(&host, vm, &id, json!({}));
+        assert_eq!(made_by(&host, &id), (json!(version), json!(format)));
+    }
+}
+
 /// A Firecracker of that release: a script, as packages have them.
 fn version_of_simulator(host: &Host, version: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;

@@ -113,6 +113,11 @@ impl Request {
         Self::get("/")
     }
 
+    /// Asks for the release; [`version_of_answer`] reads the answer.
+    pub fn describe_version() -> Self {
+        Self::get("/version")
+    }
+
     /// Asks for the configuration.
     pub fn describe_configuration() -> Self {
         Self::get("/vm/config")
@@ -304,6 +309,12 @@ impl InstanceState {
     }
 }
 
+/// What the answer to [`Request::describe_version`] says.
+pub fn version_of_answer(body: &[u8]) -> Option<Version> {
+    let answer = serde_json::from_slice::<Value>(body).ok()?;
+    Version::parse_number(answer.get("firecracker_version")?.as_str()?)
+}
+
 /// A disk of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfiguredDisk {
@@ -390,6 +401,16 @@ mod tests {
         assert_eq!(load.body(Version::new(1, 16, 0))["track_dirty_pages"], true);
         let sent = text(&Request::load_snapshot(body, AfterLoad::Resume));
         assert!(sent.contains(r#""resume_vm":true"#), "{sent}");
+    }
+
+    #[test]
+    fn a_release_says_which_it_is() {
+        assert_eq!(version_of_answer(br#"{"firecracker_version":"1.16.1"}"#), Some(Version::new(1, 16, 1)));
+        assert_eq!(
+            version_of_answer(br#"{"firecracker_version":"1.17.0-dev"}"#),
+            Some(Version::new(1, 17, 0))
+        );
+        assert_eq!(version_of_answer(br#"{"version":1}"#), None);
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! Executables that say they are Firecracker: asked for their version once, and again when they were replaced.
+//! Executables that say they are Firecracker: each file asked once, and another one that stands in its place again.
+//!
+//! Nothing that a VMM runs or has written is ever executed: its guest may own it.
 
 use super::version::{OLDEST, Version};
 use super::{During, Error};
-use crate::process::{self, Limits, NoAnswer};
+use crate::process::{self, Limits, NoAnswer, Process};
 use crate::sys::sync::lock;
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,13 +18,11 @@ use std::sync::Mutex;
 pub struct Binary {
     path: PathBuf,
     version: Version,
-    /// Of the snapshots that it makes; found out when somebody wants to know.
-    snapshot_version: Option<Version>,
     identity: Identity,
 }
 
-/// An executable replaced by another is asked again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which file it is: one that was replaced or changed is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     device: u64,
     inode: u64,
@@ -29,9 +30,17 @@ struct Identity {
     modified: (i64, i64),
 }
 
-/// The executables that were asked so far, each once.
+/// What a file has said of itself.
+#[derive(Clone, Copy, Debug)]
+struct Answers {
+    version: Version,
+    /// Of the snapshots that it makes; asked for when somebody wants to know.
+    snapshot_version: Option<Version>,
+}
+
+/// The files that were asked so far, each once.
 #[derive(Debug, Default)]
-pub struct Binaries(Mutex<BTreeMap<PathBuf, Binary>>);
+pub struct Binaries(Mutex<BTreeMap<Identity, Answers>>);
 
 impl Binaries {
     /// The executable at `path`, asked for its version unless that was done before.
@@ -40,13 +49,11 @@ impl Binaries {
     /// When it cannot be executed, is not Firecracker, or is too old.
     pub fn find(&self, path: &Path, limits: Limits<'_>) -> Result<Binary, Error> {
         let identity = Identity::of(path)?;
-        let known = lock(&self.0).get(path).filter(|known| known.identity == identity).cloned();
-        if let Some(binary) = known {
-            return Ok(binary);
+        let version = self.version_of(path, identity, limits)?;
+        if version < OLDEST {
+            return Err(Error::TooOld { path: path.to_path_buf(), version, oldest: OLDEST });
         }
-        let binary = Binary::probe(path, identity, limits)?;
-        lock(&self.0).insert(path.to_path_buf(), binary.clone());
-        Ok(binary)
+        Ok(Binary { path: path.to_path_buf(), version, identity })
     }
 
     /// The version of the snapshots that `binary` makes and loads, asked for once.
@@ -54,37 +61,38 @@ impl Binaries {
     /// # Errors
     /// When it does not say.
     pub fn snapshot_version(&self, binary: &Binary, limits: Limits<'_>) -> Result<Version, Error> {
-        let path = &binary.path;
-        let known = lock(&self.0).get(path).filter(|known| known.identity == binary.identity).cloned();
-        if let Some(version) = known.and_then(|known| known.snapshot_version) {
+        let known = lock(&self.0).get(&binary.identity).and_then(|known| known.snapshot_version);
+        if let Some(version) = known {
             return Ok(version);
         }
-        let said = ask(path, "--snapshot-version", limits)?;
-        let version = Version::parse_snapshot(&said).ok_or_else(|| Error::NotFirecracker {
-            path: path.clone(),
-            asked: "--snapshot-version",
-            said: said.chars().take(120).collect(),
-        })?;
-        let known = Binary { snapshot_version: Some(version), ..binary.clone() };
-        lock(&self.0).insert(path.clone(), known);
+        let version = ask_version(&binary.path, "--snapshot-version", Version::parse_snapshot, limits)?;
+        let still_there = Identity::of(&binary.path)? == binary.identity;
+        if let Some(known) = lock(&self.0).get_mut(&binary.identity).filter(|_| still_there) {
+            known.snapshot_version = Some(version);
+        }
+        Ok(version)
+    }
+
+    /// Forgets what `binary` has said: what it has run says something else.
+    pub fn forget(&self, binary: &Binary) {
+        lock(&self.0).remove(&binary.identity);
+    }
+
+    fn version_of(&self, path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Version, Error> {
+        let known = lock(&self.0).get(&identity).copied();
+        if let Some(known) = known {
+            return Ok(known.version);
+        }
+        let version = ask_version(path, "--version", Version::parse, limits)?;
+        for problem in version.known_problems() {
+            log::warn!("{} is Firecracker {version}: {problem}", path.display());
+        }
+        lock(&self.0).insert(identity, Answers { version, snapshot_version: None });
         Ok(version)
     }
 }
 
 impl Binary {
-    fn probe(path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Self, Error> {
-        let said = ask(path, "--version", limits)?;
-        let version = Version::parse(&said).ok_or_else(|| Error::NotFirecracker {
-            path: path.to_path_buf(),
-            asked: "--version",
-            said: said.chars().take(120).collect(),
-        })?;
-        if version < OLDEST {
-            return Err(Error::TooOld { path: path.to_path_buf(), version, oldest: OLDEST });
-        }
-        Ok(Self { path: path.to_path_buf(), version, snapshot_version: None, identity })
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -93,6 +101,15 @@ impl Binary {
     /// What it says it is.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether `process` runs this very file. A script has something else run, and what stands at the path may have been
+    /// replaced before it was executed.
+    pub fn is_run_by(&self, process: &Process) -> bool {
+        // As long as it has not ended, nobody else has its number.
+        std::fs::metadata(format!("/proc/{}/exe", process.pid()))
+            .is_ok_and(|about| Identity::of_file(&about) == self.identity)
+            && matches!(process.exit_status(), Ok(None))
     }
 }
 
@@ -106,9 +123,27 @@ impl Identity {
         if about.mode() & 0o111 == 0 {
             return Err(refuse(io::Error::from_raw_os_error(libc::EACCES)));
         }
-        let modified = (about.mtime(), about.mtime_nsec());
-        Ok(Self { device: about.dev(), inode: about.ino(), length: about.len(), modified })
+        Ok(Self::of_file(&about))
     }
+
+    fn of_file(about: &Metadata) -> Self {
+        let modified = (about.mtime(), about.mtime_nsec());
+        Self { device: about.dev(), inode: about.ino(), length: about.len(), modified }
+    }
+}
+
+fn ask_version(
+    path: &Path,
+    question: &'static str,
+    parse: fn(&str) -> Option<Version>,
+    limits: Limits<'_>,
+) -> Result<Version, Error> {
+    let said = ask(path, question, limits)?;
+    parse(&said).ok_or_else(|| Error::NotFirecracker {
+        path: path.to_path_buf(),
+        asked: question,
+        said: said.chars().take(120).collect(),
+    })
 }
 
 fn ask(path: &Path, argument: &'static str, limits: Limits<'_>) -> Result<String, Error> {

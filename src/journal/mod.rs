@@ -148,6 +148,9 @@ pub(crate) struct VmmRecord {
     pub(crate) progress: Progress,
     /// Its version.
     pub(crate) version: String,
+    /// The version of the snapshots that it makes, if that could be found out.
+    #[serde(default)]
+    pub(crate) snapshot_version: Option<String>,
     /// The sockets that it has bound or may bind, relative to the VM's directory or absolute.
     pub(crate) sockets: Vec<PathBuf>,
     /// What serves its page faults.
@@ -272,6 +275,7 @@ mod tests {
                 process: Some(Identity { pid: 18, started: 4712 }),
                 progress: Progress::Ready,
                 version: "1.16.1".into(),
+                snapshot_version: Some("10.0.0".into()),
                 sockets: vec!["api.sock".into()],
                 pager: Some(PagerRecord { process: None }),
             }),

@@ -6,7 +6,7 @@ use super::restore::Loading;
 use super::timings::Timings;
 use super::{Error, Guest, Reason, Turn, Vm};
 use crate::causes::with_causes;
-use crate::firecracker::{Binary, Launch, Vmm};
+use crate::firecracker::{Binary, Launch, Request, Version, Vmm, api};
 use crate::journal::{self, Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Identity};
@@ -46,7 +46,7 @@ impl Vm {
             self.end_pager();
             self.strike_out_vmm(turn);
         })?;
-        self.prepare(preparation, turn).inspect_err(|_| self.undo_launch(before, turn))
+        self.prepare(binary, preparation, turn).inspect_err(|_| self.undo_launch(before, turn))
     }
 
     /// Starts what serves its page faults, and the VMM.
@@ -68,14 +68,23 @@ impl Vm {
     }
 
     /// Makes of a process that was just started what the spec or a snapshot says.
-    fn prepare(&self, preparation: Preparation<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+    fn prepare(
+        &self,
+        binary: &Binary,
+        preparation: Preparation<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Error> {
         let identity = turn.own().vmm.as_ref().map(|vmm| vmm.process().identity());
         self.note_process(identity, turn)?;
+        let (own, limits) = turn.own_within_limits();
+        let ready = own.vmm.as_mut().map_or(Ok(()), |vmm| vmm.await_ready(limits));
+        ready.map_err(self.failed(turn.operation()))?;
+        let format = self.settle_version(binary, turn)?;
         match preparation {
             Preparation::Configuration => self.configure(turn)?,
             Preparation::Snapshot(loading) => self.load(loading, turn)?,
         }
-        self.note_ready(turn)
+        self.note_ready(format, turn)
     }
 
     /// Written while the VMM comes up, so it costs no time.
@@ -99,8 +108,33 @@ impl Vm {
         })
     }
 
-    fn note_ready(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
+    /// Finds out the release that runs, and the format of its snapshots; nothing when that cannot be told for certain.
+    /// Later it could not: by then another file may stand at the path, and the guest may own its VMM.
+    fn settle_version(&self, binary: &Binary, turn: &mut Turn<'_>) -> Result<Option<Version>, Error> {
+        let process = lock(&self.core).life.running().cloned();
+        if process.is_none_or(|process| binary.is_run_by(&process)) {
+            return self.format_of(binary, turn);
+        }
+        let answer = self.demand(&Request::describe_version(), turn)?;
+        let Some(version) = api::version_of_answer(&answer.body) else { return Ok(None) };
+        if version == binary.version() {
+            return self.format_of(binary, turn);
+        }
+        lock(&self.core).version = Some(version);
+        self.shared.binaries.forget(binary);
+        let binary = self.shared.binaries.find(binary.path(), turn.limits());
+        let binary = binary.map_err(self.failed(turn.operation()))?;
+        if binary.version() == version { self.format_of(&binary, turn) } else { Ok(None) }
+    }
+
+    fn format_of(&self, binary: &Binary, turn: &Turn<'_>) -> Result<Option<Version>, Error> {
+        let asked = self.shared.binaries.snapshot_version(binary, turn.limits());
+        asked.map(Some).map_err(self.failed(turn.operation()))
+    }
+
+    fn note_ready(&self, format: Option<Version>, turn: &mut Turn<'_>) -> Result<(), Error> {
         let bound = turn.own().vmm.as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
+        let version = lock(&self.core).version;
         self.note(turn, |record| {
             record.stage = Stage::Present;
             record.last_snapshot =
@@ -108,6 +142,8 @@ impl Vm {
             if let Some(vmm) = &mut record.vmm {
                 vmm.progress = Progress::Ready;
                 vmm.sockets = bound;
+                vmm.version = version.map_or_else(String::new, |version| version.to_string());
+                vmm.snapshot_version = format.map(|version| version.to_string());
             }
         })?;
         lock(&self.core).life.owned();
@@ -119,7 +155,6 @@ impl Vm {
         let (began, operation) = (Instant::now(), turn.operation());
         let (own, limits) = turn.own_within_limits();
         let Some(vmm) = own.vmm.as_mut() else { return Ok(()) };
-        vmm.await_ready(limits).map_err(self.failed(operation))?;
         let mut requests = Vec::with_capacity(self.spec.requests.len());
         for put in &self.spec.requests {
             let asked = Instant::now();
@@ -132,7 +167,7 @@ impl Vm {
         }
         let started = vmm.started();
         let (spawn, socket) = (started.spawn, started.socket);
-        let configure = began.elapsed().saturating_sub(socket);
+        let configure = began.elapsed();
         {
             let mut core = self.observed();
             core.timings = Timings { spawn, socket, configure, requests, ..Timings::default() };

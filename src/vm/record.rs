@@ -101,6 +101,7 @@ impl Vm {
             process: None,
             progress: Progress::Starting,
             version: binary.version().to_string(),
+            snapshot_version: None,
             sockets: std::iter::once(PathBuf::from(crate::firecracker::API_SOCKET)).chain(bound).collect(),
             pager: None,
         }

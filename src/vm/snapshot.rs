@@ -104,7 +104,7 @@ impl Vm {
         let configuration = self.configuration(&mut turn)?;
         let plan = self.plan(options, &configuration, &unfinished)?;
         self.check_feasible(&plan, options.disks, &configuration, &unfinished)?;
-        let made = (self.spec_record(&turn)?, self.snapshot_version(&turn)?);
+        let made = (self.spec_record(&turn)?, self.snapshot_version(&turn));
         let hold = self.hold(options, &mut turn)?;
         let reconsidered = self.reconsider(plan, options);
         let is_untouched = reconsidered.is_err();
@@ -157,12 +157,16 @@ impl Vm {
         read.map_err(self.failed(turn.operation()))
     }
 
-    fn snapshot_version(&self, turn: &Turn<'_>) -> Result<Version, Error> {
-        let binaries = &self.shared.binaries;
-        let version = binaries
-            .find(self.binary(turn.operation())?, turn.limits())
-            .and_then(|binary| binaries.snapshot_version(&binary, turn.limits()));
-        version.map_err(self.failed(turn.operation()))
+    /// The format of the snapshots that its VMM makes, as it was found out when that came up: by now another file may
+    /// stand at the path of its executable.
+    fn snapshot_version(&self, turn: &Turn<'_>) -> Option<Version> {
+        let vmm = turn.own().record.vmm.as_ref()?;
+        let format = vmm.snapshot_version.as_deref().and_then(Version::parse_number);
+        if format.is_none() {
+            let version = &vmm.version;
+            log::warn!("VM {}: the format of the snapshots of Firecracker {version} is not known", self.id());
+        }
+        format
     }
 
     /// Holds the guest, after the journal says so. What its memory was saved to last is forgotten until the new
@@ -323,7 +327,7 @@ impl Vm {
         &self,
         id: &SnapshotId,
         configuration: Value,
-        (spec, snapshot_version): (SpecRecord, Version),
+        (spec, snapshot_version): (SpecRecord, Option<Version>),
         taken: &Taken<'_>,
     ) -> Result<Manifest, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -341,7 +345,7 @@ impl Vm {
             vm: self.id().to_string(),
             spec,
             firecracker: lock(&self.core).version.map(|version| version.to_string()).unwrap_or_default(),
-            snapshot_version: Some(snapshot_version.to_string()),
+            snapshot_version: snapshot_version.map(|version| version.to_string()),
             host: self.shared.cpu.clone(),
             configuration,
             drives: taken.drives.clone(),

@@ -110,7 +110,8 @@ Kinds for the start (N = 0):
   deaf           open the API socket, but never accept a connection
   ignore-sigterm survive SIGTERM
   version=X.Y.Z  the version that GET /version, GET / and --version tell; snapshots are that version's too: their
-                 format, the fields of a load, diffs without dirty page tracking, the page-fault handshake
+                 format, the fields of a load, diffs without dirty page tracking, the page-fault handshake.
+                 A copy of the simulator whose name ends in -vX.Y.Z is that release
 
 A guest is the ELF file of kernel_image_path. What follows a line '#!mvm-guest' in it, up to a NUL or the end
 of the file, is its script, one command a line; without one it boots like a small Linux, with drivers, and
@@ -226,7 +227,7 @@ fn milliseconds(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_millis)
 }
 
-fn checked_version(text: &str) -> Option<String> {
+pub(crate) fn checked_version(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('.').collect();
     let legal = parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok());
     legal.then(|| text.to_owned())

@@ -17,7 +17,7 @@ use crate::error::{
     ApiServerError, BuildFromJsonError, BuildMicrovmError, FilterError, MainError, MmdsDatastoreError,
     RunWithoutApiError, ServerError, SnapshotVersionError,
 };
-use crate::fault::{Fault, StartFault};
+use crate::fault::{Fault, StartFault, checked_version};
 use crate::log::{self, LoggerConfig, Speaker};
 use crate::machine::{End, Machine};
 use crate::metrics::{self, MetricsConfig};
@@ -51,7 +51,15 @@ pub(crate) fn version_told(faults: &[Fault]) -> String {
         StartFault::Version(version) => Some(version.clone()),
         _ => None,
     });
-    told.unwrap_or_else(|| release::NEWEST.to_owned())
+    told.or_else(version_in_name).unwrap_or_else(|| release::NEWEST.to_owned())
+}
+
+/// The release after which this copy of the simulator is called, which may have been removed meanwhile.
+fn version_in_name() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let name = program.file_name()?.to_str()?;
+    let (_, version) = name.strip_suffix(" (deleted)").unwrap_or(name).rsplit_once("-v")?;
+    checked_version(version)
 }
 
 /// What is asked for instead of a VMM.

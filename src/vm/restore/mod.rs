@@ -118,7 +118,6 @@ impl Vm {
         let (started, took) = {
             let (own, limits) = turn.own_within_limits();
             let Some(vmm) = own.vmm.as_mut() else { return Ok(()) };
-            vmm.await_ready(limits).map_err(&failed)?;
             loading.vsock.iter().for_each(|socket| vmm.leaves(socket.clone()));
             let began = Instant::now();
             for put in self.spec.requests.iter().filter(|put| put.is_of_the_vmm()) {
