@@ -16,6 +16,7 @@ use mvm::runtime::What;
 use std::time::{Duration, Instant};
 
 const VMS: usize = 1000;
+const ALL: Option<&str> = Some(r#"{"set":"all"}"#);
 
 fn main() {
     if std::env::args().any(|argument| argument == "--test") {
@@ -39,7 +40,10 @@ fn main() {
     // Each has told what it has counted, as after its first minute.
     host.runtime.list().iter().for_each(|vm| vm.flush_metrics().unwrap());
     row("metrics of one", 1000, || drop(vm.metrics()));
-    row("Prometheus text of all", 5, || drop(host.runtime.metrics_text()));
+    let text = |options| host.runtime.metrics_text(options).unwrap();
+    println!("| (the text has {} bytes, with all counters {}) | | | |", text(None).len(), text(ALL).len());
+    row("Prometheus text of all, core", 20, || drop(text(None)));
+    row("Prometheus text of all, all counters", 5, || drop(text(ALL)));
     while host.runtime.next_event(Duration::ZERO).unwrap().is_some() {}
     let mut ends = Vec::new();
     for vm in host.runtime.list().iter().take(200) {

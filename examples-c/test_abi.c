@@ -130,7 +130,7 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_runtime_reap(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_reap(runtime, "{\"dryrun\":true}", &text), MVM_ERR_INVALID_CONFIG);
   CHECK(text == NULL);
-  IS(mvm_runtime_metrics(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_metrics(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_events_fd(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_next_event(runtime, 0, NULL), MVM_ERR_INVALID_ARGUMENT);
   mvm_event event = {.size = sizeof event - 1};

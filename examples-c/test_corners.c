@@ -120,7 +120,7 @@ static void *keep_calling(void *argument) {
     MUST(mvm_open(shared_runtime, "forked", &vm));
     MUST(mvm_info(vm, &text));
     mvm_string_free(text);
-    MUST(mvm_runtime_metrics(shared_runtime, &text));
+    MUST(mvm_runtime_metrics(shared_runtime, NULL, &text));
     mvm_string_free(text);
     MUST(mvm_log_to_queue(MVM_LOG_DEBUG, 10));
     MUST(mvm_pause(vm));
@@ -163,7 +163,7 @@ static void every_call_is_refused(void) {
   FORKED(mvm_runtime_report(runtime, &text));
   FORKED(mvm_runtime_reap(runtime, NULL, &text));
   FORKED(mvm_runtime_interrupt(runtime, "forked"));
-  FORKED(mvm_runtime_metrics(runtime, &text));
+  FORKED(mvm_runtime_metrics(runtime, NULL, &text));
   FORKED(mvm_runtime_next_event(runtime, 0, &event));
   FORKED(mvm_runtime_events_fd(runtime, &fd));
   REQUIRE(fd == -1);

@@ -1285,15 +1285,25 @@ mvm_status mvm_metrics(struct mvm_vm *vm,
 mvm_status mvm_metrics_flush(struct mvm_vm *vm);
 
 /**
- * Gives what all VMs of the runtime have counted and use, in the text format of Prometheus (0.0.4), for whoever serves
- * it: `mvm_vm_…` is what the host says, `mvm_firecracker_<group>_<field>` what Firecracker has counted. The label `vm`
- * is the id; a device's own group has the label `device`.
+ * Gives what the VMs of the runtime have counted and use, and what the runtime itself has done, in the text format of
+ * Prometheus (0.0.4), for whoever serves it. `options` is a JSON object, or NULL:
  *
- * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
- * Blocks: for the disk. Nobody is waited for: a VM whose figures cannot be read soon has those that were read last. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+ *     { "set": "core",           what operators watch; "all" adds every number that Firecracker counts
+ *       "ids": ["web-1"],        these VMs and no others
+ *       "prefix": "web-",        VMs whose ids begin so
+ *       "deadline_ms": 5000 }    for the whole call
+ *
+ * `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface. `mvm_firecracker_<group>_<field>`
+ * is Firecracker's own number, in "all". Other `mvm_…` families are about the runtime. docs/json.md lists them.
+ *
+ * A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC` (the options).
+ * Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
+                               const char *options,
                                char **text);
 
 /* ======== THE LOG ===================================================================================*/

@@ -41,6 +41,8 @@ pub enum Operation {
     ReadConsole,
     /// Reading metrics.
     Metrics,
+    /// Reading the metrics of all VMs.
+    RuntimeMetrics,
     /// Having the VMM write its metrics.
     FlushMetrics,
     /// Taking a snapshot.
@@ -112,6 +114,7 @@ impl Operation {
             Self::Describe => ("info", "describe"),
             Self::ReadConsole => ("console_read", "read the console of"),
             Self::Metrics => ("metrics", "read the metrics of"),
+            Self::RuntimeMetrics => ("runtime_metrics", "read the metrics of"),
             Self::FlushMetrics => ("metrics_flush", "flush the metrics of"),
             Self::Snapshot => ("snapshot_create", "take a snapshot of"),
             Self::SnapshotInfo => ("snapshot_info", "describe"),

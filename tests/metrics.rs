@@ -4,9 +4,10 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, Scratch, console_with, told};
+use common::{AMPLE, Host, Scratch, console_with, eventually, told};
 use mvm::Vm;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ fn whoever_has_locked_the_metrics_holds_nobody_up_for_longer_than_was_allowed() 
     let refused = told(&vms[0].metrics().unwrap_err());
     assert!(refused.contains("the metrics are in use") && refused.contains("metrics.lock"), "{refused}");
     // What is known is told of all.
-    let text = host.runtime.metrics_text();
+    let text = host.runtime.metrics_text(None).unwrap();
     let counted = format!("mvm_vm_metrics_flushes_total{{vm=\"a\"}} {}", flushed["flushes"]);
     assert!(text.contains(&counted), "{counted} is not in {text}");
     vms[1].kill().unwrap();
@@ -84,7 +85,7 @@ fn what_a_vmm_writes_costs_the_metrics_of_others_no_time_and_is_cut() {
         format!("mvm_vm_metrics_flushes_total{{vm=\"fine\"}} {}\n", vms[2].metrics().unwrap()["flushes"]);
     let began = Instant::now();
     for _ in 0..5 {
-        assert!(host.runtime.metrics_text().contains(&flushed));
+        assert!(host.runtime.metrics_text(None).unwrap().contains(&flushed));
     }
     assert!(began.elapsed() < AMPLE / 3, "{:?}", began.elapsed());
     let metrics = vms[0].metrics().unwrap();
@@ -132,20 +133,144 @@ fn what_the_host_gives_is_told_while_a_vmm_runs() {
     assert!(refused.contains("cannot flush the metrics of VM used: it is stopped"), "{refused}");
 }
 
+const DOCUMENTATION: &str = include_str!("../docs/json.md");
+
+/// The text, which must be as Prometheus reads it: each family once, its help and type first, its samples together.
+fn scrape(host: &Host, options: &Value) -> String {
+    let text = host.runtime.metrics_text(Some(&options.to_string())).unwrap();
+    let (mut families, mut samples) = (BTreeSet::new(), BTreeSet::new());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (family, help) =
+            line.strip_prefix("# HELP ").unwrap_or_else(|| panic!("{line}")).split_once(' ').unwrap();
+        assert!(families.insert(family) && help.ends_with('.'), "{line}");
+        let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {family} ")).unwrap();
+        assert_eq!(kind == "counter", family.ends_with("_total"), "{family} is a {kind}");
+        let is_documented =
+            DOCUMENTATION.contains(&format!("`{family}`")) || family.starts_with("mvm_firecracker");
+        assert!(is_documented, "{family} is not in docs/json.md");
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(series.starts_with(family) && samples.insert(series), "{line}");
+            value.parse::<f64>().unwrap();
+        }
+    }
+    text
+}
+
+fn value_of(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series} is not in {text}")).parse().unwrap()
+}
+
 #[test]
 fn prometheus_is_told_of_every_vm() {
     let host = Host::new();
     host.boot("a", Guest::Halt).flush_metrics().unwrap();
     host.create("b", Guest::Halt);
-    let text = host.runtime.metrics_text();
-    for line in [
-        "mvm_vm_state{vm=\"a\",state=\"running\"} 1",
-        "mvm_vm_state{vm=\"b\",state=\"created\"} 1",
-        "# TYPE mvm_firecracker_put_api_requests_actions_count counter",
-        "mvm_vm_memory_bytes{vm=\"b\"} ",
+    let text = scrape(&host, &json!({}));
+    for (series, value) in [
+        ("mvm_vm_state{vm=\"a\",state=\"running\"}", 1.0),
+        ("mvm_vm_state{vm=\"b\",state=\"created\"}", 1.0),
+        ("mvm_vm_up{vm=\"a\"}", 1.0),
+        ("mvm_vms{state=\"running\"}", 1.0),
+        ("mvm_late_vms", 0.0),
     ] {
-        assert!(text.contains(line), "{line} is not in {text}");
+        assert_eq!(value_of(&text, series), value, "{series}");
     }
+    assert!(value_of(&text, "mvm_vm_resident_memory_bytes{vm=\"b\"}") > 100_000.0);
+    assert!(value_of(&text, "mvm_vm_api_requests_total{vm=\"a\",method=\"put\"}") > 1.0);
+    // What operators watch, and not all that Firecracker counts.
+    assert!(!text.contains("mvm_firecracker"));
+    let samples_of_a = text.lines().filter(|line| line.contains("vm=\"a\"")).count();
+    assert!(samples_of_a < 70, "{samples_of_a}");
+    let all = scrape(&host, &json!({ "set": "all" }));
+    assert!(all.contains("# TYPE mvm_firecracker_put_api_requests_actions_count_total counter\n"));
+}
+
+#[test]
+fn a_part_of_the_vms_is_told_when_that_is_wanted() {
+    let host = Host::new();
+    for id in ["web-1", "web-2", "db-1"] {
+        host.create(id, Guest::Halt);
+    }
+    let told = |options: Value| {
+        let text = scrape(&host, &options);
+        ["web-1", "web-2", "db-1"].map(|id| text.contains(&format!("mvm_vm_up{{vm=\"{id}\"}}")))
+    };
+    assert_eq!(told(json!({})), [true; 3]);
+    assert_eq!(told(json!({ "prefix": "web-" })), [true, true, false]);
+    assert_eq!(told(json!({ "ids": ["db-1", "gone"] })), [false, false, true]);
+    assert_eq!(told(json!({ "ids": [] })), [false; 3]);
+    let refused = told_of_options(&host, r#"{"sets":"all"}"#);
+    assert!(refused.contains("did you mean \"set\""), "{refused}");
+    assert!(told_of_options(&host, r#"{"set":"most"}"#).contains("\"core\", \"all\""));
+}
+
+fn told_of_options(host: &Host, options: &str) -> String {
+    told(&host.runtime.metrics_text(Some(options)).unwrap_err())
+}
+
+#[test]
+fn a_scrape_whose_time_is_up_has_what_costs_nothing() {
+    let host = Host::new();
+    host.boot("a", Guest::Halt).flush_metrics().unwrap();
+    let text = scrape(&host, &json!({ "deadline_ms": 0 }));
+    assert_eq!(value_of(&text, "mvm_late_vms"), 1.0);
+    assert_eq!(value_of(&text, "mvm_vm_up{vm=\"a\"}"), 1.0);
+    assert!(!text.contains("mvm_vm_api_requests_total"));
+}
+
+#[test]
+fn the_runtime_tells_of_itself() {
+    let host = Host::with_keeper();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["on_owner_exit"] = json!("kill");
+    let vm = host.runtime.create("a", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    vm.pause().unwrap();
+    host.runtime.take_snapshot(&vm, "one", None).unwrap();
+    vm.resume().unwrap();
+    assert!(host.runtime.create("a", &spec.to_string()).is_err());
+    vm.pause().unwrap();
+    vm.start().unwrap_err();
+    let pool = host.runtime.open_pool("warm", r#"{"snapshot":"one","size":2}"#).unwrap();
+    eventually("the pool is full", || pool.info()["ready"] == 2);
+    host.runtime.take(&pool, "b", None).unwrap();
+    eventually("the pool is full", || pool.info()["ready"] == 2);
+    let text = scrape(&host, &json!({}));
+    for (series, least) in [
+        (format!("mvm_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1),
+        ("mvm_keeper_up".into(), 1),
+        ("mvm_events_waiting".into(), 6),
+        ("mvm_events_capacity".into(), 4096),
+        ("mvm_events_total".into(), 6),
+        ("mvm_pool_size{pool=\"warm\"}".into(), 2),
+        ("mvm_pool_ready{pool=\"warm\"}".into(), 2),
+        ("mvm_pool_taken_total{pool=\"warm\"}".into(), 1),
+        ("mvm_operation_seconds_count{operation=\"create\"}".into(), 1),
+        ("mvm_operation_seconds_count{operation=\"start\"}".into(), 1),
+        ("mvm_operation_seconds_count{operation=\"pause\"}".into(), 2),
+        ("mvm_operation_seconds_count{operation=\"snapshot\"}".into(), 1),
+        ("mvm_operation_seconds_count{operation=\"restore\"}".into(), 3),
+        ("mvm_operation_seconds_bucket{operation=\"restore\",le=\"+Inf\"}".into(), 3),
+        ("mvm_operation_failures_total{operation=\"start\"}".into(), 1),
+        ("mvm_state_directory_size_bytes".into(), 1 << 20),
+        ("mvm_state_directory_free_bytes".into(), 1),
+    ] {
+        assert!(value_of(&text, &series) >= f64::from(least), "{series} in {text}");
+    }
+    assert!(value_of(&text, "mvm_operation_seconds_sum{operation=\"restore\"}") > 0.0);
+    host.runtime.close_pool(&pool).unwrap();
+}
+
+#[test]
+fn events_that_nobody_takes_are_counted() {
+    let host = Host::with_options(json!({ "firecracker": common::firecracker(), "event_queue": 2 }));
+    (0..4).for_each(|id| drop(host.create(&format!("vm-{id}"), Guest::Halt)));
+    let text = scrape(&host, &json!({}));
+    assert_eq!(value_of(&text, "mvm_events_waiting"), 2.0);
+    assert_eq!(value_of(&text, "mvm_events_dropped_total"), 2.0);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_thousand_vms_cost_no_thread_two_descriptors_and_little_memory_each() {
     let each = memory().saturating_sub(before) / more;
     assert!(each <= MEMORY, "each VM costs {each} bytes");
     assert_eq!(host.runtime.list().len(), VMS);
-    assert_eq!(host.runtime.metrics_text().matches("mvm_vm_state{").count(), VMS);
+    assert_eq!(host.runtime.metrics_text(None).unwrap().matches("mvm_vm_state{").count(), VMS);
 
     // All end at once, and of each it is told.
     let pids = vmms.iter().map(u64::to_string);

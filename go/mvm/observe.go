@@ -147,10 +147,25 @@ func (r *Runtime) Reap(dryRun bool) ([]byte, error) {
 	})
 }
 
-// MetricsText is what all VMs have counted and use, in the text format of Prometheus.
-func (r *Runtime) MetricsText() ([]byte, error) {
-	return textOf(context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
-		return C.shim_runtime_metrics(c, r.key, text)
+// MetricsOptions say which metrics are wanted.
+type MetricsOptions struct {
+	// Set is "core", what operators watch, or "all", which adds every number that Firecracker counts.
+	Set string `json:"set,omitempty"`
+	// IDs are the VMs that are wanted; all when it is nil.
+	IDs []string `json:"ids,omitempty"`
+	// Prefix is what the ids of the VMs that are wanted begin with.
+	Prefix string `json:"prefix,omitempty"`
+	// DeadlineMS is how long the whole call may take; 5000 when it is nil.
+	DeadlineMS *uint64 `json:"deadline_ms,omitempty"`
+}
+
+// MetricsText is what VMs have counted and use, and what the runtime has done, in the text format of Prometheus.
+func (r *Runtime) MetricsText(options MetricsOptions) ([]byte, error) {
+	var in arguments
+	defer in.free()
+	json := in.json("options", options)
+	return textOf(context.Background(), &in, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_metrics(c, r.key, json, text)
 	})
 }
 

@@ -109,7 +109,7 @@ func TestAVMIsFoundAgain(t *testing.T) {
 	if metrics, err := vm.Metrics(); err != nil || !strings.Contains(string(metrics), `"put_api_requests"`) {
 		t.Errorf("%.200s %v", metrics, err)
 	}
-	if text, err := second.MetricsText(); err != nil || !strings.Contains(string(text), `mvm_vm_state{vm="again",state="running"} 1`) {
+	if text, err := second.MetricsText(mvm.MetricsOptions{Prefix: "ag"}); err != nil || !strings.Contains(string(text), `mvm_vm_state{vm="again",state="running"} 1`) {
 		t.Errorf("%.200s %v", text, err)
 	}
 	if err := vm.Destroy(ctx); err != nil {

@@ -139,8 +139,9 @@ static inline mvm_status shim_runtime_reap(shim_call *call, uintptr_t key, const
   return SHIM(call, mvm_runtime_reap(RUNTIME(key), options, json));
 }
 
-static inline mvm_status shim_runtime_metrics(shim_call *call, uintptr_t key, char **text) {
-  return SHIM(call, mvm_runtime_metrics(RUNTIME(key), text));
+static inline mvm_status shim_runtime_metrics(shim_call *call, uintptr_t key, const char *options,
+                                              char **text) {
+  return SHIM(call, mvm_runtime_metrics(RUNTIME(key), options, text));
 }
 
 static inline mvm_status shim_metrics(shim_call *call, uintptr_t key, char **json) {

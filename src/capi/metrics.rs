@@ -51,22 +51,36 @@ pub extern "C" fn mvm_metrics_flush(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.flush_metrics()?))
 }
 
-/// Gives what all VMs of the runtime have counted and use, in the text format of Prometheus (0.0.4), for whoever serves
-/// it: `mvm_vm_…` is what the host says, `mvm_firecracker_<group>_<field>` what Firecracker has counted. The label `vm`
-/// is the id; a device's own group has the label `device`.
+/// Gives what the VMs of the runtime have counted and use, and what the runtime itself has done, in the text format of
+/// Prometheus (0.0.4), for whoever serves it. `options` is a JSON object, or NULL:
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
-/// Blocks: for the disk. Nobody is waited for: a VM whose figures cannot be read soon has those that were read last. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
+/// ```text
+///     { "set": "core",           what operators watch; "all" adds every number that Firecracker counts
+///       "ids": ["web-1"],        these VMs and no others
+///       "prefix": "web-",        VMs whose ids begin so
+///       "deadline_ms": 5000 }    for the whole call
+/// ```
+///
+/// `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface. `mvm_firecracker_<group>_<field>`
+/// is Firecracker's own number, in "all". Other `mvm_…` families are about the runtime. docs/json.md lists them.
+///
+/// A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC` (the options).
+/// Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_metrics(
     runtime: *mut mvm_runtime,
+    options: *const c_char,
     text: *mut *mut c_char,
 ) -> mvm_status {
     guard(|| {
-        // SAFETY: places are as the contract page says.
+        // SAFETY: strings and places are as the contract page says.
         let out = unsafe { argument::out(text, ptr::null_mut(), "text") }?;
-        out.write_text(&handle::get::<Runtime, _>(runtime)?.metrics_text());
+        // SAFETY: as above.
+        let options = unsafe { argument::optional_text(options, "options") }?;
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.metrics_text(options)?);
         Ok(())
     })
 }

@@ -102,6 +102,19 @@ struct Queue {
     capacity: usize,
     next: u64,
     dropped: u64,
+    /// The same over all time.
+    dropped_in_all: u64,
+}
+
+/// How full the queue is, and what went through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) waiting: usize,
+    pub(crate) capacity: usize,
+    /// All events so far.
+    pub(crate) all: u64,
+    /// How many of them were lost, because nobody took them.
+    pub(crate) dropped: u64,
 }
 
 /// The token of [`Events::waiting`] among those of the processes.
@@ -121,6 +134,7 @@ impl Events {
             capacity: capacity.max(1),
             next: 1,
             dropped: 0,
+            dropped_in_all: 0,
         };
         Ok(Self { queue: Mutex::new(queue), waiting, watched })
     }
@@ -134,6 +148,7 @@ impl Events {
         if queue.events.len() == queue.capacity {
             queue.events.pop_front();
             queue.dropped += 1;
+            queue.dropped_in_all += 1;
         }
         let sequence = queue.next;
         queue.next += 1;
@@ -176,6 +191,17 @@ impl Events {
             self.waiting.lower();
         }
         event
+    }
+
+    /// How full the queue is.
+    pub(crate) fn figures(&self) -> Figures {
+        let queue = lock(&self.queue);
+        Figures {
+            waiting: queue.events.len(),
+            capacity: queue.capacity,
+            all: queue.next - 1,
+            dropped: queue.dropped_in_all,
+        }
     }
 
     /// Lets the descriptor become readable when the process behind `pidfd` has ended.
@@ -231,6 +257,7 @@ mod tests {
         for _ in 0..5 {
             events.push("a", What::Started);
         }
+        assert_eq!(events.figures(), Figures { waiting: 2, capacity: 2, all: 5, dropped: 3 });
         let told = std::iter::from_fn(|| events.next()).map(|event| (event.sequence, event.what));
         let started = |sequence| (sequence, What::Started);
         assert_eq!(told.collect::<Vec<_>>(), [(3, What::Dropped(3)), started(4), started(5)]);

@@ -95,6 +95,7 @@ enum Reading {
 }
 
 /// The totals as they stand on disk, and what has been written since.
+#[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) totals: Totals,
     /// In bytes.
@@ -180,7 +181,17 @@ impl MetricsFiles {
     /// # Errors
     /// When a file cannot be read or written, or somebody else does not let go of the lock within the limits.
     pub(crate) fn totals(&self, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
-        let _held = self.hold(limits)?;
+        let held = self.hold(limits)?;
+        self.advance(&held, up_to, limits)
+    }
+
+    /// The same, unless somebody else is at it.
+    pub(crate) fn totals_if_free(&self, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
+        let held = self.hold(Limits { deadline: Deadline::after(Duration::ZERO), ..limits })?;
+        self.advance(&held, up_to, limits)
+    }
+
+    fn advance(&self, _held: &Held, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
         let mut totals = self.stored();
         let Some(file) = self.open(totals.run)? else { return Ok(totals) };
         let start = totals.offset;
@@ -203,6 +214,11 @@ impl MetricsFiles {
     /// How many bytes of the run's file are not in the totals yet.
     pub(crate) fn unread(&self) -> u64 {
         self.known().unread
+    }
+
+    /// How long the stored totals are, in bytes: it is what looking at them costs.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        fs::symlink_metadata(self.directory.join(TOTALS)).map_or(0, |about| about.len())
     }
 
     fn unread_after(&self, totals: &Totals) -> u64 {

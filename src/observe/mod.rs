@@ -2,6 +2,8 @@
 
 pub mod console;
 pub mod events;
+pub(crate) mod exposition;
+pub(crate) mod latency;
 pub mod logging;
 pub mod metrics;
 pub(crate) mod prometheus;

@@ -6,6 +6,7 @@ mod census;
 mod clones;
 mod error;
 mod keeping;
+mod metrics;
 mod options;
 mod ownership;
 mod placeholders;
@@ -24,9 +25,9 @@ use crate::host::cpu::HostCpu;
 use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
 use crate::keeper::{self, Held};
 use crate::observe::events::Events;
-use crate::observe::prometheus::{self, Sample};
+use crate::observe::latency::{Latencies, Stage};
 use crate::operation::Operation;
-use crate::process::{Identity, Interrupts, Limits};
+use crate::process::{Identity, Interrupts};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -206,7 +207,7 @@ impl Runtime {
         self.reserve(Operation::Create, &vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need())?;
-        vm.create(given, pool)?;
+        self.shared.latencies.measure(Stage::Create, || vm.create(given, pool))?;
         std::mem::forget(reservation);
         Ok(vm)
     }
@@ -323,23 +324,6 @@ impl Runtime {
         if json.is_empty() { "[]".to_owned() } else { json + "]" }
     }
 
-    /// What all VMs have counted and use, as Prometheus collects it (text format 0.0.4). A VM whose metrics cannot be
-    /// read has no numbers of its VMM's.
-    pub fn metrics_text(&self) -> String {
-        let vms = self.list();
-        let soon = || Limits { deadline: Deadline::after(Duration::from_millis(50)), interrupt: None };
-        let totals = |vm: &Vm| vm.known_totals(soon()).map(|known| known.totals);
-        let known = vms.iter().map(|vm| (vm, vm.id(), totals(vm), vm.usage()));
-        let known = known.collect::<Vec<_>>();
-        let samples = known.iter().map(|(vm, id, totals, usage)| Sample {
-            id: id.as_str(),
-            state: vm.state().name(),
-            totals: totals.as_ref(),
-            usage: usage.as_ref(),
-        });
-        prometheus::text(&samples.collect::<Vec<_>>())
-    }
-
     fn new_vm(&self, operation: Operation, id: VmId, spec: Spec) -> Result<Arc<Vm>, Error> {
         let binary = spec.firecracker().or(self.options.firecracker.as_deref());
         let missing = || vm::Error::new(&id, operation, Reason::NoBinary);
@@ -399,6 +383,7 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         keeper: options.keeper.clone(),
         firecracker: options.firecracker.clone(),
         binaries: Binaries::default(),
+        latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,
         owner: Identity::own().map_err(failed("find this process in /proc"))?,

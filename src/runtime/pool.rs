@@ -63,6 +63,16 @@ struct Template {
     metadata: Metadata,
 }
 
+/// A look at a pool: how many are to wait in it and do, and what has become of those who wanted one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figures {
+    pub(super) size: usize,
+    pub(super) ready: usize,
+    pub(super) taken: u64,
+    pub(super) missed: u64,
+    pub(super) failed: u64,
+}
+
 #[derive(Debug, Default)]
 struct Inside {
     ready: VecDeque<Arc<Vm>>,
@@ -297,7 +307,19 @@ impl Pool {
         &self.name
     }
 
-    /// What it holds and has done, as JSON.
+    /// What it holds and has done.
+    pub(super) fn figures(&self) -> Figures {
+        let inside = lock(&self.inside);
+        Figures {
+            size: self.size,
+            ready: inside.living(),
+            taken: inside.taken,
+            missed: inside.missed,
+            failed: inside.failed,
+        }
+    }
+
+    /// The same, and what it is made of, as JSON.
     pub fn info(&self) -> Value {
         let inside = lock(&self.inside);
         let snapshot = match &self.of {

@@ -2,6 +2,7 @@
 
 use super::{Error, Reservation, Runtime, current_directory};
 use crate::journal::PoolRecord;
+use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::Section;
@@ -36,7 +37,12 @@ impl Runtime {
     /// is left of the snapshot then, and the guest does what it did.
     pub fn take_snapshot(&self, vm: &Vm, id: &str, options: Option<&str>) -> Result<Value, Error> {
         let options = SnapshotOptions::parse(options).map_err(Error::of_options(Operation::Snapshot))?;
-        Ok(vm.take_snapshot(&SnapshotId::parse(id)?, &options)?)
+        let (id, latencies) = (SnapshotId::parse(id)?, &self.shared.latencies);
+        let report = latencies.measure(Stage::Snapshot, || vm.take_snapshot(&id, &options))?;
+        if let Some(paused_us) = report.get("paused_us").and_then(Value::as_u64) {
+            latencies.note(Stage::SnapshotPause, Duration::from_micros(paused_us));
+        }
+        Ok(report)
     }
 
     /// All snapshots, by id, and what stands among them damaged, as JSON.
@@ -131,7 +137,8 @@ impl Runtime {
         self.reserve(Operation::Restore, &vm)?;
         let reservation = Reservation { runtime: self, vm: &vm };
         self.provide(vm.need().with_pager(options.wants_pager_process()))?;
-        vm.restore(&Restoration { snapshot, options, spec: given, identity, vsock, pool })?;
+        let restoration = Restoration { snapshot, options, spec: given, identity, vsock, pool };
+        self.shared.latencies.measure(Stage::Restore, || vm.restore(&restoration))?;
         std::mem::forget(reservation);
         Ok(vm)
     }

@@ -134,6 +134,32 @@ pub fn spread_subdirectories(directory: &Path) -> io::Result<()> {
 
 const FS_TOPDIR_FL: libc::c_int = 0x2_0000;
 
+/// The room in a file system, for users that are not root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub bytes: u64,
+    /// How many are free.
+    pub free_bytes: u64,
+    /// How many files can still be made.
+    pub free_files: u64,
+}
+
+/// The room in the file system of `path`.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let path = c_path(path)?;
+    let mut about = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is NUL-terminated, and the kernel's answer has its place in this frame.
+    checked(unsafe { libc::statvfs(path.as_ptr(), about.as_mut_ptr()) })?;
+    // SAFETY: the call above has succeeded, and so filled it in.
+    let about = unsafe { about.assume_init() };
+    let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+    Ok(Space { bytes: bytes(about.f_blocks), free_bytes: bytes(about.f_bavail), free_files: about.f_favail })
+}
+
 /// Renames `from` to `to`, which must not be there.
 ///
 /// # Errors

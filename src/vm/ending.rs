@@ -3,6 +3,7 @@
 use super::spec::GuestRung;
 use super::{Error, NoTurn, Presence, Reason, State, Turn, Vm, directory};
 use crate::firecracker::Request;
+use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
@@ -40,7 +41,8 @@ impl Vm {
             match role {
                 Role::First => {
                     let first = FirstCaller { vm: self, ending: &ending };
-                    let report = self.shut_down(left, poll)?;
+                    let latencies = &self.shared.latencies;
+                    let report = latencies.measure(Stage::Shutdown, || self.shut_down(left, poll))?;
                     first.tell(&report);
                     return Ok(report);
                 }

@@ -8,6 +8,7 @@ use crate::firecracker::http::{Method, RequestPath, Response};
 use crate::firecracker::{self, Request, RequestLine};
 use crate::journal::{PoolRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
+use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -42,6 +43,10 @@ impl Vm {
     /// # Errors
     /// When it is paused, or its VMM fails; a VM that was stopped is stopped again then.
     pub fn start(&self) -> Result<(), Error> {
+        self.shared.latencies.measure(Stage::Start, || self.start_now())
+    }
+
+    fn start_now(&self) -> Result<(), Error> {
         let mut turn = self.begin(Operation::Start, self.spec.options.deadlines.start())?;
         let (state, rest) = {
             let core = self.observed();
@@ -158,8 +163,13 @@ impl Vm {
         let began = Instant::now();
         self.switch(to, &mut turn)?;
         let timings = &mut lock(&self.core).timings;
-        let place = if to == Guest::Paused { &mut timings.pause } else { &mut timings.resume };
-        *place = Some(began.elapsed());
+        let took = began.elapsed();
+        let (place, stage) = match to {
+            Guest::Paused => (&mut timings.pause, Stage::Pause),
+            _ => (&mut timings.resume, Stage::Resume),
+        };
+        *place = Some(took);
+        self.shared.latencies.note(stage, took);
         Ok(())
     }
 
@@ -193,7 +203,10 @@ impl Vm {
         let operation = turn.operation();
         let (own, limits) = turn.own_within_limits();
         match own.vmm.as_mut() {
-            Some(vmm) => vmm.demand(request, limits).map_err(self.failed(operation)),
+            Some(vmm) => {
+                let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
+                answer.map_err(self.failed(operation))
+            }
             None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
         }
     }
@@ -207,7 +220,10 @@ impl Vm {
     ) -> Result<Response, Error> {
         let operation = turn.operation();
         match turn.own_mut().vmm.as_mut() {
-            Some(vmm) => vmm.demand(request, limits).map_err(self.failed(operation)),
+            Some(vmm) => {
+                let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
+                answer.map_err(self.failed(operation))
+            }
             None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
         }
     }

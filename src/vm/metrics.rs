@@ -3,12 +3,24 @@
 use super::{Error, State, Turn, Vm};
 use crate::firecracker::{Request, VmmFiles};
 use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
+use crate::observe::prometheus::Paging;
 use crate::observe::usage::{self, Usage};
 use crate::operation::Operation;
+use crate::pager;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
+
+/// What is known of a VM's metrics, for whoever cannot wait.
+#[derive(Debug)]
+pub(crate) enum Counted {
+    /// The spec has them written to a place of its own.
+    Elsewhere,
+    UpToDate(Known),
+    /// What could not be read in time is not in it, or nothing was.
+    Late(Option<Known>),
+}
 
 impl Vm {
     /// What has been counted since the VM was made, over all its starts and owners, and what its process uses now.
@@ -44,20 +56,55 @@ impl Vm {
         self.demand(&Request::flush_metrics(), &mut turn).map(drop)
     }
 
-    /// The sums for whoever asks for those of many VMs: with what has come since, if that can be read soon, or as they were
-    /// known last. Nothing when they cannot be told.
-    pub(crate) fn known_totals(&self, limits: Limits<'_>) -> Option<Known> {
-        if !self.is_present() || self.spec.has_own_metrics() {
-            return None;
+    /// The sums for whoever asks for those of many VMs: nobody is waited for. What costs more than reading `most` bytes is
+    /// not done, and its cost given.
+    pub(crate) fn counted(&self, most: u64, limits: Limits<'_>) -> Result<Counted, u64> {
+        if self.spec.has_own_metrics() {
+            return Ok(Counted::Elsewhere);
         }
         let files = self.metrics_files();
-        let known = files.known();
-        if known.unread == 0 {
-            return Some(known);
+        let cost = files.stored_bytes();
+        if cost > most {
+            return Err(cost);
         }
-        let Ok(totals) = files.totals(metrics::LITTLE, limits) else { return Some(known) };
+        if limits.deadline.has_passed() {
+            return Ok(Counted::Late(None));
+        }
+        let known = files.known();
+        let cost = cost.saturating_add(known.unread);
+        if known.unread > most {
+            return Err(cost);
+        }
+        if known.unread == 0 {
+            return Ok(Counted::UpToDate(known));
+        }
+        let Ok(totals) = files.totals_if_free(metrics::LITTLE, limits) else {
+            return Ok(Counted::Late(Some(known)));
+        };
         let read = totals.offset.saturating_sub(known.totals.offset);
-        Some(Known { unread: known.unread.saturating_sub(read), totals })
+        let known = Known { unread: known.unread.saturating_sub(read), totals };
+        // What is left may be a line that has not ended.
+        Ok(if known.unread < metrics::LITTLE / 4 {
+            Counted::UpToDate(known)
+        } else {
+            Counted::Late(Some(known))
+        })
+    }
+
+    /// What its pager has done, while there is one.
+    pub(crate) fn paging(&self) -> Option<Paging> {
+        lock(&self.core).pager.as_ref()?;
+        let figures = self.pager_figures()?;
+        let bytes = |pages: u64| pages.saturating_mul(figures.page_bytes);
+        Some(Paging {
+            faults: figures.faults,
+            fault_bytes: figures.fault_bytes,
+            around_bytes: figures.around_bytes,
+            ahead_bytes: figures.ahead_bytes,
+            present_bytes: bytes(figures.present_pages),
+            memory_bytes: bytes(figures.total_pages),
+            has_failed: figures.state == pager::State::Failed,
+        })
     }
 
     /// The sums, after at most `up_to` bytes more were added; nothing when the spec has the metrics written elsewhere.

@@ -45,7 +45,7 @@ pub use devices::Device;
 pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
-pub(crate) use metrics::metrics_files;
+pub(crate) use metrics::{Counted, metrics_files};
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
 pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
@@ -57,6 +57,7 @@ use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::events::{Events, What};
+use crate::observe::latency::Latencies;
 use crate::operation::Operation;
 use crate::pager::Held;
 use crate::process::ladder::Report;
@@ -150,6 +151,8 @@ struct Place {
 pub(crate) struct Shared {
     pub(crate) binaries: Binaries,
     pub(crate) events: Events,
+    /// How long operations take.
+    pub(crate) latencies: Latencies,
     /// The boot of the machine, and the process that owns the VMs.
     pub(crate) boot: String,
     pub(crate) owner: Identity,
