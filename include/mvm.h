@@ -473,6 +473,7 @@ const char *mvm_exit_name(int32_t kind);
  *     { "firecracker": "/usr/bin/firecracker",   the VMM of those VMs whose spec names none
  *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and ends VMs
  *                                                whose "on_owner_exit" is "kill"
+ *       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper and of VMs whose spec names none
  *       "event_queue": 4096 }                    how many events wait for somebody to take them
  *
  * VMM and keeper are always named by the caller: no search path and no environment variable is read. The keeper is
@@ -567,6 +568,7 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "arguments": ["--enable-pci"],           more arguments for it
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
  *       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
+ *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
  *       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
  *       "deadlines": {                           how long calls may take, in milliseconds
  *         "create_ms": 10000,                      mvm_create

@@ -118,6 +118,16 @@ impl Section {
         T::of(value).ok_or_else(wrong).map(Some)
     }
 
+    /// The path at `key`, or the paths of the list there.
+    pub(crate) fn paths(&mut self, key: &'static str) -> Result<Option<Vec<PathBuf>>, Error> {
+        let Some(value) = self.take_any(key) else { return Ok(None) };
+        let found = beginning(&value);
+        let list = if let Value::Array(list) = value { list } else { vec![value] };
+        let paths = list.into_iter().map(PathBuf::of).collect::<Option<Vec<_>>>();
+        let wrong = || Error::Value { path: self.path_of(key), wanted: "a path, or a list of paths", found };
+        paths.ok_or_else(wrong).map(Some)
+    }
+
     /// The same, with what holds otherwise.
     pub(crate) fn take_or<T: Setting>(&mut self, key: &'static str, otherwise: T) -> Result<T, Error> {
         Ok(self.take(key)?.unwrap_or(otherwise))

@@ -170,6 +170,7 @@ impl Facts {
             runtime::Error::Keeper(KeeperError::Another { .. }) => {
                 Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
             }
+            runtime::Error::Cgroup(source) => Self::of_process(source),
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
             runtime::Error::Closed | runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
@@ -359,7 +360,9 @@ impl Facts {
 
     fn of_process(error: &process::Error) -> Self {
         match error {
-            process::Error::Spawn { source, .. } => Self::of_io(source),
+            process::Error::Spawn { source, .. } | process::Error::Cgroup { source, .. } => {
+                Self::of_io(source)
+            }
             process::Error::Signal { source, .. } => Self::of_io(source),
             process::Error::Wait { source, .. } => Self::of_io(source),
             process::Error::Nul { .. } | process::Error::NoProgram => {

@@ -9,7 +9,7 @@ use super::http::{self, Response};
 use crate::causes::with_causes;
 use crate::journal;
 use crate::observe::console;
-use crate::process::{self, Command, Limits, Process, Session, Stdio, Waited};
+use crate::process::{self, Cgroups, Command, Limits, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::pidfd::Signal;
@@ -37,6 +37,8 @@ pub struct Launch<'a> {
     pub metrics: Option<&'a str>,
     /// More arguments.
     pub arguments: &'a [String],
+    /// The control groups that it is started in.
+    pub cgroups: &'a Cgroups,
 }
 
 /// The files of a VM: what the library keeps for itself in its directory, and what the VMM opens by a name, which is
@@ -164,6 +166,7 @@ impl Vmm {
             stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
             directory: Some(files.working_directory()),
             session: Session::New,
+            cgroups: Some(launch.cgroups),
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
         let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };

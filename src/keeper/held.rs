@@ -2,7 +2,7 @@
 
 use crate::journal;
 use crate::observe::console;
-use crate::process::{self, Command, Identity, Limits, NoAnswer, Process, Session, Stdio};
+use crate::process::{self, Cgroups, Command, Identity, Limits, NoAnswer, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mask::HeldSignals;
@@ -102,7 +102,13 @@ pub(crate) fn check_program(path: &Path) -> Result<(), KeeperError> {
 
 impl Held {
     /// Starts the program at `path` for `directory`, whose owner is `owner`.
-    pub(crate) fn start_program(path: &Path, directory: &Path, owner: Identity) -> Result<Self, KeeperError> {
+    pub(crate) fn start_program(
+        path: &Path,
+        directory: &Path,
+        owner: Identity,
+        cgroups: &[PathBuf],
+    ) -> Result<Self, KeeperError> {
+        let cgroups = &Cgroups::open(cgroups).map_err(KeeperError::Program)?;
         let output = open_output(directory)?;
         let arguments = [
             directory.as_os_str().to_owned(),
@@ -116,6 +122,7 @@ impl Held {
             stdio: [Stdio::Null, Stdio::Null, Stdio::File(output.as_fd())],
             directory: Some(Path::new("/")),
             session: Session::New,
+            cgroups: Some(cgroups),
         };
         Process::spawn(&command).map(Self::Program).map_err(KeeperError::Program)
     }

@@ -2,7 +2,7 @@
 
 use super::{life, log_file, socket_file};
 use crate::observe::console;
-use crate::process::{self, Command, ExitStatus, Identity, Limits, Process, Session, Stdio};
+use crate::process::{self, Cgroups, Command, ExitStatus, Identity, Limits, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
@@ -104,6 +104,7 @@ impl Held {
         directory: &Path,
         owner: Identity,
         listener: &UnixListener,
+        cgroups: &Cgroups,
     ) -> Result<Self, HeldError> {
         let output = open_output(directory)?;
         let arguments = [
@@ -120,6 +121,7 @@ impl Held {
             stdio: [Stdio::File(listener.as_fd()), Stdio::File(output.as_fd()), Stdio::File(output.as_fd())],
             directory: Some(Path::new("/")),
             session: Session::New,
+            cgroups: Some(cgroups),
         };
         Process::spawn(&command).map(Self::Program).map_err(HeldError::Program)
     }

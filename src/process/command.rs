@@ -2,10 +2,10 @@
 //!
 //! Nothing is taken from the host's environment: what the child is to see is said here.
 
-use super::{Error, Session, SpawnStep};
+use super::{Cgroups, Error, Session, SpawnStep};
 use crate::sys::file;
 use crate::sys::pidfd::Pidfd;
-use crate::sys::spawn::{self, Program};
+use crate::sys::spawn::{self, Program, Step};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
@@ -28,6 +28,8 @@ pub struct Command<'a> {
     pub directory: Option<&'a Path>,
     /// Whose session and process group it joins.
     pub session: Session,
+    /// The control groups that it is started in, or the host's.
+    pub cgroups: Option<&'a Cgroups>,
 }
 
 /// Where one standard stream of a child leads.
@@ -50,6 +52,7 @@ impl Command<'_> {
             .map(|directory| self.string(directory.as_os_str(), "its working directory"))
             .transpose()?;
         let streams = self.streams()?;
+        let cgroups = self.cgroups.map(Cgroups::as_slice).unwrap_or_default();
         let program = Program {
             path: &path,
             arguments: &arguments,
@@ -57,8 +60,15 @@ impl Command<'_> {
             stdio: streams.each_ref().map(AsFd::as_fd),
             directory: directory.as_deref(),
             session: self.session,
+            cgroups,
         };
-        spawn::spawn(&program).map_err(|(step, source)| self.failed(step.into(), source))
+        spawn::spawn(&program).map_err(|(step, source)| match step {
+            Step::EnterCgroup(index) => {
+                let path = cgroups.get(index).map_or_else(PathBuf::new, |cgroup| cgroup.path().to_path_buf());
+                Error::Cgroup { path, source }
+            }
+            step => self.failed(step.into(), source),
+        })
     }
 
     /// Each stream as a descriptor above 2, so that setting one does not overwrite another.

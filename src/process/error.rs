@@ -21,6 +21,18 @@ pub enum Error {
         /// Why it stopped there.
         source: io::Error,
     },
+    /// A control group that it was to be started in.
+    #[error(
+        "cannot start a process in the cgroup {}: make the directory first, let this user write to its cgroup.procs \
+         (Delegate=yes in a systemd unit), and leave its cgroup.subtree_control empty",
+        path.display()
+    )]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A string for the child has a NUL inside.
     #[error("cannot start {}: {what} contains a NUL byte", program.display())]
     Nul {
@@ -82,6 +94,7 @@ impl Error {
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Spawn { .. } | Self::Nul { .. } | Self::NoProgram => "spawn",
+            Self::Cgroup { .. } => "cgroup",
             Self::Signal { .. } => "signal",
             Self::Wait { .. } | Self::StillRunning { .. } | Self::Interrupted { .. } => "wait",
             Self::Stuck { .. } => "kill",
@@ -124,7 +137,8 @@ impl From<crate::sys::spawn::Step> for SpawnStep {
             Step::Clone => Self::Clone,
             Step::ChangeDirectory => Self::ChangeDirectory,
             Step::Stdio => Self::Stdio,
-            Step::Execute => Self::Execute,
+            // The cgroup is named by an error of its own.
+            Step::EnterCgroup(_) | Step::Execute => Self::Execute,
         }
     }
 }

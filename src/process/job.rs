@@ -69,6 +69,7 @@ impl Job {
                 JobSession::New => Session::New,
                 JobSession::Inherited => Session::Inherited,
             },
+            cgroups: None,
         };
         let kill_allowance = Duration::from_millis(options.kill_ms);
         Ok(Self { process: Process::spawn(&command)?, interrupts: Interrupts::default(), kill_allowance })

@@ -2,6 +2,7 @@
 //!
 //! A process here is any program; that some of them are VMMs is the business of the rooms above.
 
+mod cgroups;
 mod command;
 mod error;
 mod identity;
@@ -10,6 +11,7 @@ mod job;
 pub mod ladder;
 mod question;
 
+pub use cgroups::Cgroups;
 pub use command::{Command, Stdio};
 pub use error::{Error, SpawnStep};
 pub use identity::Identity;

@@ -65,6 +65,7 @@ pub fn ask(program: &Path, argument: &'static str, limits: Limits<'_>) -> Result
         stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
         directory: None,
         session: Session::New,
+        cgroups: None,
     };
     let process = Process::spawn(&command)?;
     drop(input);

@@ -3,7 +3,7 @@
 use super::PlaceholderError;
 use crate::keeper::KeeperError;
 use crate::operation::Operation;
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::settings;
 use crate::snapshot::{self, SnapshotIdError};
 use crate::vm::{self, IdError, VmId};
@@ -31,6 +31,9 @@ pub enum Error {
     /// The keeper.
     #[error(transparent)]
     Keeper(KeeperError),
+    /// The control groups of the options.
+    #[error(transparent)]
+    Cgroup(process::Error),
     /// The options of a call.
     #[error("the options of mvm_{} are not usable", operation.name())]
     Options {
@@ -162,6 +165,7 @@ impl Error {
             Self::PoolEmpty { .. } => Operation::Take.name().into(),
             Self::NotFound { .. } => Operation::Open.name().into(),
             Self::NoKeeper | Self::NoPager | Self::Keeper(_) => "keeper".into(),
+            Self::Cgroup(source) => source.stage().into(),
             Self::SnapshotId(_) | Self::Id(_) => "id".into(),
             Self::Directory { .. } | Self::Busy { .. } => "state directory".into(),
             Self::System { .. } => "system".into(),

@@ -29,8 +29,13 @@ impl Runtime {
         }
         self.let_go(keeper.take().as_ref());
         let held = match &self.options.keeper {
-            Some(program) => Held::find_program(&self.directory, &self.shared.boot)
-                .map_or_else(|| Held::start_program(program, &self.directory, self.shared.owner), Ok),
+            Some(program) => Held::find_program(&self.directory, &self.shared.boot).map_or_else(
+                || {
+                    let (owner, cgroups) = (self.shared.owner, &self.shared.cgroups);
+                    Held::start_program(program, &self.directory, owner, cgroups)
+                },
+                Ok,
+            ),
             None => Held::start_thread(&self.directory, &self.shared.boot),
         };
         let held = held.map_err(Error::Keeper)?;

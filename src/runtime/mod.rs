@@ -27,7 +27,7 @@ use crate::keeper::{self, Held};
 use crate::observe::events::Events;
 use crate::observe::latency::{Latencies, Stage};
 use crate::operation::Operation;
-use crate::process::{Identity, Interrupts};
+use crate::process::{Cgroups, Identity, Interrupts};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -100,6 +100,7 @@ impl Runtime {
         let directory = std::path::absolute(directory).map_err(here)?;
         let options = Options::parse(options, &current_directory()?)?;
         options.keeper.as_deref().map_or(Ok(()), keeper::check_program).map_err(Error::Keeper)?;
+        drop(Cgroups::open(&options.cgroup).map_err(Error::Cgroup)?);
         make_directory(&directory.join(VMS))?;
         let _where_it_is_of_use = file::spread_subdirectories(&directory.join(VMS));
         let shared = share(&directory, &options)?;
@@ -382,6 +383,7 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         cpu: HostCpu::here().map_err(failed("read /proc/cpuinfo"))?,
         keeper: options.keeper.clone(),
         firecracker: options.firecracker.clone(),
+        cgroups: options.cgroup.clone(),
         binaries: Binaries::default(),
         latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,

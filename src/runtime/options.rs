@@ -12,6 +12,8 @@ pub(super) struct Options {
     pub(super) firecracker: Option<PathBuf>,
     /// The program `mvm-keeper`.
     pub(super) keeper: Option<PathBuf>,
+    /// The control groups of the keeper, and of those VMs whose spec names none.
+    pub(super) cgroup: Vec<PathBuf>,
     /// How many events wait for somebody to take them.
     pub(super) event_queue: usize,
 }
@@ -28,6 +30,7 @@ impl Options {
         let options = Self {
             firecracker: given.take("firecracker")?.map(absolute),
             keeper: given.take("keeper")?.map(absolute),
+            cgroup: given.paths("cgroup")?.unwrap_or_default().into_iter().map(absolute).collect(),
             event_queue: usize::try_from(given.take_or("event_queue", 4096_u64)?).unwrap_or(usize::MAX),
         };
         given.finish().map(|()| options)

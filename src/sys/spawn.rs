@@ -4,6 +4,7 @@
 //! The calling thread holds its signals back for those microseconds, as `posix_spawn` does: no handler of the
 //! host may run in the child while it still shares the host's memory.
 
+use super::cgroup::Cgroup;
 use super::deadline::Deadline;
 use super::mask::HeldSignals;
 use super::pidfd::Pidfd;
@@ -28,6 +29,8 @@ pub struct Program<'a> {
     pub directory: Option<&'a CStr>,
     /// Whose session and process group it joins.
     pub session: Session,
+    /// The control groups that it is in from its first moment on, or at least before it executes; none are the host's.
+    pub cgroups: &'a [Cgroup],
 }
 
 /// Whose session and process group a child joins.
@@ -41,10 +44,11 @@ pub enum Session {
 
 /// What could not be done on the way to the new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
 pub enum Step {
     /// Making the process.
-    Clone = 1,
+    Clone,
+    /// Entering the cgroup that stands there in the list.
+    EnterCgroup(usize),
     /// Entering its working directory.
     ChangeDirectory,
     /// Giving it its standard input, output and error.
@@ -60,6 +64,7 @@ pub enum Step {
 pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
     let arguments = pointers(program.arguments);
     let environment = pointers(program.environment);
+    let cgroups = program.cgroups.iter().map(|cgroup| cgroup.processes().as_raw_fd()).collect::<Vec<_>>();
     let mut order = Order {
         path: program.path.as_ptr(),
         arguments: arguments.as_ptr(),
@@ -67,9 +72,11 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
         stdio: program.stdio.map(|fd| fd.as_raw_fd()),
         directory: program.directory.map_or(std::ptr::null(), CStr::as_ptr),
         session: program.session,
+        cgroups: &cgroups,
+        cgroups_entered: 0,
         failure: None,
     };
-    let pidfd = clone_with_shared_memory(&mut order).map_err(|error| (Step::Clone, error))?;
+    let pidfd = make_process(&mut order, program.cgroups)?;
     match order.failure {
         None => Ok(pidfd),
         Some((step, errno)) => {
@@ -82,51 +89,122 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
 }
 
 /// What the child reads, and the place where it says what went wrong, in memory that both share.
-struct Order {
+struct Order<'a> {
     path: *const c_char,
     arguments: *const *const c_char,
     environment: *const *const c_char,
     stdio: [c_int; 3],
     directory: *const c_char,
     session: Session,
+    cgroups: &'a [c_int],
+    /// How many of them it is made in.
+    cgroups_entered: usize,
     failure: Option<(Step, c_int)>,
 }
 
 /// Enough for a few system calls.
 const STACK: usize = 16 * 1024;
 
-fn clone_with_shared_memory(order: &mut Order) -> io::Result<Pidfd> {
+/// Makes the process in the first of `cgroups` where that is possible: moving a process later makes the kernel wait for all
+/// others, tens of milliseconds.
+fn make_process(order: &mut Order<'_>, cgroups: &[Cgroup]) -> Result<Pidfd, (Step, io::Error)> {
+    let clone = |error| (Step::Clone, error);
+    let Some(first) = cgroups.first().and_then(Cgroup::for_clone) else {
+        return clone_with_shared_memory(order, None).map_err(clone);
+    };
+    order.cgroups_entered = 1;
+    match clone_with_shared_memory(order, Some(first)) {
+        // A filter of system calls that does not know clone3: the child enters by itself.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            order.cgroups_entered = 0;
+            clone_with_shared_memory(order, None).map_err(clone)
+        }
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => {
+            Err((Step::EnterCgroup(0), error))
+        }
+        made => made.map_err(clone),
+    }
+}
+
+fn clone_with_shared_memory(order: &mut Order<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Pidfd> {
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let bottom = stack.as_ptr();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     let mut pidfd: c_int = -1;
+    let request = CloneRequest {
+        flags: u64::from(flags.unsigned_abs()) | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: (&raw mut pidfd).addr() as u64,
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        stack: bottom.addr() as u64,
+        stack_size: (top.addr() - bottom.addr()) as u64,
+        cgroup: cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs())),
+        ..CloneRequest::default()
+    };
+    let call = match cgroup {
+        Some(_) => Call {
+            number: libc::SYS_clone3,
+            arguments: [(&raw const request).addr(), size_of::<CloneRequest>(), 0],
+        },
+        None => Call {
+            number: libc::SYS_clone,
+            arguments: [
+                (flags | libc::SIGCHLD).unsigned_abs() as usize,
+                top.addr(),
+                (&raw mut pidfd).expose_provenance(),
+            ],
+        },
+    };
     let held = HeldSignals::hold();
     // SAFETY: `run_order` never returns and runs on `stack`, which is 16-byte aligned, large enough for its
     // calls and, like `order`, alive until clone returns here: with CLONE_VFORK that is when the child has
     // executed or exited. All signals are held, so no handler runs on that stack. CLONE_PIDFD stores to
-    // `pidfd`, which is writable.
-    let pid =
-        unsafe { raw_clone(flags, top.cast(), &raw mut pidfd, run_order, std::ptr::from_mut(order).cast()) };
+    // `pidfd`, which is writable; `request` outlives the call.
+    let pid = unsafe { raw_clone(&call, run_order, std::ptr::from_mut(order).cast()) };
     drop(held);
     let pid = pid?;
-    // SAFETY: clone has just made `pidfd`, and nobody else owns it.
-    Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd(pidfd) }, pid))
+    // SAFETY: clone has just made `pidfd`, and nobody else owns it. The kernel has written it, unseen by the compiler.
+    Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) }, pid))
 }
 
-/// The system call itself, in whose child `run` begins on the stack that ends at `top`. The C library's `clone` is
-/// not asked: sanitizers put a function of their own in its place, which takes the child for a fork.
+/// The kernel's `struct clone_args`.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct CloneRequest {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// A system call that makes a process; the arguments that are not here are zero.
+struct Call {
+    number: libc::c_long,
+    arguments: [usize; 3],
+}
+
+/// The system call itself, in whose child `run` begins on the stack that it names. The C library's `clone` is not asked:
+/// sanitizers put a function of their own in its place, which takes the child for a fork.
 ///
 /// # Safety
-/// As for clone(2): `run` must not return, `top` be the 16-byte aligned end of a stack that lives as long as the child
-/// uses it, and `pidfd` be writable.
+/// As for clone(2): `run` must not return, the stack be 16-byte aligned at its end and live as long as the child uses it,
+/// and what the arguments point to be readable or writable.
 unsafe fn raw_clone(
-    flags: c_int,
-    top: *mut c_void,
-    pidfd: *mut c_int,
+    call: &Call,
     run: extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,
 ) -> io::Result<libc::pid_t> {
     let result: i64;
+    let [first, second, third] = call.arguments;
     // SAFETY: the child has a copy of all registers but the stack's and the result's. It leaves this block by the call
     // of `run` alone, which finds its stack aligned, its argument in the first register and no frame above it.
     #[cfg(target_arch = "x86_64")]
@@ -140,10 +218,10 @@ unsafe fn raw_clone(
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone => result,
-            in("rdi") i64::from(flags),
-            in("rsi") top,
-            in("rdx") pidfd,
+            inlateout("rax") call.number => result,
+            in("rdi") first,
+            in("rsi") second,
+            in("rdx") third,
             in("r10") 0_i64,
             in("r8") 0_i64,
             in("r12") argument,
@@ -164,12 +242,12 @@ unsafe fn raw_clone(
             "blr x22",
             "brk #1",
             "2:",
-            inlateout("x0") i64::from(flags) => result,
-            in("x1") top,
-            in("x2") pidfd,
+            inlateout("x0") first as i64 => result,
+            in("x1") second,
+            in("x2") third,
             in("x3") 0_i64,
             in("x4") 0_i64,
-            in("x8") libc::SYS_clone,
+            in("x8") call.number,
             in("x21") argument,
             in("x22") run,
         );
@@ -183,7 +261,7 @@ unsafe fn raw_clone(
 /// The child's whole life before the program: system calls only, no allocation, no lock, no panic.
 extern "C" fn run_order(order: *mut c_void) -> ! {
     // SAFETY: `order` is the `Order` that clone was given; the parent does not touch it before we are gone.
-    let order = unsafe { &mut *order.cast::<Order>() };
+    let order = unsafe { &mut *order.cast::<Order<'_>>() };
     order.failure = Some(prepare_and_execute(order));
     loop {
         // SAFETY: ends this process alone, without running anything of the host's.
@@ -193,8 +271,14 @@ extern "C" fn run_order(order: *mut c_void) -> ! {
 
 /// Returns only when something failed. Everything is asked of the kernel itself: the C library's own functions may be
 /// a sanitizer's, which keeps books on this process that the host would find altered.
-fn prepare_and_execute(order: &Order) -> (Step, c_int) {
+fn prepare_and_execute(order: &Order<'_>) -> (Step, c_int) {
     reset_signal_dispositions();
+    for (index, file) in order.cgroups.iter().enumerate().skip(order.cgroups_entered) {
+        // SAFETY: the text is readable for its length. 0 stands for the writer.
+        if unsafe { libc::syscall(libc::SYS_write, *file, c"0".as_ptr(), 1_usize) } == -1 {
+            return (Step::EnterCgroup(index), errno());
+        }
+    }
     if order.session == Session::New {
         // SAFETY: no pointer is passed. It cannot fail: a fresh child leads no process group.
         unsafe { libc::syscall(libc::SYS_setsid) };

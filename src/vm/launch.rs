@@ -9,7 +9,7 @@ use crate::causes::with_causes;
 use crate::firecracker::{Binary, Launch, Request, Version, Vmm, api};
 use crate::journal::{self, Progress, Stage};
 use crate::operation::Operation;
-use crate::process::{self, Identity};
+use crate::process::{self, Cgroups, Identity};
 use crate::sys::sync::lock;
 use std::path::Path;
 use std::time::Instant;
@@ -20,6 +20,8 @@ impl Vm {
         if let Some(problem) = &self.spec_problem {
             return Err(self.error(turn.operation(), problem.clone()));
         }
+        // Looked at before anything is made.
+        drop(self.cgroups(turn.operation())?);
         let found = self.shared.binaries.find(self.binary(turn.operation())?, turn.limits());
         let suitable = found.and_then(|binary| {
             self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
@@ -31,6 +33,12 @@ impl Vm {
     /// Where the VMM's executable is.
     pub(super) fn binary(&self, operation: Operation) -> Result<&Path, Error> {
         self.binary.as_deref().ok_or_else(|| self.error(operation, Reason::NoBinary))
+    }
+
+    /// The control groups of the VM's processes: the VMM, and its pager.
+    pub(super) fn cgroups(&self, operation: Operation) -> Result<Cgroups, Error> {
+        let directories = self.spec.options.cgroup.as_ref().unwrap_or(&self.shared.cgroups);
+        Cgroups::open(directories).map_err(self.failed(operation))
     }
 
     /// Starts a VMM that the journal announces, and prepares it; after an error it is gone, and the VM as it was.
@@ -58,8 +66,8 @@ impl Vm {
             self.start_pager(operation, paging)?;
         }
         let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
-        let (id, files) = (place.id.as_str(), &place.files);
-        let launch = Launch { binary, id, files, metrics: metrics.as_deref(), arguments };
+        let (id, files, cgroups) = (place.id.as_str(), &place.files, &self.cgroups(operation)?);
+        let launch = Launch { binary, id, files, metrics: metrics.as_deref(), arguments, cgroups };
         let vmm = Vmm::spawn(&launch).map_err(self.failed(operation))?;
         // From here on a kill in another thread finds it.
         self.attend(vmm.process(), binary.version());

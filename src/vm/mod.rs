@@ -162,6 +162,8 @@ pub(crate) struct Shared {
     pub(crate) keeper: Option<PathBuf>,
     /// The VMM of VMs whose spec names none.
     pub(crate) firecracker: Option<PathBuf>,
+    /// The control groups of those VMs whose spec names none.
+    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 /// What a VM needs of a keeper.

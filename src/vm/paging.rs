@@ -31,7 +31,10 @@ impl Vm {
             self.error(operation, Reason::File { action: "make a pager's socket in", path, source })
         })?;
         let held = match (paging.run_in, &self.shared.keeper) {
-            (RunIn::Process, Some(program)) => Held::start_program(program, directory, owner, &listener),
+            (RunIn::Process, Some(program)) => {
+                let cgroups = self.cgroups(operation)?;
+                Held::start_program(program, directory, owner, &listener, &cgroups)
+            }
             (RunIn::Process | RunIn::Thread, _) => Held::start_thread(directory, owner, listener),
         };
         self.attend_pager(Arc::new(held.map_err(self.failed(operation))?));

@@ -16,6 +16,8 @@ pub(in crate::vm) struct Options {
     pub(in crate::vm) deadlines: Deadlines,
     pub(in crate::vm) on_owner_exit: OnOwnerExit,
     pub(in crate::vm) console: Console,
+    /// The control groups that its processes are started in.
+    pub(in crate::vm) cgroup: Option<Vec<PathBuf>>,
 }
 
 /// `"mvm"."shutdown"`.
@@ -61,6 +63,9 @@ impl Options {
             deadlines: Deadlines::read(given.section("deadlines")?)?,
             on_owner_exit: given.choose("on_owner_exit", &on_owner_exit)?,
             console: Console::read(given.section("console")?)?,
+            cgroup: given
+                .paths("cgroup")?
+                .map(|paths| paths.into_iter().map(|path| base.join(path)).collect()),
         };
         given.finish().map(|()| options)
     }
