@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::cast_precision_loss)]
 
 use mvm::pager::{self, Ahead, Figures, Held, Plan, Recording, Removals, State};
-use mvm::process::{Identity, Limits};
+use mvm::process::{Cgroups, Identity, Limits};
 use mvm::sys::deadline::Deadline;
 use mvm::sys::mapping::{FileMapping, Mapping, PageSize};
 use mvm::sys::poll::{self, Interest};
@@ -169,7 +169,9 @@ impl Vmm {
         Self::served_by(|listener| {
             let keeper = working.join("keeper");
             let owner = Identity::own().unwrap();
-            Server::Pager(Held::start_program(&keeper, directory, owner, &listener).unwrap())
+            Server::Pager(
+                Held::start_program(&keeper, directory, owner, &listener, &Cgroups::default()).unwrap(),
+            )
         })
     }
 

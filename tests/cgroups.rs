@@ -1,5 +1,5 @@
 //! VMs in control groups of the caller's choice, where this machine has some that may be made.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use mvm::pager::{self, Ahead, Figures, Held, Plan, Recording, Removals, State};
-use mvm::process::{Identity, Limits};
+use mvm::process::{Cgroups, Identity, Limits};
 use mvm::sys::deadline::Deadline;
 use mvm::sys::mapping::{Mapping, PageSize};
 use mvm::sys::socket::UnixConnection;
@@ -238,7 +238,7 @@ fn a_pager_without_a_vmm_ends_with_its_owner() {
     let listener = pager::bind(vm.path()).unwrap();
     let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
     let identity = Identity::of(owner.id().cast_signed()).unwrap();
-    let held = Held::start_program(keeper(), vm.path(), identity, &listener).unwrap();
+    let held = Held::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default()).unwrap();
     assert!(held.is_alive() && held.identity().is_some());
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -260,7 +260,8 @@ fn a_vmm_that_came_is_served_though_its_owner_was_killed_before_the_pager_looked
         vmm.await_connection(&listener);
         owner.kill().unwrap();
         owner.wait().unwrap();
-        let held = Held::start_program(keeper(), vm.path(), identity, &listener).unwrap();
+        let held =
+            Held::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default()).unwrap();
         drop(listener);
         assert_eq!(vmm.end().code(), Some(0), "{:?}", pager::last_words(vm.path()));
         held.end(AMPLE).unwrap();
@@ -706,7 +707,7 @@ fn keeper() -> &'static Path {
 }
 
 fn program(vm: &Frozen, listener: &UnixListener) -> Held {
-    Held::start_program(keeper(), vm.path(), Identity::own().unwrap(), listener).unwrap()
+    Held::start_program(keeper(), vm.path(), Identity::own().unwrap(), listener, &Cgroups::default()).unwrap()
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) {
