@@ -8,6 +8,7 @@ mod everything;
 use super::exposition::{Exposition, Seconds, counter, gauge, label};
 use super::metrics::Known;
 use super::usage::Usage;
+use serde_json::Value;
 
 /// Which samples are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,11 @@ impl Sample<'_> {
         exposition.add(counter("mvm_vm_metrics_skipped_bytes_total", help), &vm, totals.skipped);
         let help = "Bytes of metrics that Firecracker has written and that are not added up yet.";
         exposition.add(gauge("mvm_vm_metrics_unread_bytes", help), &vm, unread);
+        if let Some(told_ms) = totals.document.get("utc_timestamp_ms").and_then(Value::as_u64) {
+            let help = "When Firecracker has last written metrics, in seconds since 1970.";
+            let told = Seconds(told_ms.saturating_mul(1000));
+            exposition.add(gauge("mvm_vm_metrics_last_flush_timestamp_seconds", help), &vm, told);
+        }
         core::add(exposition, &vm, totals);
         if set == Set::All {
             everything::add(exposition, &vm, &totals.document);

@@ -18,8 +18,6 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes: u64,
     /// How many threads it has.
     pub(crate) threads: u64,
-    /// Its group in the unified hierarchy of control groups, on a machine that has one.
-    pub(crate) cgroup: Option<String>,
 }
 
 /// What the process uses now.
@@ -27,20 +25,25 @@ pub(crate) struct Usage {
 /// # Errors
 /// `NotFound` when there is no such process.
 pub(crate) fn usage(pid: i32) -> io::Result<Usage> {
-    let text = |name: &str| -> io::Result<String> {
-        // A program may give itself a name that is no text.
-        fs::read(format!("/proc/{pid}/{name}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-    };
     let stat = ProcessStat::of(pid)?;
     let micros = |ticks: u64| ticks.saturating_mul(u64::try_from(TICK.as_micros()).unwrap_or(u64::MAX));
     Ok(Usage {
         cpu_user_us: micros(stat.user_ticks),
         cpu_system_us: micros(stat.system_ticks),
-        rss_bytes: parse_rss(&text("status")?).unwrap_or_default(),
+        rss_bytes: parse_rss(&text_of(pid, "status")?).unwrap_or_default(),
         threads: stat.threads,
-        // A kernel without control groups has no such file.
-        cgroup: text("cgroup").ok().as_deref().and_then(parse_cgroup),
     })
+}
+
+/// The process's group in the unified hierarchy of control groups, on a machine that has one.
+pub(crate) fn cgroup(pid: i32) -> Option<String> {
+    // A kernel without control groups has no such file.
+    text_of(pid, "cgroup").ok().as_deref().and_then(parse_cgroup)
+}
+
+fn text_of(pid: i32, name: &str) -> io::Result<String> {
+    // A program may give itself a name that is no text.
+    fs::read(format!("/proc/{pid}/{name}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// From `status`, which tells kilobytes, as the size of a page is not the same everywhere.
@@ -76,7 +79,8 @@ mod tests {
     fn a_process_sees_what_it_uses_itself() {
         let own = usage(std::process::id().try_into().unwrap()).unwrap();
         assert!(own.rss_bytes > 100_000 && own.threads >= 1, "{own:?}");
-        assert!(own.cgroup.is_none_or(|group| group.starts_with('/')));
+        let group = cgroup(std::process::id().try_into().unwrap());
+        assert!(group.is_none_or(|group| group.starts_with('/')));
         assert!(own.cpu_user_us.checked_add(own.cpu_system_us).is_some());
     }
 

@@ -35,7 +35,7 @@ impl Vm {
         Ok(json!({
             "id": self.id().as_str(),
             "state": self.known_state()?.name(),
-            "host": self.usage().as_ref().map(usage_json),
+            "host": self.usage_json(),
             "flushes": totals.as_ref().map(|totals| totals.flushes),
             "core": totals.as_ref().map(Totals::core),
             "totals": totals.map(|totals| totals.document),
@@ -118,10 +118,28 @@ impl Vm {
 
     /// What the VMM's process uses, while there is one.
     pub(crate) fn usage(&self) -> Option<Usage> {
+        self.of_process(|pid| usage::usage(pid).ok())
+    }
+
+    fn usage_json(&self) -> Value {
+        let usage = self.of_process(|pid| Some((usage::usage(pid).ok()?, usage::cgroup(pid))));
+        usage.map_or(Value::Null, |(usage, cgroup)| {
+            json!({
+                "cpu_user_us": usage.cpu_user_us,
+                "cpu_system_us": usage.cpu_system_us,
+                "rss_bytes": usage.rss_bytes,
+                "threads": usage.threads,
+                "cgroup": cgroup,
+            })
+        })
+    }
+
+    /// What is found out about the VMM's process by its number.
+    fn of_process<T>(&self, find: impl FnOnce(i32) -> Option<T>) -> Option<T> {
         let process = lock(&self.core).life.running().cloned()?;
-        let usage = usage::usage(process.pid()).ok()?;
+        let found = find(process.pid())?;
         // The number was its own as long as it had not ended.
-        process.exit_status().is_ok_and(|exit| exit.is_none()).then_some(usage)
+        process.exit_status().is_ok_and(|exit| exit.is_none()).then_some(found)
     }
 
     /// Gets ready for what a new VMM will count; says which file it is to write.
@@ -142,14 +160,4 @@ impl Vm {
 /// The sums are the library's, the files of the runs the VMM's.
 pub(crate) fn metrics_files(files: &VmmFiles) -> MetricsFiles {
     MetricsFiles::new(files.directory().to_path_buf(), files.working_directory().to_path_buf())
-}
-
-fn usage_json(usage: &Usage) -> Value {
-    json!({
-        "cpu_user_us": usage.cpu_user_us,
-        "cpu_system_us": usage.cpu_system_us,
-        "rss_bytes": usage.rss_bytes,
-        "threads": usage.threads,
-        "cgroup": usage.cgroup,
-    })
 }

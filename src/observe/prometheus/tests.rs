@@ -4,7 +4,7 @@ use super::super::exposition::tests::{Parsed, parse};
 use super::super::metrics::Totals;
 use super::*;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn known(document: Value) -> Known {
     let Value::Object(document) = document else { panic!("not an object") };
@@ -29,8 +29,7 @@ fn named<'a>(text: &'a str, beginning: &str) -> Vec<&'a str> {
 
 #[test]
 fn the_host_tells_state_and_usage() {
-    let usage =
-        Usage { cpu_user_us: 1_500_000, cpu_system_us: 20_000, rss_bytes: 4096, threads: 3, cgroup: None };
+    let usage = Usage { cpu_user_us: 1_500_000, cpu_system_us: 20_000, rss_bytes: 4096, threads: 3 };
     let paging = Paging {
         faults: 3,
         fault_bytes: 0,
@@ -40,7 +39,7 @@ fn the_host_tells_state_and_usage() {
         memory_bytes: 32768,
         has_failed: false,
     };
-    let known = known(json!({}));
+    let known = known(json!({ "utc_timestamp_ms": 1_700_000_000_250_u64 }));
     let sample = Sample { usage: Some(&usage), paging: Some(paging), ..sample("a", &known) };
     let text = text(Set::Core, &[sample]);
     for line in [
@@ -59,6 +58,7 @@ fn the_host_tells_state_and_usage() {
         "mvm_vm_metrics_damaged_total{vm=\"a\"} 1",
         "mvm_vm_metrics_skipped_bytes_total{vm=\"a\"} 9",
         "mvm_vm_metrics_unread_bytes{vm=\"a\"} 7",
+        "mvm_vm_metrics_last_flush_timestamp_seconds{vm=\"a\"} 1700000000.250000",
     ] {
         assert!(text.lines().any(|told| told == line), "{line} is not in {text}");
     }
