@@ -45,6 +45,7 @@
  *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
  *   starts no thread but these, with all signals blocked: "mvm-clone" for the time of an mvm_clone(); "mvm-pool",
  *   one for each open pool; "mvm-keeper", one for each runtime that has made a VM and whose options name no keeper;
+ *   "mvm-remove", one for each runtime until the files of an interrupted snapshot are removed;
  *   and "mvm-pager", some for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
  *
  * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER

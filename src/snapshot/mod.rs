@@ -5,6 +5,7 @@
 mod ancestors;
 mod check;
 mod error;
+mod garbage;
 mod hold;
 mod id;
 mod manifest;

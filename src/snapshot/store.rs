@@ -1,12 +1,13 @@
 //! The directory of all snapshots, and one of them in it.
 
 use super::ancestors::{Ancestor, Ancestors};
+use super::garbage::Garbage;
 use super::hold::Holds;
 use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use crate::sys::{file, removal};
+use crate::sys::{file, random, removal};
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -27,6 +28,8 @@ pub(crate) struct Store {
     pub(super) holds: Mutex<Holds>,
     /// What was read of manifests that have not changed since.
     ancestors: Ancestors,
+    /// What is removed as soon as no VMM writes into it.
+    garbage: Garbage,
 }
 
 /// A snapshot that is whole.
@@ -45,6 +48,8 @@ pub(super) struct Reservation<'a> {
 
 /// How long a removal may take; what is left then is removed by the next one, or by who opens the state directory.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an opening waits for the removal of leftovers, which goes on without it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(250);
 pub(super) const MANIFEST: &str = "manifest.json";
 const WORKING_SET: &str = "working-set.json";
 
@@ -57,6 +62,7 @@ impl Store {
             changes: Mutex::default(),
             holds: Mutex::default(),
             ancestors: Ancestors::default(),
+            garbage: Garbage::default(),
         }
     }
 
@@ -120,16 +126,40 @@ impl Store {
     /// Removes what calls of an owner that is gone have left half done; says what.
     pub(crate) fn clear_leftovers(&self) -> Vec<PathBuf> {
         let names = self.names().unwrap_or_default();
-        names.iter().filter_map(|name| self.clear_leftover(name)).collect()
+        let cleared = names.iter().filter_map(|name| self.clear_leftover(name)).collect();
+        self.garbage.wait(SHORT_PATIENCE);
+        cleared
     }
 
     fn clear_leftover(&self, name: &str) -> Option<PathBuf> {
         let id = SnapshotId::parse(aside::stands_beside(name.as_ref())?).ok()?;
         // What a call of this owner was at when it was listed may be done.
         let path = Some(self.directory.join(name)).filter(|path| path.symlink_metadata().is_ok())?;
+        if self.garbage.holds(&path) {
+            return None;
+        }
         let _reservation = self.reserve(&id).ok()?;
         path.symlink_metadata().ok()?;
-        clear(&path).ok().map(|()| path)
+        self.discard(&path).ok().map(|()| path)
+    }
+
+    /// Has what stands at `path` removed, and waits for no VMM that may still be writing into it.
+    pub(super) fn discard(&self, path: &Path) -> Result<(), Error> {
+        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let renamed = random::bytes().and_then(|name| {
+            let name = format!("{:016x}", u64::from_ne_bytes(name));
+            let place = aside::removal_of(&self.directory.join(name));
+            fs::rename(path, &place).map(|()| place)
+        });
+        match renamed {
+            Ok(place) => {
+                self.garbage.add(place);
+                Ok(())
+            }
+            Err(_) => clear(path),
+        }
     }
 
     /// The diffs that build upon `id`.

@@ -2,6 +2,7 @@
 
 use super::store::{self, MANIFEST, Reservation};
 use super::{Error, Kind, Manifest, Snapshot, Store, StoredFile};
+use crate::causes::with_causes;
 use crate::host::disk;
 use crate::journal::{self, aside};
 use crate::process::Limits;
@@ -48,7 +49,7 @@ impl<'a> Unfinished<'a> {
     pub(super) fn make(store: &'a Store, reservation: Reservation<'a>) -> Result<Self, Error> {
         store.make()?;
         let aside = aside::making_of(&store.directory_of(reservation.id()));
-        store::clear(&aside)?;
+        store.discard(&aside)?;
         let made = random::bytes().and_then(|name| {
             let directory = aside.join(format!("{:016x}", u64::from_ne_bytes(name)));
             DirBuilder::new().mode(0o700).recursive(true).create(&directory).map(|()| directory)
@@ -135,6 +136,12 @@ impl<'a> Unfinished<'a> {
     /// What could not be removed.
     pub(crate) fn start_over(&self) -> Result<(), Error> {
         [self.state_file(), self.memory_file()].iter().try_for_each(|path| store::clear(path))
+    }
+
+    /// Gives it up while a VMM may still be writing into it: it is removed as soon as that is over, and nobody waits.
+    pub(crate) fn abandon(self) {
+        let left = self.store.discard(&self.aside);
+        left.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {

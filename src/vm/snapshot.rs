@@ -111,7 +111,13 @@ impl Vm {
         let taken =
             reconsidered.and_then(|plan| self.save(plan, &configuration, &unfinished, options, &mut turn));
         let (released, paused) = self.let_go(&hold, is_untouched, &taken, options, &mut turn);
-        let taken = taken?;
+        let taken = match taken {
+            Err(error) if error.leaves_the_vmm_busy() => {
+                unfinished.abandon();
+                return Err(error);
+            }
+            taken => taken?,
+        };
         released?;
         let manifest = self.manifest(id, configuration, made, &taken)?;
         let finished = unfinished.finish(manifest, options.checksums, turn.limits());

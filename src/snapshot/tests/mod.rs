@@ -210,6 +210,23 @@ fn leftovers_go_and_nothing_else() {
 }
 
 #[test]
+fn what_is_given_up_frees_its_name_at_once_and_is_removed_by_nobody_who_waits() {
+    let scratch = Scratch::new();
+    let given_up = scratch.store.begin(&id("same")).unwrap();
+    // As a VMM that goes on writing has it.
+    let file = File::create_new(given_up.memory_file()).unwrap();
+    given_up.abandon();
+    assert!(scratch.names().iter().all(|name| name.ends_with(".gone")), "{:?}", scratch.names());
+    let next = scratch.store.begin(&id("same")).unwrap();
+    assert!(!next.memory_file().exists());
+    drop(next);
+    file.set_len(1 << 20).unwrap();
+    assert!(scratch.store.list().1.is_empty());
+    assert!(scratch.store.clear_leftovers().len() <= 1);
+    assert!(scratch.names().is_empty(), "{:?}", scratch.names());
+}
+
+#[test]
 fn a_snapshot_that_is_needed_stays() {
     let scratch = Scratch::new();
     scratch.take("base", None, &[Some(1)], Checksums::Omitted);
