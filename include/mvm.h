@@ -516,7 +516,7 @@ mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
  * Gives what was found when the runtime was opened, as a JSON object:
  *
  *     { "adopted": ["web-1"],                                    running, and this runtime's now
- *       "ended": [{"id": "web-2", "why": "while no owner lived"}],  here, and without a VMM
+ *       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  here, and without a VMM
  *       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
  *       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
  *
@@ -1199,13 +1199,14 @@ mvm_status mvm_cancel_release(struct mvm_cancel *cancel);
 /**
  * Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
  * call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
- * other query on their VM.
+ * other query on their VM. The end of a VMM is in the VM's journal before its event is returned, unless another call is
+ * at work on the VM: then it follows. So the next owner is told the same.
  *
  * The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
  * `MVM_EVENT_DROPPED` says how many.
  *
  * Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
- * Blocks: up to `timeout_ms`. Since 0.1.
+ * Blocks: up to `timeout_ms`, and for the disk when a VMM has ended. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,

@@ -115,6 +115,29 @@ fn a_vm_that_was_started_again_is_its_new_owners_and_of_this_boot() {
 }
 
 #[test]
+fn an_end_that_one_owner_was_told_is_told_to_the_next() {
+    for is_awaited in [false, true] {
+        let mut host = Host::new();
+        let vm = host.boot("killed", Guest::Halt);
+        kill_vmm(&vm);
+        if is_awaited {
+            assert_eq!(vm.wait(AMPLE).unwrap(), ExitStatus::Signal(9));
+        } else {
+            let is_end = |event: &Event| matches!(event.what, What::Exited(ExitStatus::Signal(9)));
+            eventually("the end is told", || {
+                host.runtime.next_event(AMPLE).unwrap().as_ref().is_some_and(is_end)
+            });
+        }
+        drop(vm);
+        host.change_owner();
+        assert_eq!(host.runtime.report()["ended"][0]["why"], "before its owner");
+        let vm = host.runtime.vm("killed").unwrap();
+        assert_eq!((vm.state(), vm.exit_status()), (State::Failed, Some(ExitStatus::Signal(9))));
+        vm.start().unwrap();
+    }
+}
+
+#[test]
 fn a_number_that_was_given_out_again_is_not_signalled() {
     let mut host = Host::new();
     host.boot("former", Guest::Halt).kill().unwrap();
@@ -124,7 +147,7 @@ fn a_number_that_was_given_out_again_is_not_signalled() {
                                  "version": "1.16.1", "sockets": ["api.sock"] });
     });
     host.change_owner();
-    assert_eq!(host.runtime.report()["ended"][0]["why"], "while no owner lived");
+    assert_eq!(host.runtime.report()["ended"][0]["why"], "no owner noted its end");
     host.runtime.reap(None).unwrap();
     assert!(innocent.try_wait().unwrap().is_none());
     innocent.kill().unwrap();

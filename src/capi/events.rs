@@ -77,13 +77,14 @@ pub struct mvm_event {
 ///
 /// Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
 /// call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
-/// other query on their VM.
+/// other query on their VM. The end of a VMM is in the VM's journal before its event is returned, unless another call is
+/// at work on the VM: then it follows. So the next owner is told the same.
 ///
 /// The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
 /// `MVM_EVENT_DROPPED` says how many.
 ///
 /// Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
-/// Blocks: up to `timeout_ms`. Since 0.1.
+/// Blocks: up to `timeout_ms`, and for the disk when a VMM has ended. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_next_event(

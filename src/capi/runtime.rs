@@ -99,7 +99,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
 ///
 /// ```text
 ///     { "adopted": ["web-1"],                                    running, and this runtime's now
-///       "ended": [{"id": "web-2", "why": "while no owner lived"}],  here, and without a VMM
+///       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  here, and without a VMM
 ///       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
 ///       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
 /// ```

@@ -202,7 +202,7 @@ impl std::fmt::Display for Problem {
 fn why_name(why: WhyEnded) -> &'static str {
     match why {
         WhyEnded::BeforeItsOwner => "before its owner",
-        WhyEnded::WithoutOwner => "while no owner lived",
+        WhyEnded::WithoutOwner => "no owner noted its end",
         WhyEnded::Unstarted => "its start was undone",
         WhyEnded::PagerLost => "its pager was gone",
         WhyEnded::OnOwnerExit => "with its owner, as its spec says",

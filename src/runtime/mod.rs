@@ -63,6 +63,8 @@ pub struct Runtime {
     /// What bounds consoles, and ends VMs with their owner.
     keeper: Mutex<Option<Held>>,
     keeper_ended: AtomicBool,
+    /// VMs whose end was told and is not in their journals yet.
+    to_note: Mutex<Vec<Arc<Vm>>>,
     /// The calls that wait for events.
     waiting: Interrupts,
     /// The pools that are open.
@@ -113,6 +115,7 @@ impl Runtime {
             found: Census::default(),
             keeper: Mutex::default(),
             keeper_ended: AtomicBool::new(false),
+            to_note: Mutex::default(),
             waiting: Interrupts::default(),
             pools: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -144,8 +147,13 @@ impl Runtime {
                 self.replace_keeper();
             }
             if let Some(event) = self.shared.events.next() {
+                if matches!(event.what, What::Exited(_)) {
+                    lock(&self.to_note).extend(VmId::parse(&event.vm).ok().and_then(|id| self.known(&id)));
+                }
+                self.note_ends();
                 return Ok(Some(event));
             }
+            self.note_ends();
             if listening.began_interrupted() {
                 return Err(self.interrupted());
             }
@@ -157,6 +165,18 @@ impl Runtime {
                 [false, false] => return Ok(None),
             }
         }
+    }
+
+    /// What was told of VMs is in their journals before the caller hears of it, as far as nobody is at them: a later call
+    /// comes back to those.
+    fn note_ends(&self) {
+        let to_note = std::mem::take(&mut *lock(&self.to_note));
+        let busy = to_note.into_iter().filter(|vm| !vm.note_end()).collect::<Vec<_>>();
+        lock(&self.to_note).extend(busy);
+    }
+
+    fn known(&self, id: &VmId) -> Option<Arc<Vm>> {
+        lock(&self.vms).known.get(id).cloned()
     }
 
     /// Why a call that waits for nobody's turn was interrupted.

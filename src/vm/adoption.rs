@@ -30,7 +30,7 @@ pub(crate) enum Found {
 pub(crate) enum WhyEnded {
     /// It had none when its owner was last seen.
     BeforeItsOwner,
-    /// Its VMM ended while no owner was there to see it, or with the machine.
+    /// Its VMM ended while no owner was there to see it, before its owner noted what it saw, or with the machine.
     WithoutOwner,
     /// Its start was under way, and was undone.
     Unstarted,

@@ -87,7 +87,11 @@ impl Vm {
         let listening = self.turns.listen();
         let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         match process.wait(limits).map_err(self.failed(OPERATION))? {
-            Waited::Exited(exit) => Ok(exit),
+            Waited::Exited(exit) => {
+                // Who has the turn otherwise notes it when it is done.
+                let _noted = self.note_end();
+                Ok(exit)
+            }
             Waited::TimeIsUp => {
                 Err(self.error(OPERATION, Reason::StillRunning { after: timeout, state: self.state() }))
             }
@@ -265,6 +269,17 @@ impl Vm {
             Waited::TimeIsUp => Err(failed(process::Error::Stuck { pid, after: allowance })),
             Waited::Interrupted => Err(failed(process::Error::Interrupted { pid })),
         }
+    }
+
+    /// Notes in the journal how the VMM has ended, so that the next owner is told what this one was, and tidies up after
+    /// it. Waits for nobody: says whether that was done, or there was nothing to note.
+    pub(crate) fn note_end(&self) -> bool {
+        let now = Deadline::after(Duration::ZERO);
+        let Ok(mut turn) = self.turns.take(Operation::Wait, now) else { return false };
+        if self.is_present() {
+            self.tidy(&mut turn);
+        }
+        true
     }
 
     /// Lets go of a VMM that has ended, and removes the sockets that it leaves behind.
