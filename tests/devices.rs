@@ -148,3 +148,63 @@ fn a_device_is_plugged_in_and_out_where_the_vmm_can() {
     assert!(!host.vm_directory("pci").join("vmm/drives/late").exists());
     assert!(vm.detach(Device::Drive, "late").is_err());
 }
+
+#[test]
+fn a_device_is_called_everywhere_what_its_user_calls_it() {
+    let host = Host::new();
+    let disk = |name: &str| {
+        let path = host.scratch.path().join(name);
+        fs::write(&path, vec![0; 1 << 20]).unwrap();
+        path
+    };
+    let long = "x.".repeat(200);
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["arguments"] = json!(["--enable-pci"]);
+    spec["drives"] = json!([
+        { "drive_id": "var.img", "is_root_device": false, "path_on_host": disk("one") },
+        { "drive_id": long, "is_root_device": false, "path_on_host": disk("long") },
+    ]);
+    spec["network-interfaces"] = json!([{ "iface_id": "eth-0", "host_dev_name": "mvmt-odd0" }]);
+    spec["mmds-config"] = json!({ "network_interfaces": ["eth-0"] });
+    let vm = host.runtime.create("odd", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    vm.update_drive("var.img", Some(&disk("two")), None).unwrap();
+    vm.update_drive(&long, Some(&disk("longer")), None).unwrap();
+    vm.update_network_interface("eth-0", None, None).unwrap();
+    let hot = json!({ "drive_id": "hot/plug", "is_root_device": false, "path_on_host": disk("hot") });
+    host.runtime.attach(&vm, Device::Drive, hot).unwrap();
+    vm.detach(Device::Drive, "hot/plug").unwrap();
+    vm.flush_metrics().unwrap();
+    let mut told_of = vec![
+        vm.info().unwrap().to_string(),
+        vm.metrics().unwrap().to_string(),
+        host.runtime.take_snapshot(&vm, "base", None).unwrap().to_string(),
+        host.runtime.snapshot_info("base").unwrap().to_string(),
+        told(&vm.update_drive("no.such", None, Some(json!({}))).unwrap_err()),
+    ];
+    assert!(told_of[0].contains("/drives/var.img") && told_of[0].contains("/network-interfaces/eth-0"));
+    assert!(told_of[1].contains("\"block_var.img\"") && told_of[1].contains(&format!("\"block_{long}\"")));
+    assert!(told_of[4].contains("/drives/no.such"), "{}", told_of[4]);
+    host.runtime.destroy(&vm).unwrap();
+    let options = json!({
+        "drives": [{ "drive_id": "var.img", "path_on_host": disk("three") }, { "drive_id": long, "path_on_host": disk("longest") }],
+        "network_overrides": [{ "iface_id": "eth-0", "host_dev_name": "mvmt-odd1", "guest_mac": "02:00:00:00:00:01" }],
+    });
+    let again = host.runtime.restore("base", "again", Some(&options.to_string())).unwrap();
+    let info = host.runtime.snapshot_info("base").unwrap();
+    let mut ids = info["drives"].as_array().unwrap().iter().map(|drive| drive["drive_id"].as_str().unwrap());
+    assert!(ids.clone().count() == 2 && ids.all(|id| id == "var.img" || id == long));
+    assert_eq!(info["machine"]["interfaces"], json!(["eth-0"]));
+    // And once more, from the spec.
+    again.kill().unwrap();
+    again.start().unwrap();
+    host.runtime.take_snapshot(&again, "later", None).unwrap();
+    told_of.push(host.runtime.snapshot_info("later").unwrap().to_string());
+    let wrong = json!({ "drives": [{ "drive_id": "va.img", "path_on_host": "/none" }] }).to_string();
+    told_of.push(told(&host.runtime.restore("base", "third", Some(&wrong)).unwrap_err()));
+    // Files of the library's own are called otherwise.
+    let without_files = |text: &String| text.replace("drives/mvm_", "").replace("disk-mvm_", "");
+    let is_spelled =
+        |text: &&String| ["mvm_id_", "mvm_sha_"].iter().any(|own| without_files(text).contains(own));
+    assert_eq!(told_of.iter().find(is_spelled), None);
+}

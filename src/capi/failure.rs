@@ -291,14 +291,9 @@ impl Facts {
         match error {
             E::File { source, .. } => Self::of_io(source),
             E::Journal(source) => Self::of_journal(source),
-            E::Json(_)
-            | E::Kind { .. }
-            | E::NoId { .. }
-            | E::Id { .. }
-            | E::DoubleId { .. }
-            | E::SocketPath { .. }
-            | E::Argument(_)
-            | E::Section { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            E::Json(_) | E::Kind { .. } | E::NoId { .. } | E::SocketPath { .. } | E::Argument(_) => {
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
+            }
         }
     }
 

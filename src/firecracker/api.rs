@@ -2,9 +2,9 @@
 //!
 //! When which of them is sent is the business of the room above.
 
-use super::http::{Method, RequestError, RequestPath};
-use super::section::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, VSOCK_KEY};
-use super::{Feature, Version};
+use super::http::{Method, RequestPath};
+use super::section::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, SECTIONS, VSOCK_KEY};
+use super::{DeviceId, Feature, Version, with_given_ids};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -123,47 +123,31 @@ impl Request {
         Self::get("/vm/config")
     }
 
-    /// Configures a section, or a device of it by its id.
-    ///
-    /// # Errors
-    /// When the id cannot stand in a path.
-    pub fn put(section: ConfigSection, id: Option<&str>, body: &Value) -> Result<Self, RequestError> {
-        Ok(Self::with_body(Method::Put, section.request_path(id)?, body))
+    /// Configures a section, or a device of it.
+    pub fn put(section: ConfigSection, mut body: Value) -> Self {
+        let id = section.id_key().and_then(|key| body.get(key)?.as_str());
+        let path = section.request_path(id);
+        section.spell_ids(&mut body);
+        Self::with_body(Method::Put, path, &body)
     }
 
-    /// Changes a device of `section`: whatever `change` names besides its id.
-    ///
-    /// # Errors
-    /// When the id cannot stand in a path.
-    pub fn update_device(
-        section: ConfigSection,
-        id: &str,
-        mut change: Map<String, Value>,
-    ) -> Result<Self, RequestError> {
-        let path = section.request_path(Some(id))?;
+    /// Changes a device of `section`: whatever `change` names.
+    pub fn update_device(section: ConfigSection, id: &str, mut change: Map<String, Value>) -> Self {
         change.extend(section.id_key().map(|key| (key.to_owned(), id.into())));
-        Ok(Self::with_body(Method::Patch, path, &change.into()))
+        let mut body = Value::Object(change);
+        section.spell_ids(&mut body);
+        Self::with_body(Method::Patch, section.request_path(Some(id)), &body)
     }
 
     /// Gives a drive another file, or has the same one looked at anew, and makes the other changes too.
-    ///
-    /// # Errors
-    /// When the id cannot stand in a path.
-    pub fn exchange_drive(
-        id: &str,
-        file: &Path,
-        mut change: Map<String, Value>,
-    ) -> Result<Self, RequestError> {
+    pub fn exchange_drive(id: &str, file: &Path, mut change: Map<String, Value>) -> Self {
         change.insert(DISK_KEY.to_owned(), json!(file));
         Self::update_device(ConfigSection::Drives, id, change)
     }
 
     /// Removes a device.
-    ///
-    /// # Errors
-    /// When the id cannot stand in a path.
-    pub fn remove_device(section: ConfigSection, id: &str) -> Result<Self, RequestError> {
-        Ok(Self { method: Method::Delete, path: section.request_path(Some(id))?, body: None })
+    pub fn remove_device(section: ConfigSection, id: &str) -> Self {
+        Self { method: Method::Delete, path: section.request_path(Some(id)), body: None }
     }
 
     /// Replaces the guest's metadata.
@@ -222,10 +206,9 @@ impl Request {
         Self { method: Method::Get, path: RequestPath::fixed(path), body: None }
     }
 
-    /// To a section that is no list, so that its path is known.
+    /// To a section that is no list.
     fn to_section(method: Method, section: ConfigSection, body: &Value) -> Self {
-        let path = section.request_path(None).unwrap_or_else(|_| RequestPath::fixed("/"));
-        Self::with_body(method, path, body)
+        Self::with_body(method, section.request_path(None), body)
     }
 
     fn with_body(method: Method, path: RequestPath, body: &Value) -> Self {
@@ -235,7 +218,7 @@ impl Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path.as_str())
+        write!(f, "{} {}", self.method, with_given_ids(self.path.as_str()))
     }
 }
 
@@ -265,7 +248,8 @@ impl SnapshotLoad<'_> {
         };
         body[tracking] = self.track_dirty_pages.into();
         let devices = self.network_devices.iter();
-        let devices = devices.map(|(id, device)| json!({ "iface_id": id, NETWORK_DEVICE_KEY: device }));
+        let device = |id: &str, device: &str| json!({ "iface_id": DeviceId::of(id).as_str(), NETWORK_DEVICE_KEY: device });
+        let devices = devices.map(|(id, name)| device(id, name));
         let devices = devices.collect::<Vec<_>>();
         if !devices.is_empty() {
             body["network_overrides"] = devices.into();
@@ -328,6 +312,16 @@ pub struct ConfiguredDisk {
     pub is_read_only: bool,
 }
 
+/// Has every device in the answer to [`Request::describe_configuration`] called as the user calls it. `known` are ids
+/// that may be too long to be spelled.
+pub fn restore_ids(configuration: &mut Value, known: &[String]) {
+    for section in SECTIONS {
+        if let Some(value) = configuration.get_mut(section.name()) {
+            section.restore_ids(value, known);
+        }
+    }
+}
+
 /// The disks of the answer to [`Request::describe_configuration`].
 pub fn disks_of(configuration: &Value) -> Vec<ConfiguredDisk> {
     let disk = |section: ConfigSection, device: &Value| {
@@ -343,7 +337,7 @@ pub fn disks_of(configuration: &Value) -> Vec<ConfiguredDisk> {
         let devices = configuration.get(section.name()).and_then(Value::as_array).into_iter().flatten();
         devices.filter_map(move |device| disk(section, device))
     };
-    super::section::SECTIONS.into_iter().flat_map(of_section).collect()
+    SECTIONS.into_iter().flat_map(of_section).collect()
 }
 
 #[cfg(test)]
@@ -366,8 +360,12 @@ mod tests {
             (Adjustment::balloon(7).set, r#"PATCH /balloon {"amount_mib":7}"#),
             (Request::merge_metadata(&json!({ "a": 1 })), r#"PATCH /mmds {"a":1}"#),
             (
-                Request::exchange_drive("rootfs", Path::new("drives/rootfs"), Map::new()).unwrap(),
+                Request::exchange_drive("rootfs", Path::new("drives/rootfs"), Map::new()),
                 r#"PATCH /drives/rootfs {"drive_id":"rootfs","path_on_host":"drives/rootfs"}"#,
+            ),
+            (
+                Request::put(ConfigSection::NetworkInterfaces, json!({ "iface_id": "eth-0" })),
+                r#"PUT /network-interfaces/eth-0 {"iface_id":"mvm_id_eth_2d0"}"#,
             ),
         ] {
             assert_eq!(text(&request), wanted);

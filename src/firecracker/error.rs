@@ -1,7 +1,7 @@
 //! What can go wrong between the library and a VMM.
 
 use super::http::{Method, RequestError, RequestPath, ResponseError};
-use super::{Request, Version};
+use super::{Request, Version, with_given_ids};
 use crate::process::{self, ExitStatus};
 use std::borrow::Cow;
 use std::fmt;
@@ -159,6 +159,11 @@ impl Error {
             | Self::UnexpectedBody { request, .. } => Some(request.to_string().into()),
         }
     }
+
+    /// Whether Firecracker has refused a request because its API has no such path.
+    pub(crate) fn is_unknown_path(&self) -> bool {
+        matches!(self, Self::Refused { fault, .. } if fault.starts_with("Invalid request method and/or path"))
+    }
 }
 
 impl During {
@@ -199,7 +204,7 @@ impl From<&Request> for RequestLine {
 
 impl fmt::Display for RequestLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.path.as_str())
+        write!(f, "{} {}", self.method, with_given_ids(self.path.as_str()))
     }
 }
 

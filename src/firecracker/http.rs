@@ -2,6 +2,7 @@
 //!
 //! Whatever reaches a request line is checked here, once; whatever comes back is bounded here.
 
+use super::DeviceId;
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -146,6 +147,11 @@ impl RequestPath {
     /// A path that the library itself has written.
     pub(crate) const fn fixed(path: &'static str) -> Self {
         Self(Cow::Borrowed(path))
+    }
+
+    /// The path of a device. An id is spelled with characters that a request line can carry.
+    pub(super) fn device(section: &'static str, id: &DeviceId<'_>) -> Self {
+        Self(Cow::Owned(format!("/{section}/{}", id.as_str())))
     }
 
     /// The path as it is sent.

@@ -6,6 +6,7 @@ pub mod api;
 mod binary;
 mod client;
 pub(crate) mod companions;
+mod device_id;
 mod error;
 pub mod http;
 mod problems;
@@ -15,9 +16,9 @@ mod vmm;
 
 pub use api::Request;
 pub use binary::{Binaries, Binary};
+pub use device_id::{DeviceId, given_id, with_given_ids};
 pub use error::{During, Error, RequestLine};
 pub use problems::{Problem, ProblemOf};
-pub(crate) use section::is_device_id;
 pub use section::{
     Belongs, ConfigSection, DISK_KEY, HostKey, HostThing, NETWORK_DEVICE_KEY, SECTIONS, SERIAL_KEY, Shape,
     VSOCK_KEY,

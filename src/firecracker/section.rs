@@ -3,8 +3,11 @@
 //!
 //! Who reads a config file, and what becomes of the host's files, is the business of the room above.
 
-use super::Feature;
-use super::http::{RequestError, RequestPath};
+use super::device_id::given_id;
+use super::http::RequestPath;
+use super::{DeviceId, Feature};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 /// A section of a config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +147,8 @@ const fn host(key: &'static str, names: HostThing) -> HostKey {
     HostKey { key, names }
 }
 
+/// The key of the interfaces at which a guest reaches its metadata: a list of their ids.
+const MMDS_INTERFACES: &str = "network_interfaces";
 /// The key of a disk's file.
 pub const DISK_KEY: &str = "path_on_host";
 /// The key of a vsock's socket.
@@ -244,28 +249,58 @@ impl ConfigSection {
         })
     }
 
-    /// Where the API takes it, or the device `id` of it.
-    ///
-    /// # Errors
-    /// When the id cannot stand in a path.
-    pub(crate) fn request_path(self, id: Option<&str>) -> Result<RequestPath, RequestError> {
-        match (self.shape(), id) {
-            (Shape::One(path), _) => Ok(RequestPath::fixed(path)),
-            (Shape::List { .. }, id) => {
-                RequestPath::parse(&format!("/{}/{}", self.name(), id.unwrap_or_default()))
+    /// Where the API takes it, or the device of it that the user calls `id`.
+    pub fn request_path(self, id: Option<&str>) -> RequestPath {
+        match self.shape() {
+            Shape::One(path) => RequestPath::fixed(path),
+            Shape::List { .. } => RequestPath::device(self.name(), &DeviceId::of(id.unwrap_or_default())),
+        }
+    }
+
+    /// The name below a VMM's working directory by which it knows the file of the device that the user calls `id`.
+    pub fn file_name(self, id: &str) -> PathBuf {
+        Path::new(self.name()).join(DeviceId::of(id).as_str())
+    }
+
+    /// Has every device in `value`, which is this section, called as the API has it.
+    pub(super) fn spell_ids(self, value: &mut Value) {
+        let spelled = |id: &str| DeviceId::of(id).as_str().to_owned();
+        self.change_ids(value, &spelled);
+    }
+
+    /// The opposite, for a device or a list of them; `known` are ids that may be too long to be spelled.
+    pub fn restore_ids(self, value: &mut Value, known: &[String]) {
+        self.change_ids(value, &|id| given_id(id, known).into_owned());
+    }
+
+    fn change_ids(self, value: &mut Value, change: &dyn Fn(&str) -> String) {
+        match value {
+            Value::Array(elements) => {
+                elements.iter_mut().for_each(|element| self.change_ids(element, change));
             }
+            Value::Object(object) if self == Self::MmdsConfig => {
+                let ids = object.get_mut(MMDS_INTERFACES).and_then(Value::as_array_mut).into_iter().flatten();
+                ids.for_each(|id| change_text(id, change));
+            }
+            Value::Object(object) => {
+                let id = self.id_key().and_then(|key| object.get_mut(key));
+                id.into_iter().for_each(|id| change_text(id, change));
+            }
+            _ => {}
         }
     }
 }
 
-/// Whether the API takes `id` as the id of a device.
-pub(crate) fn is_device_id(id: &str) -> bool {
-    !id.is_empty() && id.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+fn change_text(value: &mut Value, change: &dyn Fn(&str) -> String) {
+    if let Value::String(id) = value {
+        *id = change(id);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn every_section_is_found_by_its_name() {
@@ -277,8 +312,32 @@ mod tests {
 
     #[test]
     fn a_device_has_a_path_of_its_own() {
-        let path = |section: ConfigSection, id| section.request_path(id).unwrap().as_str().to_owned();
+        let path = |section: ConfigSection, id| section.request_path(id).as_str().to_owned();
         assert_eq!(path(ConfigSection::Drives, Some("rootfs")), "/drives/rootfs");
+        assert_eq!(path(ConfigSection::Drives, Some("../a")), "/drives/mvm_id__2e_2e_2fa");
         assert_eq!(path(ConfigSection::MmdsConfig, None), "/mmds/config");
+    }
+
+    #[test]
+    fn ids_are_spelled_wherever_a_section_has_them_and_nowhere_else() {
+        for (section, given, spelled) in [
+            (
+                ConfigSection::Drives,
+                json!([{ "drive_id": "a.b", "path_on_host": "a.b" }]),
+                json!([{ "drive_id": "mvm_id_a_2eb", "path_on_host": "a.b" }]),
+            ),
+            (
+                ConfigSection::MmdsConfig,
+                json!({ "network_interfaces": ["eth-0", "eth1"], "version": "V2" }),
+                json!({ "network_interfaces": ["mvm_id_eth_2d0", "eth1"], "version": "V2" }),
+            ),
+            (ConfigSection::Vsock, json!({ "vsock_id": "a.b" }), json!({ "vsock_id": "a.b" })),
+        ] {
+            let mut value = given.clone();
+            section.spell_ids(&mut value);
+            assert_eq!(value, spelled);
+            section.restore_ids(&mut value, &[]);
+            assert_eq!(value, given);
+        }
     }
 }

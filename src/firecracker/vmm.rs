@@ -4,6 +4,7 @@ use super::api::Request;
 use super::binary::Binary;
 use super::client::{self, NoResponse};
 use super::companions::end_companions;
+use super::device_id::with_given_ids;
 use super::error::{During, Error, RequestLine};
 use super::http::{self, Response};
 use crate::causes::with_causes;
@@ -35,6 +36,8 @@ pub struct Launch<'a> {
     pub files: &'a VmmFiles,
     /// The name of the file that its metrics go to.
     pub metrics: Option<&'a str>,
+    /// The length of the longest body that is sent to it.
+    pub longest_body: usize,
     /// More arguments.
     pub arguments: &'a [String],
     /// The control groups that it is started in.
@@ -75,6 +78,9 @@ pub struct Started {
 /// The API socket's name in the VMM's working directory.
 pub const API_SOCKET: &str = "api.sock";
 const LOG: &str = "vmm.log";
+const BODY_LIMIT: &str = "--http-api-max-payload-size";
+/// The longest body that the API takes when it is not told otherwise.
+const USUAL_BODY_LIMIT: usize = 51_200;
 /// How much of a VMM's output goes into an error.
 const TAIL: u64 = 2000;
 /// Between two looks at a socket that is not there yet.
@@ -250,7 +256,11 @@ impl Vmm {
             return Ok(response);
         }
         let request = RequestLine::from(request);
-        Err(Error::Refused { request, status: response.status, fault: response.fault() })
+        Err(Error::Refused {
+            request,
+            status: response.status,
+            fault: with_given_ids(&response.fault()).into_owned(),
+        })
     }
 
     /// Sends a request and does not wait for what becomes of it: the VMM is busy, and turns to it when it is done.
@@ -408,8 +418,14 @@ impl Vmm {
 fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
     let own = ["--id", launch.id, "--api-sock", API_SOCKET, "--log-path", LOG];
     let metrics = launch.metrics.into_iter().flat_map(|file| ["--metrics-path", file]);
-    let more = launch.arguments.iter().map(String::as_str);
-    own.into_iter().chain(metrics).chain(more).map(OsString::from).collect()
+    // What a config file may hold is longer than what the API takes, unless it is told.
+    let is_told = launch.arguments.iter().any(|argument| argument == BODY_LIMIT);
+    let is_short = launch.longest_body <= USUAL_BODY_LIMIT;
+    let limit = (!is_short && !is_told).then(|| [BODY_LIMIT.to_owned(), launch.longest_body.to_string()]);
+    let own = own.into_iter().chain(metrics).map(OsString::from);
+    let more =
+        limit.into_iter().flatten().map(OsString::from).chain(launch.arguments.iter().map(OsString::from));
+    own.chain(more).collect()
 }
 
 /// The guest's console goes on where it was; what the VMM says of itself begins anew.

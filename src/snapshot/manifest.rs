@@ -68,7 +68,7 @@ impl Drive {
     fn stays_inside(&self) -> bool {
         let path = &self.path_in_vmm;
         let is_below = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        is_file_name(&self.drive_id) && (path.is_absolute() || is_below)
+        path.is_absolute() || is_below
     }
 }
 

@@ -6,8 +6,7 @@
 use super::spec::Link;
 use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
-use crate::firecracker::http::RequestError;
-use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
+use crate::firecracker::{self, ConfigSection, DeviceId, Feature, Request, RequestLine};
 use crate::journal::WhyNoParent;
 use crate::operation::Operation;
 use crate::process::Limits;
@@ -18,7 +17,7 @@ use crate::sys::sync::lock;
 use serde_json::{Map, Value};
 use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// A device that can be plugged in and out.
@@ -143,11 +142,10 @@ impl Vm {
         const OPERATION: Operation = Operation::AttachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
         let id = device.section().id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
-        let id = self.checked_id(OPERATION, id)?.to_owned();
+        let id = id.to_owned();
         let mut definition = definition;
         let link = linked(device, &id, &mut definition, base);
-        let plug = Request::put(device.section(), Some(&id), &definition);
-        let plug = plug.map_err(self.request_error(OPERATION))?;
+        let plug = Request::put(device.section(), definition);
         let place = link.as_ref().map(|link| self.files().working_directory().join(&link.name));
         if let (Some(link), Some(place)) = (&link, &place) {
             let made =
@@ -171,10 +169,9 @@ impl Vm {
     pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
         const OPERATION: Operation = Operation::DetachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
-        let id = self.checked_id(OPERATION, id)?;
-        let unplug = Request::remove_device(device.section(), id).map_err(self.request_error(OPERATION))?;
-        self.demand(&unplug, &mut turn)?;
-        let _gone = std::fs::remove_file(self.files().working_directory().join(name_of(device, id)));
+        self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
+        let _gone =
+            std::fs::remove_file(self.files().working_directory().join(device.section().file_name(id)));
         Ok(())
     }
 
@@ -186,12 +183,10 @@ impl Vm {
         turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
         let operation = turn.operation();
-        let drive_id = self.checked_id(operation, drive_id)?;
-        let name = name_of(Device::Drive, drive_id);
+        let name = ConfigSection::Drives.file_name(drive_id);
         let exchange = Request::exchange_drive(drive_id, &name, change);
-        let exchange = exchange.map_err(self.request_error(operation))?;
         let place = self.files().working_directory().join(&name);
-        let aside = place.with_file_name(format!(".{drive_id}.new"));
+        let aside = place.with_file_name(format!(".{}.new", DeviceId::of(drive_id).as_str()));
         let failed = |source| {
             let path = target.to_path_buf();
             self.error(operation, Reason::File { action: "link the disk", path, source })
@@ -283,22 +278,7 @@ impl Vm {
         change: Map<String, Value>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
-        let operation = turn.operation();
-        let update = Request::update_device(device.section(), self.checked_id(operation, id)?, change);
-        let update = update.map_err(self.request_error(operation))?;
-        self.demand(&update, turn).map(drop)
-    }
-
-    fn checked_id<'i>(&self, operation: Operation, id: &'i str) -> Result<&'i str, Error> {
-        if firecracker::is_device_id(id) {
-            return Ok(id);
-        }
-        let no_path = RequestError::Character { path: id.to_owned(), character: ' ' };
-        Err(self.request_error(operation)(no_path))
-    }
-
-    fn request_error(&self, operation: Operation) -> impl Fn(RequestError) -> Error + '_ {
-        move |source| self.error(operation, firecracker::Error::from(source))
+        self.demand(&Request::update_device(device.section(), id, change), turn).map(drop)
     }
 }
 
@@ -306,14 +286,9 @@ impl Vm {
 fn linked(device: Device, id: &str, definition: &mut Value, base: &Path) -> Option<Link> {
     let (key, _) = device.section().disk_keys()?;
     let path = definition.get_mut(key)?;
-    let link = Link { name: name_of(device, id), target: base.join(path.as_str()?) };
+    let link = Link { name: device.section().file_name(id), target: base.join(path.as_str()?) };
     *path = link.name.to_string_lossy().into();
     Some(link)
-}
-
-/// What the VMM calls a device's file.
-fn name_of(device: Device, id: &str) -> PathBuf {
-    PathBuf::from(device.section().name()).join(id)
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

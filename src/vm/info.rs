@@ -2,7 +2,7 @@
 
 use super::{Error, Observed, Origin, Reason, State, Vm};
 use crate::firecracker::http::RequestPath;
-use crate::firecracker::{API_SOCKET, ProblemOf, Version};
+use crate::firecracker::{API_SOCKET, ProblemOf, Version, with_given_ids};
 use crate::journal::{OnOwnerExit, Record};
 use crate::observe::console::{self, Piece};
 use crate::operation::Operation;
@@ -152,7 +152,7 @@ fn pager_json(figures: &Figures) -> Value {
 }
 
 fn request_json((path, took): &(RequestPath, Duration)) -> Value {
-    json!({ "path": path.as_str(), "us": micros(*took) })
+    json!({ "path": with_given_ids(path.as_str()), "us": micros(*took) })
 }
 
 /// A shutdown's report as JSON.

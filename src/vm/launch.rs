@@ -67,7 +67,12 @@ impl Vm {
         }
         let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
         let (id, files, cgroups) = (place.id.as_str(), &place.files, &self.cgroups(operation)?);
-        let launch = Launch { binary, id, files, metrics: metrics.as_deref(), arguments, cgroups };
+        let longest_body = match preparation {
+            Preparation::Configuration => self.spec.longest_body(),
+            Preparation::Snapshot(loading) => self.spec.longest_body().max(loading.longest_body()),
+        };
+        let metrics = metrics.as_deref();
+        let launch = Launch { binary, id, files, metrics, longest_body, arguments, cgroups };
         let vmm = Vmm::spawn(&launch).map_err(self.failed(operation))?;
         // From here on a kill in another thread finds it.
         self.attend(vmm.process(), binary.version());
@@ -166,10 +171,20 @@ impl Vm {
         let mut requests = Vec::with_capacity(self.spec.requests.len());
         for put in &self.spec.requests {
             let asked = Instant::now();
-            vmm.demand(&put.request, limits).map_err(|source| match &put.link {
-                Some(link) => self.error(operation, Reason::LinkedFile { link: link.clone(), source }),
-                None => self.error(operation, source),
-            })?;
+            match vmm.demand(&put.request, limits) {
+                Err(refusal) if put.is_unknown_to(&refusal) => {
+                    // From a config file it would not have told that either.
+                    log::warn!(
+                        "VM {}: ignored by Firecracker, which has no such section: {refusal}",
+                        self.id()
+                    );
+                    continue;
+                }
+                done => done.map_err(|source| match &put.link {
+                    Some(link) => self.error(operation, Reason::LinkedFile { link: link.clone(), source }),
+                    None => self.error(operation, source),
+                })?,
+            };
             requests.push((put.request.path.clone(), asked.elapsed()));
             put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
         }

@@ -1,7 +1,7 @@
 //! What a VM's VMM has counted and what its process uses.
 
 use super::{Error, State, Turn, Vm};
-use crate::firecracker::{Request, VmmFiles};
+use crate::firecracker::{Request, VmmFiles, given_id};
 use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
 use crate::observe::prometheus::Paging;
 use crate::observe::usage::{self, Usage};
@@ -10,7 +10,8 @@ use crate::pager;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// What is known of a VM's metrics, for whoever cannot wait.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl Vm {
             "host": self.usage_json(),
             "flushes": totals.as_ref().map(|totals| totals.flushes),
             "core": totals.as_ref().map(Totals::core),
-            "totals": totals.map(|totals| totals.document),
+            "totals": totals.map(|totals| self.with_given_ids(totals.document)),
         }))
     }
 
@@ -70,7 +71,7 @@ impl Vm {
         if limits.deadline.has_passed() {
             return Ok(Counted::Late(None));
         }
-        let known = files.known();
+        let known = self.called_as_given(files.known());
         let cost = cost.saturating_add(known.unread);
         if known.unread > most {
             return Err(cost);
@@ -82,7 +83,8 @@ impl Vm {
             return Ok(Counted::Late(Some(known)));
         };
         let read = totals.offset.saturating_sub(known.totals.offset);
-        let known = Known { unread: known.unread.saturating_sub(read), totals };
+        let unread = known.unread.saturating_sub(read);
+        let known = self.called_as_given(Known { unread, totals });
         // What is left may be a line that has not ended.
         Ok(if known.unread < metrics::LITTLE / 4 {
             Counted::UpToDate(known)
@@ -105,6 +107,27 @@ impl Vm {
             memory_bytes: bytes(figures.total_pages),
             has_failed: figures.state == pager::State::Failed,
         })
+    }
+
+    fn called_as_given(&self, mut known: Known) -> Known {
+        known.totals.document = self.with_given_ids(known.totals.document);
+        known
+    }
+
+    /// Groups of one device have its id in their names, as the API has it: `block_rootfs`.
+    fn with_given_ids(&self, document: Map<String, Value>) -> Map<String, Value> {
+        const KINDS: [&str; 4] = ["block_", "net_", "pmem_", "vhost_user_block_"];
+        let given = |name: &str| {
+            let (kind, id) = KINDS.iter().find_map(|kind| Some((kind, name.strip_prefix(kind)?)))?;
+            match given_id(id, &self.spec.device_ids) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(given) => Some(format!("{kind}{given}")),
+            }
+        };
+        if document.keys().all(|name| given(name).is_none()) {
+            return document;
+        }
+        document.into_iter().map(|(name, group)| (given(&name).unwrap_or(name), group)).collect()
     }
 
     /// The sums, after at most `up_to` bytes more were added; nothing when the spec has the metrics written elsewhere.

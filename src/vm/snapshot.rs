@@ -15,7 +15,7 @@ use super::restore::After;
 use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::causes::with_causes;
 use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
-use crate::firecracker::{ConfigSection, Request, Version};
+use crate::firecracker::{ConfigSection, DeviceId, Request, Version};
 use crate::host::disk;
 use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::What;
@@ -301,7 +301,9 @@ impl Vm {
 
     /// What the VMM says that it is.
     fn configuration(&self, turn: &mut Turn<'_>) -> Result<Value, Error> {
-        self.ask_json(&Request::describe_configuration(), turn)
+        let mut configuration = self.ask_json(&Request::describe_configuration(), turn)?;
+        api::restore_ids(&mut configuration, &self.spec.device_ids);
+        Ok(configuration)
     }
 
     fn save_drives(
@@ -320,7 +322,7 @@ impl Vm {
             let kind = if section == ConfigSection::Pmem { "pmem" } else { "disk" };
             let copies = access == Access::Writable && disks == Disks::Copy;
             let copy = copies.then(|| {
-                let place = unfinished.disk_file(kind, &drive_id);
+                let place = unfinished.disk_file(kind, DeviceId::of(&drive_id).as_str());
                 disk::copy(&path_on_host, &place, turn.limits()).map(|_| StoredFile::at(&place))
             });
             let copy = copy.transpose().map_err(self.failed(turn.operation()))?;

@@ -7,9 +7,10 @@ mod options;
 
 pub(super) use options::{Console, GuestRung, Options};
 
-use crate::firecracker::http::{Method, RequestError, RequestPath};
+use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
-    self, Belongs, ConfigSection, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
+    self, Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape,
+    VSOCK_KEY,
 };
 use crate::journal::{self, Record, SpecRecord};
 use crate::settings;
@@ -36,6 +37,8 @@ pub struct Spec {
     pub(super) features: Vec<Feature>,
     /// The files that the VMM knows by names in its working directory.
     pub(super) names: Vec<PathBuf>,
+    /// What its devices are called.
+    pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
     pub(super) console: Option<PathBuf>,
     pub(super) options: Options,
@@ -86,22 +89,6 @@ pub enum SpecError {
         /// The key that it should have.
         key: &'static str,
     },
-    /// An id that cannot stand in a request's path.
-    #[error("{path}: {id:?} is no device id: only letters, digits and '_' are allowed")]
-    Id {
-        /// The element's key.
-        path: String,
-        /// The id.
-        id: String,
-    },
-    /// Two devices with one id: Firecracker would silently keep the second.
-    #[error("{path}: the id {id:?} is used twice")]
-    DoubleId {
-        /// The second element's key.
-        path: String,
-        /// The id.
-        id: String,
-    },
     /// A unix socket path that no address can hold.
     #[error(
         "{path}: the socket path {socket:?} is {} bytes long, and a socket address holds {}",
@@ -116,14 +103,6 @@ pub enum SpecError {
     /// An argument that the library sets itself.
     #[error("mvm.arguments: {0:?} is set by the library itself")]
     Argument(String),
-    /// A section's name that cannot be sent on.
-    #[error("the section {section:?} cannot be sent on to Firecracker")]
-    Section {
-        /// Its name.
-        section: String,
-        /// Why not.
-        source: RequestError,
-    },
     /// The spec of a VM that was found.
     #[error("what the VM was created with cannot be read again")]
     Journal(#[from] journal::Error),
@@ -150,6 +129,7 @@ impl Spec {
         };
         let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
         let options = options::read(own, base)?;
+        let device_ids = device_ids(&sections);
         let (mut requests, mut features) = (Vec::new(), Vec::new());
         for section in SECTIONS {
             match sections.remove(section.name()) {
@@ -162,11 +142,11 @@ impl Spec {
         }
         let names = requests.iter().filter_map(|put| Some(put.link.as_ref()?.name.clone())).collect();
         let console = console_elsewhere(&requests);
-        let has_unknown = !sections.is_empty();
-        for (name, value) in sections {
-            add_unknown_section(&name, value, &mut requests)?;
-        }
-        Ok(Self { requests, has_unknown, features, names, console, options })
+        let unknown = sections.into_iter().filter(|(_, value)| !value.is_null());
+        let unknown = unknown.flat_map(|(name, value)| unknown_section(&name, value)).collect::<Vec<_>>();
+        let has_unknown = !unknown.is_empty();
+        requests.extend(unknown);
+        Ok(Self { requests, has_unknown, features, names, device_ids, console, options })
     }
 
     /// What the journal tells of a spec that cannot be read.
@@ -186,13 +166,19 @@ impl Spec {
         spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
         let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
         let vsock = spec.requests.iter_mut().find(|put| put.section == Some(ConfigSection::Vsock));
-        vsock.filter(|_| has_siblings).map_or(Ok(()), Put::bind_in_own_directory)?;
+        vsock.filter(|_| has_siblings).into_iter().for_each(Put::bind_in_own_directory);
         Ok(spec)
     }
 
     /// The files that it names to the VMM by links.
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
         self.requests.iter().filter_map(|put| put.link.as_ref())
+    }
+
+    /// The length of the longest body of its requests.
+    pub(super) fn longest_body(&self) -> usize {
+        let bodies = self.requests.iter().filter_map(|put| put.request.body.as_ref());
+        bodies.map(Vec::len).max().unwrap_or_default()
     }
 
     /// Whether it has metrics written to a place of its own.
@@ -221,14 +207,17 @@ impl Put {
         serde_json::from_slice(self.request.body.as_deref()?).ok()
     }
 
+    /// Whether the VMM has refused it because it knows nothing of the section.
+    pub(super) fn is_unknown_to(&self, refusal: &firecracker::Error) -> bool {
+        self.section.is_none() && refusal.is_unknown_path()
+    }
+
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.
-    fn bind_in_own_directory(&mut self) -> Result<(), SpecError> {
+    fn bind_in_own_directory(&mut self) {
         let mut section = self.body().unwrap_or_default();
         section[VSOCK_KEY] = OWN_VSOCK.into();
-        self.request = Request::put(ConfigSection::Vsock, None, &section)
-            .map_err(not_sent(ConfigSection::Vsock.name()))?;
+        self.request = Request::put(ConfigSection::Vsock, section);
         self.socket = Some(OWN_VSOCK.into());
-        Ok(())
     }
 }
 
@@ -246,20 +235,30 @@ fn add_requests(
         return Ok(());
     };
     let Value::Array(elements) = value else { return Err(wanted(name, "a list")) };
-    let mut seen = Vec::new();
-    for (index, element) in elements.into_iter().enumerate() {
-        let place = format!("{name}[{index}]");
-        let id = device_id(&element, id_key, &place, &mut seen)?;
-        requests.push(put(section, element, (&place, Some(&id)), base)?);
+    let named = |(index, element): (usize, Value)| {
+        let id = device_id(&element, id_key, &format!("{name}[{index}]"))?;
+        Ok((id, element))
+    };
+    let devices = elements.into_iter().enumerate().map(named).collect::<Result<Vec<_>, SpecError>>()?;
+    for (index, (id, element)) in devices.iter().enumerate() {
+        let mut file = section.file_name(id);
+        // Of two devices with one id the VMM keeps the second, after it has opened the first.
+        if devices.iter().skip(index + 1).any(|(later, _)| later == id) {
+            log::warn!(
+                "{name}[{index}]: the id {id:?} is used again, and Firecracker keeps the last device of an id"
+            );
+            file.as_mut_os_string().push(format!(".{index}"));
+        }
+        requests.push(put(section, element.clone(), (&format!("{name}[{index}]"), Some(file)), base)?);
     }
     Ok(())
 }
 
-/// One PUT, with its host paths made absolute.
+/// One PUT, with its host paths made absolute. A disk's file gets the name `file` in the VM's directory.
 fn put(
     section: ConfigSection,
     mut value: Value,
-    (place, id): (&str, Option<&str>),
+    (place, file): (&str, Option<PathBuf>),
     base: &Path,
 ) -> Result<Put, SpecError> {
     let (mut socket, mut link) = (None, None);
@@ -271,18 +270,16 @@ fn put(
         }
         let path = base.join(&*named);
         *named = path.to_string_lossy().into_owned();
-        match (host.names, id) {
+        match (host.names, &file) {
             (HostThing::BoundSocket, _) => socket = Some(checked_socket_path(named)?),
-            (HostThing::Disk { .. }, Some(id)) => {
-                let name = format!("{}/{id}", section.name());
-                link = Some(Link { target: path, name: PathBuf::from(&name) });
-                *named = name;
+            (HostThing::Disk { .. }, Some(name)) => {
+                *named = name.to_string_lossy().into_owned();
+                link = Some(Link { target: path, name: name.clone() });
             }
             _ => {}
         }
     }
-    let request = Request::put(section, id, &value).map_err(not_sent(section.name()))?;
-    Ok(Put { section: Some(section), request, socket, link })
+    Ok(Put { section: Some(section), request: Request::put(section, value), socket, link })
 }
 
 /// Where the section `serial` leads the console.
@@ -318,65 +315,56 @@ fn read_file(path: &Path) -> io::Result<String> {
     }
 }
 
-fn device_id(
-    element: &Value,
-    key: &'static str,
-    place: &str,
-    seen: &mut Vec<String>,
-) -> Result<String, SpecError> {
-    let id = match element.get(key) {
-        Some(Value::String(id)) => id,
-        Some(_) => return Err(wanted(&format!("{place}.{key}"), "a string")),
-        None if element.is_object() => return Err(SpecError::NoId { path: place.into(), key }),
-        None => return Err(wanted(place, "an object")),
+/// The ids of all devices of `sections`.
+fn device_ids(sections: &Map<String, Value>) -> Vec<String> {
+    let of_section = |section: ConfigSection| {
+        let devices = sections.get(section.name()).and_then(Value::as_array).into_iter().flatten();
+        devices.filter_map(move |device| device.get(section.id_key()?)?.as_str().map(str::to_owned))
     };
-    let path = format!("{place}.{key}");
-    if !firecracker::is_device_id(id) {
-        return Err(SpecError::Id { path, id: id.chars().take(64).collect() });
-    }
-    if seen.contains(id) {
-        return Err(SpecError::DoubleId { path, id: id.clone() });
-    }
-    seen.push(id.clone());
-    Ok(id.clone())
+    SECTIONS.into_iter().flat_map(of_section).collect()
 }
 
-/// A section of a newer Firecracker: one PUT to its name, or one for each element under its id.
-fn add_unknown_section(name: &str, value: Value, requests: &mut Vec<Put>) -> Result<(), SpecError> {
-    checked_name(name)?;
-    match value {
-        Value::Null => {}
+fn device_id(element: &Value, key: &'static str, place: &str) -> Result<String, SpecError> {
+    match element.get(key) {
+        Some(Value::String(id)) => Ok(id.clone()),
+        Some(_) => Err(wanted(&format!("{place}.{key}"), "a string")),
+        None if element.is_object() => Err(SpecError::NoId { path: place.into(), key }),
+        None => Err(wanted(place, "an object")),
+    }
+}
+
+/// A section that the library does not know, perhaps of a newer Firecracker: one PUT to its name, or one for each
+/// element under its id. What no request can carry is passed over, as Firecracker does with what it does not know.
+fn unknown_section(name: &str, value: Value) -> Vec<Put> {
+    let puts = match value {
         Value::Array(elements) => {
-            for element in elements {
-                let id = ["id", "drive_id", "iface_id"].iter().find_map(|key| element.get(key)?.as_str());
-                let path = id.map_or_else(|| format!("/{name}"), |id| format!("/{name}/{id}"));
-                requests.push(unknown_put(name, &path, &element)?);
-            }
+            elements.into_iter().filter_map(|element| unknown_put(name, element, UNKNOWN_ID_KEYS)).collect()
         }
-        value => requests.push(unknown_put(name, &format!("/{name}"), &value)?),
+        value => unknown_put(name, value, &[]).into_iter().collect::<Vec<_>>(),
+    };
+    if puts.is_empty() {
+        log::warn!("the section {name:?} is ignored, as Firecracker ignores sections that it does not know");
     }
-    Ok(())
+    puts
 }
 
-/// A section's name is one part of a path, and its id another.
-fn checked_name(name: &str) -> Result<(), SpecError> {
-    match name.contains('/') {
-        false => Ok(()),
-        true => {
-            let source = RequestError::Character { path: name.to_owned(), character: '/' };
-            Err(SpecError::Section { section: name.to_owned(), source })
-        }
-    }
-}
+/// The keys that hold ids, as far as anybody can know.
+const UNKNOWN_ID_KEYS: &[&str] = &["id", "drive_id", "iface_id"];
 
-fn unknown_put(name: &str, path: &str, value: &Value) -> Result<Put, SpecError> {
-    let path = RequestPath::parse(path).map_err(not_sent(name))?;
+fn unknown_put(section: &str, mut value: Value, id_keys: &[&str]) -> Option<Put> {
+    let object = value.as_object_mut()?;
+    let id = id_keys.iter().find(|key| object.get(**key).is_some_and(Value::is_string));
+    let id = id.and_then(|key| object.get_mut(*key));
+    let path = match id {
+        Some(Value::String(id)) => {
+            *id = DeviceId::of(id).as_str().to_owned();
+            format!("/{section}/{id}")
+        }
+        _ => format!("/{section}"),
+    };
+    let path = RequestPath::parse(&path).ok().filter(|_| !section.is_empty() && !section.contains('/'))?;
     let request = Request::new(Method::Put, path, Some(value.to_string().as_bytes()));
-    Ok(Put { section: None, request, socket: None, link: None })
-}
-
-fn not_sent(section: &str) -> impl Fn(RequestError) -> SpecError + '_ {
-    |source| SpecError::Section { section: section.to_owned(), source }
+    Some(Put { section: None, request, socket: None, link: None })
 }
 
 fn wanted(path: &str, wanted: &'static str) -> SpecError {

@@ -2,7 +2,7 @@
 
 use super::options::{Memory, Options};
 use super::{Restoration, VsockPlace};
-use crate::firecracker::{Binary, Feature, Version};
+use crate::firecracker::{Binary, ConfigSection, Feature, Version};
 use crate::operation::Operation;
 use crate::snapshot::{Access, Manifest};
 use crate::sys::mapping::PageSize;
@@ -116,8 +116,11 @@ impl Vm {
                 return Err(self.disk_not_found("find the disk", &target, source));
             }
             let is_ours = drive.path_in_vmm.is_relative();
-            let name =
-                if is_ours { drive.path_in_vmm.clone() } else { Path::new("drives").join(&drive.drive_id) };
+            let name = if is_ours {
+                drive.path_in_vmm.clone()
+            } else {
+                ConfigSection::Drives.file_name(&drive.drive_id)
+            };
             if !is_ours {
                 if let Err(source) = std::fs::metadata(&drive.path_in_vmm) {
                     let action = "find the disk that the VMM opens first";

@@ -164,11 +164,17 @@ impl Vm {
 }
 
 impl Loading {
+    /// The length of the longest body of its requests.
+    pub(super) fn longest_body(&self) -> usize {
+        let requests = self.requests();
+        requests.iter().filter_map(|request| request.body.as_ref()).map(Vec::len).max().unwrap_or_default()
+    }
+
     /// What has to be changed before the guest goes on is changed while it is held.
     fn requests(&self) -> Vec<Request> {
         let exchange =
             |(drive_id, path): &(String, PathBuf)| Request::exchange_drive(drive_id, path, Map::new());
-        let mut changes = self.patches.iter().filter_map(|patch| exchange(patch).ok()).collect::<Vec<_>>();
+        let mut changes = self.patches.iter().map(exchange).collect::<Vec<_>>();
         changes.extend(self.mmds.as_ref().map(Request::put_metadata));
         let then = match self.after {
             After::GoOn if changes.is_empty() => AfterLoad::Resume,

@@ -89,13 +89,29 @@ fn a_value_of_the_wrong_kind_is_named_with_its_place() {
 }
 
 #[test]
-fn ids_that_would_change_the_request_are_refused() {
+fn no_id_changes_what_is_requested_or_linked() {
     for id in ["", "a b", "a/b", "../vm", "a\\r\\nPUT", "ä", "a?b"] {
-        refusal(&format!(r#"{{"drives":[{{"drive_id":"{id}"}}]}}"#));
+        let spec = parse(&format!(r#"{{"drives":[{{"drive_id":"{id}","path_on_host":"d"}}]}}"#)).unwrap();
+        let name = paths(&spec)[0].strip_prefix("/drives/").unwrap();
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
+        assert_eq!(spec.links().next().unwrap().name, Path::new("drives").join(name));
     }
-    let text = refusal(r#"{"drives":[{"drive_id":"a"},{"drive_id":"a"}]}"#);
-    assert!(text.contains("drives[1]") && text.contains("twice"), "{text}");
-    refusal(r#"{"a b":{}}"#);
+}
+
+#[test]
+fn of_two_devices_with_one_id_each_has_its_own_file_until_the_second_takes_the_firsts_place() {
+    let drive = |path: &str| format!(r#"{{"drive_id":"a","path_on_host":"{path}"}}"#);
+    let spec = parse(&format!(r#"{{"drives":[{},{}]}}"#, drive("one"), drive("two"))).unwrap();
+    assert_eq!(paths(&spec), ["/drives/a", "/drives/a"]);
+    let links = spec.links().map(|link| (link.name.to_str(), link.target.to_str())).collect::<Vec<_>>();
+    assert_eq!(links, [(Some("drives/a.0"), Some("/base/one")), (Some("drives/a"), Some("/base/two"))]);
+}
+
+#[test]
+fn what_cannot_be_a_section_is_passed_over() {
+    let spec =
+        parse(r#"{"_comment":"mine","a b":{},"a/b":{},"n":7,"l":[1,{"id":"x/y"}],"next":{}}"#).unwrap();
+    assert_eq!(paths(&spec), ["/l/mvm_id_x_2fy", "/next"]);
 }
 
 #[test]
