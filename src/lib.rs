@@ -22,6 +22,7 @@
 #[allow(unsafe_code)]
 pub mod capi;
 mod causes;
+mod claims;
 pub mod firecracker;
 pub mod host;
 mod id;

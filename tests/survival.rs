@@ -59,15 +59,7 @@ fn pretend_another_owner(host: &Host, id: &str) {
 
 /// As the library writes it: with a checksum that is right.
 fn rewrite_journal(host: &Host, id: &str, change: impl FnOnce(&mut Value)) {
-    let path = host.vm_directory(id).join("journal.json");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let mut journal = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
-    change(&mut journal);
-    let body = format!("\n{journal}\n");
-    let sum = body
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    std::fs::write(path, format!("mvm-journal 1 {sum:016x}{body}")).unwrap();
+    common::edit_journal(&host.vm_directory(id).join("journal.json"), change);
 }
 
 fn killed_with_its_owner(host: &Host, id: &str) -> std::sync::Arc<mvm::Vm> {
@@ -144,7 +136,7 @@ fn a_number_that_was_given_out_again_is_not_signalled() {
     let mut innocent = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     rewrite_journal(&host, "former", |journal| {
         journal["vmm"] = json!({ "process": { "pid": innocent.id(), "started": 1 }, "progress": "ready",
-                                 "version": "1.16.1", "sockets": ["api.sock"] });
+                                 "version": "1.16.1", "claims": [{ "socket": { "path": "api.sock" } }] });
     });
     host.change_owner();
     assert_eq!(host.runtime.report()["ended"][0]["why"], "no owner noted its end");
@@ -281,7 +273,7 @@ fn a_journal_that_cannot_be_read_is_told_and_its_vm_left_alone() {
     let pids = common::processes_below(&host.vm_directory("damaged"));
     let journal = host.vm_directory("damaged").join("journal.json");
     let whole = std::fs::read(&journal).unwrap();
-    let newer = [b"mvm-journal 2 ".as_slice(), &whole[14..]].concat();
+    let newer = [b"mvm-journal 9 ".as_slice(), &whole[14..]].concat();
     let flipped = String::from_utf8(whole.clone()).unwrap().replace("\"pid\":", "\"pid\":1");
     for (text, problem) in [
         (whole[..whole.len() / 2].to_vec(), "damaged"),

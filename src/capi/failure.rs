@@ -301,7 +301,7 @@ impl Facts {
         use journal::Error as E;
         match error {
             E::Read { source, .. } | E::Write { source, .. } => Self::of_io(source),
-            E::Newer { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            E::Newer { .. } | E::Older { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             E::Empty { .. } | E::Foreign { .. } | E::Damaged { .. } | E::Content { .. } => {
                 Self::of(mvm_status::MVM_ERR_IO)
             }

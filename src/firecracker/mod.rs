@@ -24,4 +24,4 @@ pub use section::{
     VSOCK_KEY,
 };
 pub use version::{Feature, Version};
-pub use vmm::{API_SOCKET, Launch, Vmm, VmmFiles};
+pub use vmm::{API_SOCKET, Launch, Started, Vmm, VmmFiles};

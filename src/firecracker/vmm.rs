@@ -61,9 +61,6 @@ pub struct Vmm {
     started: Started,
     /// Requests whose answers nobody has waited for, in the order in which they were sent.
     unanswered: Vec<UnixConnection>,
-    /// Sockets that it has bound, relative to its working directory or absolute: Firecracker removes none of them, whatever
-    /// ends it.
-    leaves: Vec<PathBuf>,
 }
 
 /// How long the two halves of a start took.
@@ -134,17 +131,6 @@ impl VmmFiles {
         [self.socket(), self.console(), self.log(), self.errors(), self.memory()]
     }
 
-    /// Removes the sockets that a VMM leaves behind: those with absolute paths, and others below its working directory,
-    /// where no link leads out of it.
-    pub(crate) fn remove_sockets(&self, sockets: &[PathBuf]) {
-        for path in sockets {
-            match path.is_absolute() {
-                true => socket::remove_dead(path),
-                false => socket::remove_dead_below(&self.working, path),
-            }
-        }
-    }
-
     /// The last of what the VMM said about itself.
     pub fn last_words(&self) -> String {
         [self.errors(), self.log()]
@@ -176,14 +162,13 @@ impl Vmm {
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
         let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };
-        let leaves = vec![PathBuf::from(API_SOCKET)];
-        Ok(Self { started, ..Self::adopt(process, files.clone(), leaves) })
+        Ok(Self { started, ..Self::adopt(process, files.clone()) })
     }
 
-    /// Holds a VMM that was started by somebody else, and has bound the sockets `leaves`.
-    pub fn adopt(process: Arc<Process>, files: VmmFiles, leaves: Vec<PathBuf>) -> Self {
+    /// Holds a VMM that was started by somebody else.
+    pub fn adopt(process: Arc<Process>, files: VmmFiles) -> Self {
         let (connection, unanswered) = (None, Vec::new());
-        Self { process, files, connection, started: Started::default(), unanswered, leaves }
+        Self { process, files, connection, started: Started::default(), unanswered }
     }
 
     /// Its files are elsewhere from now on: its directory was renamed, and it works in it still.
@@ -200,11 +185,6 @@ impl Vmm {
         self.connection = Some(self.connect_when_ready(limits)?);
         self.started.socket = spawned.elapsed();
         Ok(())
-    }
-
-    /// Notes a socket that it has made, and that it will leave behind.
-    pub fn leaves(&mut self, socket: PathBuf) {
-        self.leaves.push(socket);
     }
 
     /// Its process.
@@ -384,7 +364,7 @@ impl Vmm {
         Error::Timeout { during, after, output: self.files.last_words() }
     }
 
-    /// SIGKILL, its end awaited for a bounded time, what ran beside it ended, and its sockets removed.
+    /// SIGKILL, its end awaited for a bounded time, and what ran beside it ended.
     ///
     /// # Errors
     /// When it outlives that: stuck in the kernel.
@@ -394,24 +374,18 @@ impl Vmm {
         let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: None };
         match self.process.wait(limits)? {
             Waited::Exited(_) => {
-                self.remove_leftovers();
+                self.end_companions();
                 Ok(())
             }
             _ => Err(process::Error::Stuck { pid: self.process.pid(), after: ENOUGH }),
         }
     }
 
-    /// Ends what ran beside it and removes what it leaves behind, when it has ended.
-    pub(crate) fn remove_leftovers(&self) {
+    /// Ends what ran beside it, when it has ended.
+    pub(crate) fn end_companions(&self) {
         if let Err(error) = end_companions(self.process.pid(), &self.files, || true) {
             log::warn!("{}", with_causes(&error));
         }
-        self.files.remove_sockets(&self.leaves);
-    }
-
-    /// The sockets that it has bound.
-    pub(crate) fn bound(&self) -> &[PathBuf] {
-        &self.leaves
     }
 }
 

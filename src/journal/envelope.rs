@@ -43,6 +43,14 @@ pub enum Error {
         /// Its version.
         version: u32,
     },
+    /// Written by a library from before the first release.
+    #[error("{} is of version {version}, and this library reads version {OLDEST} to {VERSION}: use the library that wrote it", path.display())]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
     /// Truncated or altered.
     #[error("{} is damaged: its checksum does not fit what it says", path.display())]
     Damaged {
@@ -68,7 +76,11 @@ pub enum Error {
 }
 
 const MAGIC: &str = "mvm-journal";
-const VERSION: u32 = 1;
+/// Moves with every key that comes, goes or changes its meaning, so that an older library says "newer" and not "damaged". A
+/// new key has a default, for files that were written before it.
+pub(super) const VERSION: u32 = 2;
+/// The oldest version that can be read.
+const OLDEST: u32 = 2;
 /// Longer than any that is written here, and short enough to be read whole.
 const LONGEST: u64 = 64 << 20;
 
@@ -89,8 +101,11 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let (version, sum) =
         words.strip_prefix(' ').and_then(|words| words.split_once(' ')).ok_or_else(foreign)?;
     let version = version.parse::<u32>().map_err(|_| foreign())?;
-    if version != VERSION {
+    if version > VERSION {
         return Err(Error::Newer { path: path.into(), version });
+    }
+    if version < OLDEST {
+        return Err(Error::Older { path: path.into(), version });
     }
     if sum != checksum(body) {
         return Err(Error::Damaged { path: path.into() });

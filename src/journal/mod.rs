@@ -13,6 +13,7 @@ pub(crate) mod owner;
 pub use envelope::Error;
 pub(crate) use envelope::{checksum, read, write};
 
+use crate::claims::Claim;
 use crate::process::{ExitStatus, Identity};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -151,8 +152,8 @@ pub(crate) struct VmmRecord {
     /// The version of the snapshots that it makes, if that could be found out.
     #[serde(default)]
     pub(crate) snapshot_version: Option<String>,
-    /// The sockets that it has bound or may bind, relative to the VM's directory or absolute.
-    pub(crate) sockets: Vec<PathBuf>,
+    /// What it owns on this host outside of its directory, or may own, in the order of making.
+    pub(crate) claims: Vec<Claim>,
     /// What serves its page faults.
     #[serde(default)]
     pub(crate) pager: Option<PagerRecord>,
@@ -255,6 +256,7 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn record() -> Record {
         let base = SnapshotRecord {
@@ -276,8 +278,8 @@ mod tests {
                 progress: Progress::Ready,
                 version: "1.16.1".into(),
                 snapshot_version: Some("10.0.0".into()),
-                sockets: vec!["api.sock".into()],
-                pager: Some(PagerRecord { process: None }),
+                claims: vec![Claim::socket("api.sock")],
+                pager: Some(PagerRecord { process: Some(Identity { pid: 19, started: 4713 }) }),
             }),
             exit: Some(ExitStatus::Signal(9)),
             rest: Rest::Failed,
@@ -286,7 +288,7 @@ mod tests {
             last_snapshot: Some(base),
             why_no_parent: WhyNoParent::MemoryPlugged,
             held_for_snapshot: true,
-            pool: None,
+            pool: Some(PoolRecord { name: "warm".into(), made_of: "c0de".into() }),
         }
     }
 
@@ -312,8 +314,9 @@ mod tests {
     fn a_newer_or_foreign_file_says_so() {
         let path = Scratch::new();
         for (text, told) in [
-            ("mvm-journal 2 0123456789abcdef\n{}\n", "version 2"),
-            ("mvm-journal 1 0123456789abcdef\n{}\n", "checksum"),
+            ("mvm-journal 3 0123456789abcdef\n{}\n", "use a newer one"),
+            ("mvm-journal 2 0123456789abcdef\n{}\n", "checksum"),
+            ("mvm-journal 1 0123456789abcdef\n{}\n", "use the library that wrote it"),
             ("{}\n", "not a journal"),
             ("", "empty"),
         ] {
@@ -321,6 +324,31 @@ mod tests {
             let error = read::<Record>(&path).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    /// Every key of `value` and of what is in it, as a path.
+    fn keys(value: &Value, path: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(object) => object.iter().for_each(|(key, value)| {
+                found.push(format!("{path}{key}"));
+                keys(value, &format!("{path}{key}."), found);
+            }),
+            Value::Array(list) => list.iter().for_each(|value| keys(value, path, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_or_goes_moves_the_version() {
+        let mut found = Vec::new();
+        keys(&serde_json::to_value(record()).unwrap(), "", &mut found);
+        found.sort();
+        let known = include_str!("keys.txt");
+        let wanted = format!("version {}\n{}\n", envelope::VERSION, found.join("\n"));
+        assert_eq!(
+            known, wanted,
+            "move VERSION in envelope.rs, give new keys a default, and write this to keys.txt"
+        );
     }
 
     proptest! {

@@ -191,9 +191,7 @@ pub fn refuse(listener: &UnixListener) {
 /// Removes the socket at `path` when nobody listens at it any more: whoever binds one leaves it behind, and somebody
 /// else may have bound the path anew. What is no socket is not touched.
 pub fn remove_dead(path: &Path) {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && UnixConnection::connect(path).is_err_and(refused) {
+    if is_dead(path) {
         let _gone = std::fs::remove_file(path);
     }
 }
@@ -210,6 +208,13 @@ pub fn remove_dead_below(directory: &Path, path: &Path) {
     if is_socket && connect_directly(&place).is_err_and(refused) {
         let _gone = parent.remove_file(name);
     }
+}
+
+/// Whether there is a socket at `path` at which nobody listens.
+pub fn is_dead(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixConnection::connect(path).is_err_and(refused)
 }
 
 impl AsFd for UnixConnection {

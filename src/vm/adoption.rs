@@ -124,15 +124,21 @@ impl Vm {
         let version = vmm.as_ref().and_then(|vmm| Version::parse(&format!("Firecracker v{}", vmm.version)));
         let core = Core { version, ..Core::new(Life::adopted(Arc::clone(&process)), &record) };
         let vm = Self::found(id, files, record, core, shared);
-        let sockets = vmm.map(|vmm| remains::trusted_sockets(&vmm, &vm.spec)).unwrap_or_default();
-        let held = Vmm::adopt(Arc::clone(&process), files.clone(), sockets);
+        let held = Vmm::adopt(Arc::clone(&process), files.clone());
         // Without a watch its end is noticed when somebody looks.
         let _watched = shared.events.watch(process.pidfd(), vm.token);
         pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
+        let spec = &vm.spec;
         vm.in_first_turn(|turn| {
             turn.own_mut().vmm = Some(held);
             // On a full disk the journal goes on naming the former owner, which changes nothing for a VM that is kept.
-            let _noted = vm.note(turn, |record| record.belong_to(shared));
+            let _noted = vm.note(turn, |record| {
+                record.belong_to(shared);
+                record
+                    .vmm
+                    .iter_mut()
+                    .for_each(|vmm| vmm.claims.retain(|claim| remains::is_credible(claim, spec)));
+            });
         });
         vm
     }

@@ -143,6 +143,7 @@ impl Vm {
         // Somebody may have started it again meanwhile.
         if let Some(vmm) = &turn.own().vmm {
             vmm.end_at_once().map_err(self.failed(turn.operation()))?;
+            self.undo_claims(turn);
         }
         self.end_pager();
         self.remove(turn)
@@ -287,7 +288,8 @@ impl Vm {
         if self.observed().life.running().is_none()
             && let Some(vmm) = turn.own_mut().vmm.take()
         {
-            vmm.remove_leftovers();
+            vmm.end_companions();
+            self.undo_claims(turn);
             self.end_pager();
             self.strike_out_vmm(turn);
         }

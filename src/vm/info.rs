@@ -1,6 +1,7 @@
 //! What a VM says of itself, as JSON.
 
 use super::{Error, Observed, Origin, Reason, State, Vm};
+use crate::claims::Claim;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{API_SOCKET, ProblemOf, Version, with_given_ids};
 use crate::journal::{OnOwnerExit, Record};
@@ -104,7 +105,8 @@ impl Vm {
     /// Where the host reaches the guest's vsock.
     fn vsock_socket(&self, record: &Record) -> Option<PathBuf> {
         let vmm = record.vmm.as_ref()?;
-        let socket = vmm.sockets.iter().find(|socket| *socket != Path::new(API_SOCKET))?;
+        let sockets = vmm.claims.iter().map(|Claim::Socket(socket)| socket.path());
+        let socket = sockets.into_iter().find(|socket| *socket != Path::new(API_SOCKET))?;
         Some(self.files().working_directory().join(socket))
     }
 

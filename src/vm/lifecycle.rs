@@ -1,6 +1,6 @@
 //! Create, start, pause, resume, and any request to the VMM.
 
-use super::launch::Preparation;
+use super::plan::Plan;
 use super::record::Content;
 use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::firecracker::api::InstanceState;
@@ -24,8 +24,9 @@ impl Vm {
         turn.own_mut().record.pool = pool.cloned();
         let links = self.spec.links().cloned().collect();
         let content = Content { links, copies: Vec::new() };
-        let directory = self.make_directory(spec, content, self.vmm_to_be(&binary), &mut turn)?;
-        self.launch(&binary, Preparation::Configuration, &mut turn)?;
+        let plan = Plan::of_spec(&self.spec, binary);
+        let directory = self.make_directory(spec, content, &plan, &mut turn)?;
+        self.bring_up(&plan, &mut turn)?;
         directory.keep();
         self.appear(What::Created);
         Ok(())
@@ -61,9 +62,9 @@ impl Vm {
         };
         // A VMM that ended by itself has left its sockets.
         self.tidy(&mut turn);
-        let binary = self.suitable_binary(&turn)?;
-        self.announce_vmm(&binary, &mut turn)?;
-        self.launch(&binary, Preparation::Configuration, &mut turn)?;
+        let plan = Plan::of_spec(&self.spec, self.suitable_binary(&turn)?);
+        self.announce_vmm(&plan, &mut turn)?;
+        self.bring_up(&plan, &mut turn)?;
         // What a section has started is not to be started again.
         match self.state() {
             State::Running => Ok(()),

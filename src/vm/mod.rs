@@ -17,6 +17,7 @@
 //! before the next one.
 
 mod adoption;
+mod bring_up;
 mod devices;
 pub(crate) mod directory;
 mod ending;
@@ -24,11 +25,11 @@ mod error;
 mod id;
 mod identity;
 mod info;
-mod launch;
 mod life;
 mod lifecycle;
 mod metrics;
 mod paging;
+mod plan;
 mod pooled;
 mod record;
 pub(crate) mod remains;

@@ -3,11 +3,12 @@
 pub(super) use super::directory::Content;
 use super::directory::{self, NotMade};
 use super::life::Rest;
+use super::plan::Plan;
 use super::spec::Options;
 use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
-use crate::firecracker::Binary;
-use crate::journal::{self, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
+use crate::claims;
+use crate::journal::{self, PagerRecord, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
@@ -55,12 +56,12 @@ impl Vm {
     }
 
     /// Notes that a VMM is about to be started.
-    pub(super) fn announce_vmm(&self, binary: &Binary, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let vmm = self.vmm_to_be(binary);
+    pub(super) fn announce_vmm(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
+        let vmm = self.vmm_of(plan);
         self.note(turn, |record| {
             // The VM may have been found, with a journal of another owner and another boot.
             record.belong_to(&self.shared);
-            record.firecracker = binary.path().to_path_buf();
+            record.firecracker = plan.binary.path().to_path_buf();
             record.announce(vmm);
         })
     }
@@ -70,9 +71,10 @@ impl Vm {
         &self,
         spec: &SpecRecord,
         content: Content,
-        vmm: VmmRecord,
+        plan: &Plan,
         turn: &mut Turn<'_>,
     ) -> Result<NewDirectory, Error> {
+        let vmm = self.vmm_of(plan);
         turn.own_mut().record.announce(vmm);
         let (files, record) = (self.files(), &turn.own().record);
         let path = files.directory();
@@ -93,17 +95,15 @@ impl Vm {
         Err(self.error(turn.operation(), reason))
     }
 
-    /// A socket that is there already is somebody else's, and the VMM will not get it.
-    pub(super) fn vmm_to_be(&self, binary: &Binary) -> VmmRecord {
-        let bound = self.spec.requests.iter().filter_map(|put| put.socket.clone());
-        let bound = bound.filter(|socket| socket.symlink_metadata().is_err());
+    /// What the journal says of a VMM that is about to be started.
+    fn vmm_of(&self, plan: &Plan) -> VmmRecord {
         VmmRecord {
             process: None,
             progress: Progress::Starting,
-            version: binary.version().to_string(),
+            version: plan.binary.version().to_string(),
             snapshot_version: None,
-            sockets: std::iter::once(PathBuf::from(crate::firecracker::API_SOCKET)).chain(bound).collect(),
-            pager: None,
+            claims: claims::makeable(plan.claims.clone(), self.files().working_directory()),
+            pager: plan.pager.as_ref().map(|_| PagerRecord { process: None }),
         }
     }
 }

@@ -5,9 +5,10 @@
 //! console: a VMM holds the lock of the file that it prints to from before it executes until it is gone.
 
 use super::Spec;
+use crate::claims::{self, Claim};
 use crate::firecracker::VmmFiles;
 use crate::firecracker::companions::{end_companions, is_console_held};
-use crate::journal::{self, Record, VmmRecord};
+use crate::journal::{self, Record};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
@@ -106,7 +107,7 @@ fn ends_by_itself(process: &Process) -> Result<bool, process::Error> {
     Ok(matches!(process.wait(limits)?, Waited::Exited(_)))
 }
 
-/// Ends the VMM that `record` speaks of and what ran beside it, and removes the sockets that it leaves behind.
+/// Ends the VMM that `record` speaks of and what ran beside it, and undoes what it claimed on this host.
 pub(crate) fn end_vmm(
     record: &Record,
     files: &VmmFiles,
@@ -114,12 +115,15 @@ pub(crate) fn end_vmm(
 ) -> Result<Option<ExitStatus>, RemainsError> {
     let exit = kill_vmm(record, files, boot)?;
     if let Some(vmm) = &record.vmm {
-        files.remove_sockets(&trusted_sockets(vmm, &spec_in(files).unwrap_or_default()));
+        let spec = spec_in(files).unwrap_or_default();
+        let credible =
+            vmm.claims.iter().filter(|claim| is_credible(claim, &spec)).cloned().collect::<Vec<_>>();
+        claims::undo_all(&credible, files.working_directory());
     }
     Ok(exit)
 }
 
-/// The same, and the sockets stay.
+/// The same, and its claims stay.
 pub(crate) fn kill_vmm(
     record: &Record,
     files: &VmmFiles,
@@ -142,10 +146,11 @@ fn is_current(record: &Record, files: &VmmFiles) -> bool {
         .is_ok_and(|now| (now.runs, process(&now)) == (record.runs, process(record)))
 }
 
-/// The sockets that a journal names and that may be removed: those below the VMM's working directory, and those that its
-/// spec names.
-pub(super) fn trusted_sockets(vmm: &VmmRecord, spec: &Spec) -> Vec<PathBuf> {
-    vmm.sockets.iter().filter(|socket| socket.is_relative() || spec.binds(socket)).cloned().collect()
+/// Whether what a journal claims may be the VM's: a socket below its VMM's working directory, or one that its spec names.
+pub(super) fn is_credible(claim: &Claim, spec: &Spec) -> bool {
+    match claim {
+        Claim::Socket(socket) => socket.path().is_relative() || spec.binds(socket.path()),
+    }
 }
 
 fn spec_in(files: &VmmFiles) -> Option<Spec> {

@@ -9,8 +9,7 @@ pub(super) use options::{Console, GuestRung, Options};
 
 use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
-    self, Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape,
-    VSOCK_KEY,
+    Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
 };
 use crate::journal::{self, Record, SpecRecord};
 use crate::settings;
@@ -175,12 +174,6 @@ impl Spec {
         self.requests.iter().filter_map(|put| put.link.as_ref())
     }
 
-    /// The length of the longest body of its requests.
-    pub(super) fn longest_body(&self) -> usize {
-        let bodies = self.requests.iter().filter_map(|put| put.request.body.as_ref());
-        bodies.map(Vec::len).max().unwrap_or_default()
-    }
-
     /// Whether it has metrics written to a place of its own.
     pub(super) fn has_own_metrics(&self) -> bool {
         self.requests.iter().any(|put| put.section == Some(ConfigSection::Metrics))
@@ -205,11 +198,6 @@ impl Put {
 
     fn body(&self) -> Option<Value> {
         serde_json::from_slice(self.request.body.as_deref()?).ok()
-    }
-
-    /// Whether the VMM has refused it because it knows nothing of the section.
-    pub(super) fn is_unknown_to(&self, refusal: &firecracker::Error) -> bool {
-        self.section.is_none() && refusal.is_unknown_path()
     }
 
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.

@@ -1,18 +1,19 @@
-//! A VM's VMM: started after the journal announces it, made what the spec or a snapshot says, and taken back when
-//! that fails.
+//! Bringing a VMM up: started after the journal announces it, made what its plan says, and taken back when that fails.
 
 use super::life::Rest;
-use super::restore::Loading;
+use super::plan::{Goal, OnUnknown, Plan};
 use super::timings::Timings;
 use super::{Error, Guest, Reason, Turn, Vm};
 use crate::causes::with_causes;
-use crate::firecracker::{Binary, Launch, Request, Version, Vmm, api};
+use crate::claims;
+use crate::firecracker::http::RequestPath;
+use crate::firecracker::{self, Binary, Launch, Request, Started, Version, Vmm, api};
 use crate::journal::{self, Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Cgroups, Identity};
 use crate::sys::sync::lock;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Vm {
     /// The VMM's executable, which must have what the spec asks for.
@@ -41,62 +42,45 @@ impl Vm {
         Cgroups::open(directories).map_err(self.failed(operation))
     }
 
-    /// Starts a VMM that the journal announces, and prepares it; after an error it is gone, and the VM as it was.
-    pub(super) fn launch(
-        &self,
-        binary: &Binary,
-        preparation: Preparation<'_>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Error> {
+    /// Starts the VMM of `plan`, which the journal announces, and asks it for what the plan says. After an error it is gone,
+    /// and the VM as it was.
+    pub(super) fn bring_up(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let never_ran = Rest { kind: journal::Rest::Stopped, exit: None };
         let before = self.observed().life.rest().unwrap_or(never_ran);
-        self.spawn(binary, preparation, turn).inspect_err(|_| {
+        self.spawn(plan, turn).inspect_err(|_| {
             self.end_pager();
             self.strike_out_vmm(turn);
         })?;
-        self.prepare(binary, preparation, turn).inspect_err(|_| self.undo_launch(before, turn))
+        self.carry_out(plan, turn).inspect_err(|_| self.undo_launch(before, turn))
     }
 
     /// Starts what serves its page faults, and the VMM.
-    fn spawn(&self, binary: &Binary, preparation: Preparation<'_>, turn: &mut Turn<'_>) -> Result<(), Error> {
+    fn spawn(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let operation = turn.operation();
         let metrics = self.begin_metrics(turn)?;
-        if let Preparation::Snapshot(Loading { pager: Some(paging), .. }) = preparation {
-            // Comes up while the VMM does.
-            self.start_pager(operation, paging)?;
-        }
+        // Comes up while the VMM does.
+        plan.pager.iter().try_for_each(|paging| self.start_pager(operation, paging))?;
         let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
         let (id, files, cgroups) = (place.id.as_str(), &place.files, &self.cgroups(operation)?);
-        let longest_body = match preparation {
-            Preparation::Configuration => self.spec.longest_body(),
-            Preparation::Snapshot(loading) => self.spec.longest_body().max(loading.longest_body()),
-        };
-        let metrics = metrics.as_deref();
+        let (binary, metrics, longest_body) = (&plan.binary, metrics.as_deref(), plan.longest_body());
         let launch = Launch { binary, id, files, metrics, longest_body, arguments, cgroups };
         let vmm = Vmm::spawn(&launch).map_err(self.failed(operation))?;
         // From here on a kill in another thread finds it.
-        self.attend(vmm.process(), binary.version());
+        self.attend(vmm.process(), plan.binary.version());
         turn.own_mut().vmm = Some(vmm);
         Ok(())
     }
 
-    /// Makes of a process that was just started what the spec or a snapshot says.
-    fn prepare(
-        &self,
-        binary: &Binary,
-        preparation: Preparation<'_>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Error> {
+    /// Makes of a process that was just started what its plan says.
+    fn carry_out(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let identity = turn.own().vmm.as_ref().map(|vmm| vmm.process().identity());
         self.note_process(identity, turn)?;
         let (own, limits) = turn.own_within_limits();
         let ready = own.vmm.as_mut().map_or(Ok(()), |vmm| vmm.await_ready(limits));
         ready.map_err(self.failed(turn.operation()))?;
-        let format = self.settle_version(binary, turn)?;
-        match preparation {
-            Preparation::Configuration => self.configure(turn)?,
-            Preparation::Snapshot(loading) => self.load(loading, turn)?,
-        }
+        let format = self.settle_version(&plan.binary, turn)?;
+        let (started, requests, took) = self.send_all(plan, turn)?;
+        self.reach_goal(plan.goal, Timings::of(started, requests, (plan.goal, took)), turn)?;
         self.note_ready(format, turn)
     }
 
@@ -146,7 +130,6 @@ impl Vm {
     }
 
     fn note_ready(&self, format: Option<Version>, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let bound = turn.own().vmm.as_ref().map(|vmm| vmm.bound().to_vec()).unwrap_or_default();
         let version = lock(&self.core).version;
         self.note(turn, |record| {
             record.stage = Stage::Present;
@@ -154,7 +137,6 @@ impl Vm {
                 record.restored.as_ref().filter(|_| record.runs == 1).map(|it| it.snapshot.clone());
             if let Some(vmm) = &mut record.vmm {
                 vmm.progress = Progress::Ready;
-                vmm.sockets = bound;
                 vmm.version = version.map_or_else(String::new, |version| version.to_string());
                 vmm.snapshot_version = format.map(|version| version.to_string());
             }
@@ -163,41 +145,63 @@ impl Vm {
         Ok(())
     }
 
-    /// Makes of a process that was just started a VMM that waits for its guest's start.
-    fn configure(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let (began, operation) = (Instant::now(), turn.operation());
+    /// Sends the requests of a plan, one after another, and says how long each took and all of them.
+    fn send_all(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<Sent, Error> {
+        let operation = turn.operation();
         let (own, limits) = turn.own_within_limits();
-        let Some(vmm) = own.vmm.as_mut() else { return Ok(()) };
-        let mut requests = Vec::with_capacity(self.spec.requests.len());
-        for put in &self.spec.requests {
+        let Some(vmm) = own.vmm.as_mut() else { return Ok(Sent::default()) };
+        let began = Instant::now();
+        let mut requests = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
             let asked = Instant::now();
-            match vmm.demand(&put.request, limits) {
-                Err(refusal) if put.is_unknown_to(&refusal) => {
+            match (vmm.demand(&step.request, limits), &step.on_unknown) {
+                (Ok(_), _) => {}
+                (Err(refusal), OnUnknown::Ignore) if refusal.is_unknown_path() => {
                     // From a config file it would not have told that either.
-                    log::warn!(
-                        "VM {}: ignored by Firecracker, which has no such section: {refusal}",
-                        self.id()
-                    );
+                    let id = self.id();
+                    log::warn!("VM {id}: ignored by Firecracker, which has no such section: {refusal}");
                     continue;
                 }
-                done => done.map_err(|source| match &put.link {
-                    Some(link) => self.error(operation, Reason::LinkedFile { link: link.clone(), source }),
-                    None => self.error(operation, source),
-                })?,
-            };
-            requests.push((put.request.path.clone(), asked.elapsed()));
-            put.socket.iter().for_each(|socket| vmm.leaves(socket.clone()));
+                (Err(source), _) => {
+                    let reason = match &step.link {
+                        Some(link) => Reason::LinkedFile { link: link.clone(), source },
+                        None => self.why_refused(source, plan),
+                    };
+                    return Err(self.error(operation, reason));
+                }
+            }
+            requests.push((step.request.path.clone(), asked.elapsed()));
         }
-        let started = vmm.started();
-        let (spawn, socket) = (started.spawn, started.socket);
-        let configure = began.elapsed();
+        Ok((vmm.started(), requests, began.elapsed()))
+    }
+
+    /// A VMM that was ended because of its pager has not failed by itself.
+    fn why_refused(&self, source: firecracker::Error, plan: &Plan) -> Reason {
+        let lost = plan.pager.as_ref().and_then(|_| self.pager_problem());
+        lost.map_or_else(|| source.into(), |said| Reason::PagerLost { said })
+    }
+
+    fn reach_goal(&self, goal: Goal, timings: Timings, turn: &mut Turn<'_>) -> Result<(), Error> {
         {
             let mut core = self.observed();
-            core.timings = Timings { spawn, socket, configure, requests, ..Timings::default() };
-            let told = core.life.guest_is(Guest::NotStarted);
+            core.timings = timings;
+            let told = match goal {
+                Goal::Configured | Goal::ConfiguredInDoubt => core.life.guest_is(Guest::NotStarted),
+                Goal::Loaded(guest) => {
+                    core.life.loaded(guest);
+                    Vec::new()
+                }
+            };
             self.tell_all(told);
         }
-        if self.spec.has_unknown { self.ask_state(turn) } else { Ok(()) }
+        if goal == Goal::ConfiguredInDoubt { self.ask_state(turn) } else { Ok(()) }
+    }
+
+    /// Undoes what the VMM of the journal owned on this host: it has ended.
+    pub(super) fn undo_claims(&self, turn: &Turn<'_>) {
+        if let Some(vmm) = &turn.own().record.vmm {
+            claims::undo_all(&vmm.claims, self.files().working_directory());
+        }
     }
 
     /// Takes back the VMM of a start that failed; the VM is as it was before.
@@ -208,6 +212,7 @@ impl Vm {
             // The error that brought us here is the one to tell.
             log::warn!("VM {}: {}", self.id(), with_causes(&error));
         }
+        self.undo_claims(turn);
         self.end_pager();
         let process = lock(&self.core).life.launch_undone(before);
         self.let_go_of(process.as_ref());
@@ -215,11 +220,5 @@ impl Vm {
     }
 }
 
-/// What makes a microVM of a process that was just started.
-#[derive(Clone, Copy)]
-pub(super) enum Preparation<'a> {
-    /// The requests of the spec.
-    Configuration,
-    /// A snapshot, which it loads.
-    Snapshot(&'a Loading),
-}
+/// How a VMM came up, how long each of its requests took, and all of them.
+type Sent = (Started, Vec<(RequestPath, Duration)>, Duration);

@@ -1,0 +1,129 @@
+//! What a VM owns on this host outside of its directory, each thing as data in its journal: enough to find it again and to
+//! undo it, whoever is left to do that.
+//!
+//! A claim is in the journal before its thing is made, and is undone after the VM's processes have ended. Undoing is
+//! harmless when there is nothing, when it was done before, and when two do it at once; what is not ours is not touched.
+//! What makes a thing is the business of whoever claims it: a VMM binds its sockets itself.
+
+mod socket;
+
+pub(crate) use socket::Socket;
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// One thing that a VM owns, or may own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Claim {
+    /// A unix socket that the VMM binds, and leaves behind whatever ends it.
+    Socket(Socket),
+}
+
+/// What stands where a claim says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing.
+    Absent,
+    /// What the VM has left.
+    Ours,
+    /// Something that another one uses.
+    Foreign,
+}
+
+/// A kind of thing that can be claimed. Relative paths in it are relative to the VMM's working directory.
+pub(crate) trait Thing {
+    /// Looks for it.
+    fn find(&self, working_directory: &Path) -> io::Result<Found>;
+
+    /// Whether it is to be claimed by whoever is about to make it.
+    fn is_makeable(&self, working_directory: &Path) -> bool;
+
+    /// Removes it if it is ours.
+    fn undo(&self, working_directory: &Path) -> io::Result<()>;
+
+    /// What it is called in messages.
+    fn describe(&self, working_directory: &Path) -> String;
+}
+
+impl Claim {
+    /// A socket at `path`.
+    pub(crate) fn socket(path: impl AsRef<Path>) -> Self {
+        Self::Socket(Socket::at(path.as_ref()))
+    }
+
+    fn thing(&self) -> &dyn Thing {
+        match self {
+            Self::Socket(socket) => socket,
+        }
+    }
+}
+
+/// Those of `claims` that can be made: where something stands already it is somebody else's, and the VM will not get it.
+pub(crate) fn makeable(claims: Vec<Claim>, working_directory: &Path) -> Vec<Claim> {
+    claims.into_iter().filter(|claim| claim.thing().is_makeable(working_directory)).collect()
+}
+
+/// Undoes what was claimed, the last first. What cannot be undone is in the log, and keeps nothing else from being undone.
+pub(crate) fn undo_all(claims: &[Claim], working_directory: &Path) {
+    for thing in claims.iter().rev().map(Claim::thing) {
+        if let Err(error) = thing.undo(working_directory) {
+            log::warn!("cannot remove {}: {error}", thing.describe(working_directory));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("mvm-claims-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_nobody_uses_is_undone_and_what_somebody_uses_stays() {
+        let scratch = Scratch::new("undo");
+        let claims = ["dead.sock", "alive.sock", "never.sock", "file"].map(Claim::socket);
+        drop(UnixListener::bind(scratch.0.join("dead.sock")).unwrap());
+        let _alive = UnixListener::bind(scratch.0.join("alive.sock")).unwrap();
+        std::fs::write(scratch.0.join("file"), "no socket").unwrap();
+        for _ in 0..2 {
+            undo_all(&claims, &scratch.0);
+            let found = claims.each_ref().map(|claim| claim.thing().find(&scratch.0).unwrap());
+            assert_eq!(found, [Found::Absent, Found::Foreign, Found::Absent, Found::Foreign]);
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_taken_is_not_claimed() {
+        let scratch = Scratch::new("makeable");
+        let [taken, free] = ["taken.sock", "free.sock"].map(|name| scratch.0.join(name));
+        drop(UnixListener::bind(&taken).unwrap());
+        let claims = vec![Claim::socket(&taken), Claim::socket(&free), Claim::socket("own.sock")];
+        let own = Path::new("/nowhere");
+        assert_eq!(makeable(claims, own), [Claim::socket(&free), Claim::socket("own.sock")]);
+    }
+
+    #[test]
+    fn a_claim_is_read_as_it_was_written() {
+        let claim = Claim::socket("/run/v.sock");
+        let text = serde_json::to_string(&claim).unwrap();
+        assert_eq!(text, r#"{"socket":{"path":"/run/v.sock"}}"#);
+        assert_eq!(serde_json::from_str::<Claim>(&text).unwrap(), claim);
+    }
+}
