@@ -85,6 +85,25 @@ fn memory_is_plugged_in_and_out() {
 }
 
 #[test]
+fn after_memory_was_plugged_the_next_snapshot_is_full() {
+    let hotplug = json!({ "total_size_mib": 1024, "block_size_mib": 2, "slot_size_mib": 128 });
+    let machine = json!({ "vcpu_count": 1, "mem_size_mib": 128, "track_dirty_pages": true });
+    let (host, vm) = with_drivers(json!({ "memory-hotplug": hotplug, "machine-config": machine }));
+    let take = |id: &str| {
+        let report = host.runtime.take_snapshot(&vm, id, Some(r#"{"type":"diff"}"#)).unwrap();
+        report["why_full"].as_str().unwrap_or("a diff").to_owned()
+    };
+    take("base");
+    assert_eq!(take("d1"), "a diff");
+    vm.set_hotplugged_memory(256, AMPLE).unwrap();
+    assert!(take("f1").contains("memory was plugged in or unplugged"));
+    let path = RequestPath::parse("/hotplug/memory").unwrap();
+    vm.request(Method::Patch, &path, Some(br#"{"requested_size_mib":0}"#)).unwrap();
+    assert!(take("f2").contains("a request that the caller sent"));
+    assert_eq!(take("d2"), "a diff");
+}
+
+#[test]
 fn a_drive_gets_another_file_or_keeps_the_one_it_has() {
     let host = Host::new();
     let file = |name: &str, size: usize| {

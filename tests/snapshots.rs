@@ -271,6 +271,23 @@ fn no_page_is_lost_when_firecracker_has_forgotten_which_ones_changed() {
 }
 
 #[test]
+fn a_vm_that_tracks_nothing_has_diffs_while_none_of_its_pages_is_in_swap() {
+    let host = Host::new();
+    let vm = host.boot("counter", Guest::Report);
+    let at = count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({}));
+    count_above(&vm, at + 1);
+    let report = snapshot(&host, &vm, "next", json!({ "type": "diff", "after": "stay_paused" }));
+    let told =
+        (&report["type"], report["why_full"].as_str().unwrap_or_default().contains("takes no diff of a VM"));
+    // Firecracker before 1.13 takes none.
+    assert!(told == (&json!("diff"), false) || told == (&json!("full"), true), "{report}");
+    let at = count_of(&vm).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    count_above(&restore(&host, "next", "restored", json!({})), at);
+}
+
+#[test]
 fn what_fails_before_firecracker_is_asked_costs_no_diff() {
     let host = Host::new();
     let disk = host.scratch.path().join("disk");
