@@ -288,6 +288,26 @@ fn a_vm_that_tracks_nothing_has_diffs_while_none_of_its_pages_is_in_swap() {
 }
 
 #[test]
+#[ignore = "it needs a machine with swap"]
+fn no_page_is_lost_that_is_in_swap() {
+    let host = Host::simulated();
+    // The eighth request pauses the guest, before the library looks.
+    let vm = host.runtime.create("swapped", &host.faulty_spec(Guest::Report, &["8:page-out"]).to_string());
+    let vm = vm.unwrap();
+    vm.start().unwrap();
+    count_above(&vm, 1);
+    snapshot(&host, &vm, "base", json!({ "after": "stay_paused" }));
+    vm.resume().unwrap();
+    let at = count_of(&vm).unwrap();
+    count_above(&vm, at + 1);
+    vm.pause().unwrap();
+    let at = count_of(&vm).unwrap();
+    assert!(why_full(&host, &vm, "next").contains("pages of its memory are in swap"));
+    host.runtime.destroy(&vm).unwrap();
+    count_above(&restore(&host, "next", "restored", json!({})), at);
+}
+
+#[test]
 fn what_fails_before_firecracker_is_asked_costs_no_diff() {
     let host = Host::new();
     let disk = host.scratch.path().join("disk");

@@ -118,6 +118,16 @@ impl Mapping {
         checked(advised).map(drop)
     }
 
+    /// Asks the kernel to put all of it into swap; where there is none, nothing happens.
+    ///
+    /// # Errors
+    /// Whatever `madvise(2)` reports.
+    pub fn page_out(&self) -> io::Result<()> {
+        // SAFETY: it is the whole mapping, whose content stays what it is.
+        let advised = unsafe { libc::madvise(self.start.as_ptr().cast(), self.size, libc::MADV_PAGEOUT) };
+        checked(advised).map(drop)
+    }
+
     fn at(&self, offset: usize) -> Option<&AtomicU8> {
         if offset >= self.size {
             return None;

@@ -31,6 +31,7 @@ pub(crate) enum RequestFault {
     Stall,
     NoSpace,
     SyncFails,
+    PageOut,
     CrashHalfway,
     Handshake(Handshake),
 }
@@ -90,6 +91,7 @@ Kinds for a request:
   extra        answer correctly, with stray bytes behind the answer
   flood        send interim answers for ever
   stall        never answer, and serve no other connection either
+  page-out     put the guest's memory into swap first, if the machine has any
 
 Kinds for a request that makes or loads a snapshot:
   no-space       the disk is full when half of the memory is written
@@ -170,6 +172,7 @@ impl RequestFault {
             ("flood", None) => Self::Flood,
             ("stall", None) => Self::Stall,
             ("no-space", None) => Self::NoSpace,
+            ("page-out", None) => Self::PageOut,
             ("sync-fails", None) => Self::SyncFails,
             ("crash-halfway", None) => Self::CrashHalfway,
             ("handshake", Some(kind)) => Self::Handshake(Handshake::parse(kind)?),

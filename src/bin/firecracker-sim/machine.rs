@@ -166,6 +166,9 @@ impl Machine {
     }
 
     fn handle_after_start(&mut self, action: Action, guest: &Guest) -> Outcome {
+        if self.faults.contains(&RequestFault::PageOut) {
+            let _nothing_without_swap = guest.memory().page_out();
+        }
         match action {
             Action::CreateSnapshot(request) => {
                 self.check_diff(&request)?;

@@ -266,6 +266,11 @@ impl GuestMemory {
         written
     }
 
+    /// Puts it into swap.
+    pub(crate) fn page_out(&self) -> io::Result<()> {
+        self.regions.iter().try_for_each(|region| region.memory.page_out())
+    }
+
     fn limit(&self, room: Room) -> u64 {
         match room {
             Room::Enough | Room::Unsynced => u64::MAX,
