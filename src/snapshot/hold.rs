@@ -2,7 +2,7 @@
 
 use super::{Error, Snapshot, SnapshotId, Store};
 use crate::sys::sync::lock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many calls hold each snapshot.
 pub(super) type Holds = BTreeMap<SnapshotId, usize>;
@@ -25,9 +25,9 @@ impl Store {
         ids.count(id.clone());
         loop {
             let snapshot = self.find(id)?;
-            let chain = self.chain(&snapshot)?;
-            let chain = chain.iter().filter_map(|one| SnapshotId::parse(&one.manifest.id).ok());
-            let missing = chain.filter(|one| !ids.ids.contains(one)).collect::<Vec<_>>();
+            let ancestors = self.ancestors_of(&snapshot.manifest)?;
+            let held = ids.ids.iter().collect::<BTreeSet<_>>();
+            let missing = ancestors.into_iter().filter(|one| !held.contains(one)).collect::<Vec<_>>();
             if missing.is_empty() {
                 return Ok(Hold { _ids: ids, snapshot });
             }

@@ -233,7 +233,7 @@ impl Store {
         let snapshot = Snapshot { directory, manifest };
         let path = &snapshot.directory;
         let _changing = lock(&self.changes);
-        self.check_ancestors(&snapshot.manifest)?;
+        self.ancestors_of(&snapshot.manifest)?;
         file::rename_to_new(ready, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists { id: id.clone(), path: path.clone() },
             _ => Error::File { action: "rename a snapshot to", path: path.clone(), source },
@@ -260,8 +260,10 @@ impl Store {
         Ok(chain)
     }
 
-    /// The same check, for which a manifest that has not changed is not read again.
-    fn check_ancestors(&self, manifest: &Manifest) -> Result<(), Error> {
+    /// The ids of all that it builds upon, after the same checks; a manifest that has not changed is not read again for
+    /// them.
+    pub(super) fn ancestors_of(&self, manifest: &Manifest) -> Result<Vec<SnapshotId>, Error> {
+        let mut ids = Vec::new();
         let mut seen = BTreeSet::from([manifest.id.clone()]);
         let mut child = Ancestor::of(manifest);
         while let Some(parent) = child.parent.clone() {
@@ -272,8 +274,9 @@ impl Store {
             let found = self.ancestor(&id).map_err(unusable_parent(&child, &parent))?;
             check_sizes(&child, &parent, &found)?;
             child = found;
+            ids.push(id);
         }
-        Ok(())
+        Ok(ids)
     }
 
     fn ancestor(&self, id: &SnapshotId) -> Result<Ancestor, Error> {

@@ -68,7 +68,10 @@ fn a_diff_costs_no_more_upon_a_long_chain() {
     let costs = (1..40).map(|number| read(Some(&format!("diff-{}", number - 1)), &format!("diff-{number}")));
     let costs = costs.collect::<Vec<_>>();
     assert!(costs[38] <= 2 * costs[3], "{costs:?}");
-    // The same holds for who asks what builds upon one.
+    // The same holds for who holds the last one, as a diff upon it does, and for who asks what builds upon one.
+    let before = bytes_read();
+    drop(scratch.store.hold(&id("diff-38")).unwrap());
+    assert!(bytes_read() - before <= 2 * costs[3]);
     let before = bytes_read();
     assert_eq!(scratch.store.dependents(&id("diff-3")).unwrap(), ["diff-4"]);
     assert!(bytes_read() - before <= 2 * costs[3]);
