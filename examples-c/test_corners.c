@@ -1,12 +1,13 @@
 /*
  * Hosts in corners of their own: a small limit on the size of files, two copies of the library in one process, forks in
- * the middle of other threads' calls.
+ * the middle of other threads' calls, threads with small stacks.
  */
 #include "example.h"
 #include "hosting.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -292,10 +293,90 @@ static void a_child_that_was_forked_in_the_very_first_call_does_not_hang(void) {
   }
 }
 
+static void end(mvm_vm *vm) {
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
+/* Every kind of operation, and some that fail with a long story. */
+static void *live_on_a_small_stack(void *argument) {
+  static char spec[8192];
+  static mvm_error error;
+  static mvm_event event;
+  mvm_runtime *runtime;
+  mvm_vm *vm, *vms[2];
+  mvm_pool *pool;
+  mvm_shutdown_outcome outcome;
+  char *text;
+  const char *argv[] = {"/bin/true", NULL};
+  mvm_process *process;
+  mvm_exit how = {.size = sizeof how};
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  example_spec(&where, "obey", spec, sizeof spec);
+  memcpy(strstr(spec, "128"), " 20", 3);
+  MUST(mvm_create(runtime, "small", spec, &vm));
+  REQUIRE(mvm_create(runtime, "small", spec, &vms[0]) == MVM_ERR_ALREADY_EXISTS);
+  REQUIRE(mvm_create(runtime, "wrong", "{\"drives\":[[[[[[[[1]]]]]]]],\"machine-config\":{}}", &vms[0]) != MVM_OK);
+  REQUIRE(mvm_create(runtime, "wrong", "{\"boot-source\":{\"kernel_image_path\":\"/none\"}}", &vms[0]) != MVM_OK);
+  error.size = sizeof error;
+  MUST(mvm_last_error(&error));
+  MUST(mvm_start(vm));
+  MUST(mvm_pause(vm));
+  MUST(mvm_resume(vm));
+  MUST(mvm_info(vm, &text));
+  mvm_string_free(text);
+  MUST(mvm_metrics_flush(vm));
+  MUST(mvm_metrics(vm, &text));
+  mvm_string_free(text);
+  MUST(mvm_snapshot_create(vm, "base", "{\"checksums\":\"taken\"}", NULL));
+  MUST(mvm_snapshot_create(vm, "more", "{\"type\":\"diff\"}", NULL));
+  MUST(mvm_shutdown(vm, MVM_DEFAULT_GRACE_MS, MVM_DEFAULT_POLL_MS, &outcome));
+  MUST(mvm_start(vm));
+  MUST(mvm_rename(vm, "renamed"));
+  end(vm);
+  MUST(mvm_snapshot_verify(runtime, "base", NULL, NULL));
+  MUST(mvm_restore(runtime, "more", "restored", NULL, &vm));
+  end(vm);
+  MUST(mvm_snapshot_merge(runtime, "more", NULL, NULL));
+  MUST(mvm_clone(runtime, "more", 2, NULL, vms));
+  end(vms[0]);
+  end(vms[1]);
+  MUST(mvm_pool_open(runtime, "pool", "{\"snapshot\":\"more\",\"size\":1}", &pool));
+  MUST(mvm_pool_take(pool, "taken", NULL, &vm));
+  end(vm);
+  MUST(mvm_pool_close(pool));
+  MUST(mvm_snapshot_delete(runtime, "more"));
+  MUST(mvm_snapshot_delete(runtime, "base"));
+  MUST(mvm_process_spawn(argv, NULL, NULL, NULL, &process));
+  MUST(mvm_process_wait(process, 30000, &how));
+  MUST(mvm_process_release(process));
+  event.size = sizeof event;
+  do MUST(mvm_runtime_next_event(runtime, 0, &event));
+  while (event.kind != MVM_EVENT_NONE);
+  MUST(mvm_runtime_reap(runtime, NULL, &text));
+  mvm_string_free(text);
+  MUST(mvm_runtime_close(runtime));
+  return argument;
+}
+
+/* What the first page of the header promises, of a release build; a debug build needs more. */
+static void a_thread_with_a_small_stack_may_make_every_call(void) {
+  Dl_info own;
+  REQUIRE(dladdr((void *)(uintptr_t)mvm_version, &own) != 0);
+  const size_t promised = (strstr(own.dli_fname, "/debug/") != NULL ? 128 : 32) * 1024;
+  size_t size = promised < (size_t)PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : promised;
+  pthread_attr_t attributes;
+  pthread_t thread;
+  REQUIRE(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, size) == 0);
+  REQUIRE(pthread_create(&thread, &attributes, live_on_a_small_stack, NULL) == 0);
+  pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv) {
   where = example_from(argc, argv);
   HOST(a_small_limit_on_files_is_an_error_and_no_signal);
   if (getenv("VALGRIND") == NULL) {
+    HOST(a_thread_with_a_small_stack_may_make_every_call);
     HOST(two_copies_of_the_library_do_not_know_each_others_handles);
     HOST(a_child_that_was_forked_in_the_middle_of_calls_hangs_in_none);
     HOST(a_child_that_was_forked_in_the_very_first_call_does_not_hang);

@@ -64,6 +64,8 @@
  * Fork. In a forked child every call answers MVM_ERR_FORKED at once and takes no lock. Only mvm_last_error,
  *   mvm_string_free, and the functions that return constants work there. Go on in the parent, or execute a program.
  *
+ * Stacks. A thread that calls needs a stack of 32 KiB, its thread-local data included (a debug build: 128 KiB).
+ *
  * Copies. Two copies of the library may be loaded into one process. Each has its own handles, and answers
  *   MVM_ERR_BAD_HANDLE for those of the other.
  *

@@ -92,7 +92,8 @@ fn send_some<'b>(connection: &UnixConnection, unsent: &'b [u8]) -> Result<&'b [u
 }
 
 fn receive_some(connection: &UnixConnection, reader: &mut ResponseReader) -> Result<Received, NoResponse> {
-    let mut buffer = [0_u8; 8 * 1024];
+    // Not on the stack: a host's threads may have small ones.
+    let mut buffer = vec![0_u8; 8 * 1024];
     match connection.receive(&mut buffer) {
         Ok(0) => Ok(Received::End),
         Ok(length) => {

@@ -73,7 +73,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn hear(connection: &UnixConnection, bytes: u64) -> Result<Said, Senseless> {
     let deadline = Deadline::after(PATIENCE);
     let (mut text, mut descriptor) = (Vec::new(), None);
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; 4096];
     loop {
         match connection.receive_with_descriptor(&mut buffer) {
             Ok((length, came)) => {
