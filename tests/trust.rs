@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::Host;
 use common::guest::Guest;
+use common::{AMPLE, Host, Scratch, told};
 use mvm::process::Identity;
+use mvm::runtime::What;
 use mvm::sys::directory::Directory;
-use mvm::{Runtime, Vm};
+use mvm::{Runtime, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -123,6 +124,156 @@ fn a_rewritten_journal_removes_no_socket_of_somebody_else() {
     });
     host.change_owner();
     assert!([absolute, above, linked].iter().all(|socket| socket.exists()));
+}
+
+#[test]
+fn a_planted_link_is_refused_and_what_it_leads_to_is_not_touched() {
+    for name in ["lock", "vms", "snapshots"] {
+        let scratch = Scratch::new();
+        let (state, victim) = (state_in(&scratch), scratch.path().join("victim"));
+        fs::write(&victim, "mine").unwrap();
+        symlink(&victim, state.join(name)).unwrap();
+        let refused = refusal(&state);
+        assert!(refused.contains(name) && refused.contains("is a link"), "{refused}");
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+    }
+    let scratch = Scratch::new();
+    let (state, victim) = (state_in(&scratch), scratch.path().join("victim"));
+    fs::write(&victim, "mine").unwrap();
+    fs::hard_link(&victim, state.join("lock")).unwrap();
+    let refused = refusal(&state);
+    assert!(refused.contains("another name"), "{refused}");
+    assert_eq!(fs::read(&victim).unwrap(), b"mine");
+}
+
+#[test]
+fn a_keeper_writes_through_no_link() {
+    for name in ["keeper.log", "keeper.lock"] {
+        let host = Host::with_keeper();
+        let (state, victim) = (host.scratch.path().join("state"), host.scratch.path().join("victim"));
+        if name == "keeper.log" {
+            fs::write(&victim, "mine").unwrap();
+        }
+        symlink(&victim, state.join(name)).unwrap();
+        let mut spec = host.spec(Guest::Halt);
+        spec["mvm"]["on_owner_exit"] = json!("kill");
+        let created = host.runtime.create("kept", &spec.to_string());
+        if name == "keeper.log" {
+            assert!(told(&created.unwrap_err()).contains("is a link"));
+            assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        } else {
+            let mut said = None;
+            common::eventually("the keeper's end is told", || {
+                let event = host.runtime.next_event(AMPLE).unwrap().map(|event| event.what);
+                said = event.filter(|what| matches!(what, What::KeeperLost(_)));
+                said.is_some()
+            });
+            assert!(format!("{said:?}").contains("is a link"), "{said:?}");
+            assert!(!victim.exists());
+        }
+    }
+}
+
+#[test]
+fn a_state_directory_that_others_may_change_is_refused_with_what_to_do() {
+    for (mode, below) in [(0o777, ""), (0o720, ""), (0o702, ""), (0o777, "vms"), (0o777, "..")] {
+        let scratch = Scratch::new();
+        let outer = scratch.path().join("outer");
+        fs::create_dir(&outer).unwrap();
+        let state = outer.join("state");
+        drop(Runtime::open(&state, None).unwrap());
+        fs::set_permissions(state.join(below), fs::Permissions::from_mode(mode)).unwrap();
+        let refused = refusal(&state);
+        assert!(refused.contains("may write to") && refused.contains("chmod go-w"), "{refused}");
+    }
+    let scratch = Scratch::new();
+    let state = state_in(&scratch);
+    if !is_root() {
+        println!("skipped: only root can give a directory away");
+        return;
+    }
+    for below in ["", ".."] {
+        let outer = scratch.path().join(format!("outer{}", below.len()));
+        fs::create_dir(&outer).unwrap();
+        let state = outer.join("state");
+        drop(Runtime::open(&state, None).unwrap());
+        std::os::unix::fs::chown(state.join(below), Some(4711), None).unwrap();
+        let refused = refusal(&state);
+        assert!(refused.contains("belongs to user 4711"), "{refused}");
+    }
+    // A link of somebody else's, as it can be planted in /tmp.
+    let link = scratch.path().join("link");
+    symlink(&state, &link).unwrap();
+    drop(Runtime::open(&link, None).unwrap());
+    std::os::unix::fs::lchown(&link, Some(4711), None).unwrap();
+    let refused = refusal(&link);
+    assert!(refused.contains("belongs to user 4711"), "{refused}");
+}
+
+#[test]
+fn a_state_directory_that_was_moved_is_not_written_to_by_its_former_name() {
+    let host = Host::new();
+    let vm = host.boot("moved", Guest::Halt);
+    let (state, elsewhere) = (host.scratch.path().join("state"), host.scratch.path().join("moved-here"));
+    fs::rename(&state, &elsewhere).unwrap();
+    // Somebody else has the name now.
+    let options = json!({ "firecracker": common::firecracker() }).to_string();
+    let other = Runtime::open(&state, Some(&options)).unwrap();
+    let others = other.create("moved", &host.spec(Guest::Halt).to_string()).unwrap();
+    let journal = fs::read(host.vm_directory("moved").join("journal.json")).unwrap();
+    for refused in [
+        told(&host.runtime.create("new", &host.spec(Guest::Halt).to_string()).unwrap_err()),
+        told(&host.runtime.rename(&vm, "renamed").unwrap_err()),
+        told(&host.runtime.take_snapshot(&vm, "base", None).unwrap_err()),
+        told(&host.runtime.destroy(&vm).unwrap_err()),
+        told(&host.runtime.reap(None).unwrap_err()),
+    ] {
+        assert!(refused.contains("moved-here now") && refused.contains("close the runtime"), "{refused}");
+    }
+    assert_eq!(fs::read(host.vm_directory("moved").join("journal.json")).unwrap(), journal);
+    assert_eq!(others.state(), State::Created);
+    other.destroy(&others).unwrap();
+    drop(other);
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&elsewhere, &state).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_proc_that_is_of_another_pid_namespace_is_noticed_and_said() {
+    if !is_root() {
+        println!("skipped: only root can make a PID namespace");
+        return;
+    }
+    let scratch = Scratch::new();
+    let played = Command::new("unshare")
+        .args(["--pid", "--fork"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["plays_in_another_pid_namespace", "--exact", "--ignored", "--nocapture"])
+        .env(PART, scratch.path().join("state"))
+        .status()
+        .unwrap();
+    assert_eq!(played.code(), Some(0));
+}
+
+#[test]
+#[ignore = "the part in another PID namespace, which another test starts"]
+fn plays_in_another_pid_namespace() {
+    let Some(state) = std::env::var_os(PART).map(PathBuf::from) else { return };
+    let refused = refusal(&state);
+    assert!(refused.contains("another PID namespace") && refused.contains("mount -t proc"), "{refused}");
+    assert!(!state.exists());
+}
+
+fn state_in(scratch: &Scratch) -> PathBuf {
+    let state = scratch.path().join("state");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    state
+}
+
+fn refusal(state: &Path) -> String {
+    told(&Runtime::open(state, None).unwrap_err())
 }
 
 /// Changes a journal as a VMM would, its checksum included, while it has no owner.

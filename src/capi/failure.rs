@@ -171,6 +171,8 @@ impl Facts {
                 Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
             }
             runtime::Error::Cgroup(source) => Self::of_process(source),
+            runtime::Error::State(source) => Self::of_state(source),
+            runtime::Error::ForeignProc { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
             runtime::Error::Closed | runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
@@ -184,6 +186,7 @@ impl Facts {
             Reason::Spec(source) => Self::of_spec(source),
             Reason::Metrics(source) => Self::of_metrics(source),
             Reason::Journal(source) => Self::of_journal(source),
+            Reason::StateDirectory(source) => Self::of_state(source),
             Reason::NoBinary => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
             Reason::State { .. } | Reason::NoVmm { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
             Reason::NoDiff(why) => Self::of_why_full(why),
@@ -294,6 +297,17 @@ impl Facts {
             E::Json(_) | E::Kind { .. } | E::NoId { .. } | E::SocketPath { .. } | E::Argument(_) => {
                 Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
             }
+        }
+    }
+
+    fn of_state(error: &journal::StateError) -> Self {
+        use journal::StateError as E;
+        match error {
+            E::Foreign { .. } | E::Writable { .. } | E::Link { .. } | E::SecondName { .. } => {
+                Self::of(mvm_status::MVM_ERR_PERMISSION)
+            }
+            E::Use { source, .. } => Self::of_io(source),
+            E::Displaced { .. } => Self::of(mvm_status::MVM_ERR_IO),
         }
     }
 

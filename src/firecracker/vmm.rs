@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,8 @@ pub struct Vmm {
     files: VmmFiles,
     connection: Option<UnixConnection>,
     started: Started,
+    /// Which file its console is, by device and number.
+    console: Option<(u64, u64)>,
     /// Requests whose answers nobody has waited for, in the order in which they were sent.
     unanswered: Vec<UnixConnection>,
 }
@@ -167,8 +169,8 @@ impl Vmm {
 
     /// Holds a VMM that was started by somebody else.
     pub fn adopt(process: Arc<Process>, files: VmmFiles) -> Self {
-        let (connection, unanswered) = (None, Vec::new());
-        Self { process, files, connection, started: Started::default(), unanswered }
+        let (connection, unanswered, console) = (None, Vec::new(), place_of(&files.console()));
+        Self { process, files, connection, started: Started::default(), console, unanswered }
     }
 
     /// Its files are elsewhere from now on: its directory was renamed, and it works in it still.
@@ -383,10 +385,16 @@ impl Vmm {
 
     /// Ends what ran beside it, when it has ended.
     pub(crate) fn end_companions(&self) {
-        if let Err(error) = end_companions(self.process.pid(), &self.files, || true) {
+        // Where the state directory was moved, another owner's VM may have the same path.
+        let is_in_place = || self.console.is_some() && self.console == place_of(&self.files.console());
+        if let Err(error) = end_companions(self.process.pid(), &self.files, is_in_place) {
             log::warn!("{}", with_causes(&error));
         }
     }
+}
+
+fn place_of(file: &Path) -> Option<(u64, u64)> {
+    file.symlink_metadata().ok().map(|about| (about.dev(), about.ino()))
 }
 
 fn arguments(launch: &Launch<'_>) -> Vec<OsString> {

@@ -9,9 +9,12 @@
 pub(crate) mod aside;
 mod envelope;
 pub(crate) mod owner;
+mod state;
 
 pub use envelope::Error;
 pub(crate) use envelope::{checksum, read, write};
+pub(crate) use state::StateDirectory;
+pub use state::StateError;
 
 use crate::claims::Claim;
 use crate::process::{ExitStatus, Identity};

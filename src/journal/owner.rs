@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// The file that an owner locks.
+/// The name of the file that an owner locks.
+pub(crate) const LOCK: &str = "lock";
+
+/// The file itself.
 pub(crate) fn lock_file(directory: &Path) -> PathBuf {
-    directory.join("lock")
+    directory.join(LOCK)
 }
 
 /// Says in the lock file who has locked it.

@@ -1,6 +1,6 @@
 //! The owner's side: starting a keeper, finding one that a former owner has started, and letting go of it.
 
-use crate::journal;
+use crate::journal::{self, StateDirectory};
 use crate::observe::console;
 use crate::process::{self, Cgroups, Command, Identity, Limits, NoAnswer, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
@@ -8,10 +8,9 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::mask::HeldSignals;
 use crate::sys::pidfd::Signal;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -214,12 +213,15 @@ fn record_file(directory: &Path) -> PathBuf {
 }
 
 fn output_file(directory: &Path) -> PathBuf {
-    directory.join("keeper.log")
+    directory.join(OUTPUT)
 }
 
+const OUTPUT: &str = "keeper.log";
+
+/// It begins anew, once it is known to be the library's own.
 fn open_output(directory: &Path) -> Result<File, KeeperError> {
-    let path = output_file(directory);
-    let mut options = OpenOptions::new();
-    let opened = options.create(true).write(true).truncate(true).mode(0o600).open(&path);
-    opened.map_err(|source| KeeperError::Output { path, source })
+    let state = StateDirectory::find(directory);
+    let opened = state.and_then(|state| state.open_file(OUTPUT, libc::O_WRONLY | libc::O_CREAT));
+    let emptied = opened.map_err(io::Error::other).and_then(|file| file.set_len(0).map(|()| file));
+    emptied.map_err(|source| KeeperError::Output { path: output_file(directory), source })
 }

@@ -19,11 +19,12 @@ pub(crate) use held::check_program;
 
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
-use crate::journal::{self, OnOwnerExit, Record, owner};
+use crate::journal::{self, OnOwnerExit, Record, StateDirectory, owner};
 use crate::observe::{console, metrics};
 use crate::process::{Identity, Limits};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
+use crate::sys::file;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
@@ -71,7 +72,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When another keeper does that already, or the system refuses what it needs.
 pub fn serve(directory: &Path, owner: Identity) -> io::Result<()> {
-    let lock = File::options().create(true).append(true).open(directory.join("keeper.lock"))?;
+    let state = StateDirectory::find(directory).map_err(io::Error::other)?;
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT;
+    let lock = state.open_file("keeper.lock", flags).map_err(io::Error::other)?;
     take(&lock)?;
     let boot = procfs::boot_id()?;
     held::write_record(directory, &boot).map_err(io::Error::other)?;
@@ -125,7 +128,8 @@ impl Keeper {
 
     /// Whom the lock file names.
     fn named_owner(&self) -> Option<Identity> {
-        let file = File::open(owner::lock_file(&self.directory)).ok()?;
+        let lock = owner::lock_file(&self.directory);
+        let file = file::open_plain(File::options().read(true), &lock).ok()?;
         owner::read_owner(&file, &self.boot)
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with a runtime.
 
 use super::PlaceholderError;
+use crate::journal::StateError;
 use crate::keeper::KeeperError;
 use crate::operation::Operation;
 use crate::process::{self, Identity};
@@ -106,6 +107,20 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A state directory that is not to be trusted, or is not where it was.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A /proc that is not of this process's PID namespace.
+    #[error(
+        "/proc is that of another PID namespace: it calls this process {seen}, which is {pid} here; mount this \
+         namespace's own with `mount -t proc proc /proc`"
+    )]
+    ForeignProc {
+        /// What this process calls itself.
+        pid: i32,
+        /// What /proc calls it.
+        seen: i32,
+    },
     /// Another runtime owns the state directory.
     #[error("the state directory {} belongs to another runtime{}", path.display(), OwnedBy(*owner))]
     Busy {
@@ -167,8 +182,8 @@ impl Error {
             Self::NoKeeper | Self::NoPager | Self::Keeper(_) => "keeper".into(),
             Self::Cgroup(source) => source.stage().into(),
             Self::SnapshotId(_) | Self::Id(_) => "id".into(),
-            Self::Directory { .. } | Self::Busy { .. } => "state directory".into(),
-            Self::System { .. } => "system".into(),
+            Self::Directory { .. } | Self::Busy { .. } | Self::State(_) => "state directory".into(),
+            Self::System { .. } | Self::ForeignProc { .. } => "system".into(),
             Self::Closed | Self::Cancelled => "".into(),
             Self::Vm(error) => error.stage(),
         }

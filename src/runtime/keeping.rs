@@ -28,6 +28,7 @@ impl Runtime {
             return Ok(());
         }
         self.let_go(keeper.take().as_ref());
+        self.shared.state.verify()?;
         let held = match &self.options.keeper {
             Some(program) => Held::find_program(&self.directory, &self.shared.boot).map_or_else(
                 || {

@@ -22,7 +22,7 @@ pub use pool::Pool;
 use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
-use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, VMS};
+use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, StateDirectory, VMS};
 use crate::keeper::{self, Held};
 use crate::observe::events::Events;
 use crate::observe::latency::{Latencies, Stage};
@@ -42,10 +42,8 @@ use ownership::Ownership;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -103,10 +101,9 @@ impl Runtime {
         let options = Options::parse(options, &current_directory()?)?;
         options.keeper.as_deref().map_or(Ok(()), keeper::check_program).map_err(Error::Keeper)?;
         drop(Cgroups::open(&options.cgroup).map_err(Error::Cgroup)?);
-        make_directory(&directory.join(VMS))?;
-        let _where_it_is_of_use = file::spread_subdirectories(&directory.join(VMS));
         let shared = share(&directory, &options)?;
-        let ownership = Ownership::take(&directory, shared.owner, &shared.boot)?;
+        let _where_it_is_of_use = file::spread_subdirectories(&directory.join(VMS));
+        let ownership = Ownership::take(&shared.state, &directory, shared.owner, &shared.boot)?;
         let mut runtime = Self {
             directory,
             options,
@@ -399,6 +396,9 @@ impl Drop for Reservation<'_> {
 fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
     let failed = |action| move |source| Error::System { action, source };
     Ok(Shared {
+        // Before it can be told whose process is whose.
+        owner: own_identity()?,
+        state: StateDirectory::open(directory)?,
         snapshots: Store::new(directory.join(SNAPSHOTS)),
         cpu: HostCpu::here().map_err(failed("read /proc/cpuinfo"))?,
         keeper: options.keeper.clone(),
@@ -408,21 +408,21 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,
-        owner: Identity::own().map_err(failed("find this process in /proc"))?,
     })
+}
+
+/// Other processes are found by their numbers in /proc, which in a container may be the host's.
+fn own_identity() -> Result<Identity, Error> {
+    let pid = std::process::id().cast_signed();
+    match procfs::own_number() {
+        Some(seen) if seen != pid => Err(Error::ForeignProc { pid, seen }),
+        _ => Identity::own().map_err(|source| Error::System { action: "find this process in /proc", source }),
+    }
 }
 
 fn parse_spec(operation: Operation, id: &VmId, given: &SpecRecord) -> Result<Spec, vm::Error> {
     let parsed = Spec::parse(&given.spec, &given.base);
     parsed.map_err(|problem| vm::Error::new(id, operation, problem))
-}
-
-fn make_directory(path: &Path) -> Result<(), Error> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let usable = made
-        .and_then(|()| fs::metadata(path))
-        .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) });
-    usable.map_err(|source| Error::Directory { action: "make the directory", path: path.into(), source })
 }
 
 /// Relative paths in JSON are relative to the caller's working directory, which is only read.

@@ -1,11 +1,10 @@
 //! Owning a state directory: one process at a time, by a lock that goes when the process does.
 
 use super::Error;
-use crate::journal::owner;
+use crate::journal::{StateDirectory, owner};
 use crate::process::Identity;
 use crate::sys::deadline::Deadline;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,13 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 impl Ownership {
-    /// Takes the lock of `directory` for the process `owner`.
-    pub(super) fn take(directory: &Path, owner: Identity, boot: &str) -> Result<Self, Error> {
+    /// Takes the lock of the state directory at `directory` for the process `owner`.
+    pub(super) fn take(
+        state: &StateDirectory,
+        directory: &Path,
+        owner: Identity,
+        boot: &str,
+    ) -> Result<Self, Error> {
         let path = owner::lock_file(directory);
         let failed = |source| Error::Directory { action: "lock", path: path.clone(), source };
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(failed)?;
+        let file = state.open_file(owner::LOCK, libc::O_RDWR | libc::O_CREAT)?;
         let deadline = Deadline::after(PATIENCE);
         loop {
             match file.try_lock() {

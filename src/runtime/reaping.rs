@@ -26,6 +26,7 @@ impl Runtime {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
             return Ok(report(dry_run, &would, &[], (json!([]), self.found.left_alone_json())));
         }
+        self.shared.state.verify()?;
         // What could not be dealt with when the runtime was opened may be dealt with now.
         let census = self.take_census()?;
         let (mut removed, mut failed) = (Vec::new(), Vec::new());

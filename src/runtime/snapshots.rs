@@ -83,7 +83,9 @@ impl Runtime {
     /// # Errors
     /// While something depends on it: that is named.
     pub fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
-        let deleted = self.shared.snapshots.delete(&SnapshotId::parse(id)?, &self.users_of(id));
+        let id = SnapshotId::parse(id)?;
+        self.shared.state.verify()?;
+        let deleted = self.shared.snapshots.delete(&id, &self.users_of(id.as_str()));
         deleted.map_err(Error::of_snapshot(Operation::DeleteSnapshot))
     }
 
@@ -102,6 +104,7 @@ impl Runtime {
         let listening = self.waiting.listen();
         let deadline = Deadline::after(Duration::from_millis(deadline_ms));
         let limits = Limits { deadline, interrupt: listening.flag() };
+        self.shared.state.verify()?;
         let merged = self.shared.snapshots.merge(&id, limits, checksums);
         Ok(merged.map_err(Error::of_snapshot(Operation::MergeSnapshot))?.describe())
     }

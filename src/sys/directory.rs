@@ -55,11 +55,19 @@ impl Directory {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
             opened => return opened,
         }
-        let child = open_at(self.0.as_raw_fd(), &name, READING, 0).map(|fd| Self(fd.into()))?;
+        let child = self.enter(OsStr::from_bytes(name.as_bytes()))?;
         match child.metadata()?.dev() == self.metadata()?.dev() {
             true => Ok(child),
             false => Err(io::ErrorKind::CrossesDevices.into()),
         }
+    }
+
+    /// Opens the directory called `name` in this one, whatever is mounted there.
+    ///
+    /// # Errors
+    /// Whatever opening reports: `ELOOP` or `NotADirectory` for a link.
+    pub fn enter(&self, name: &OsStr) -> io::Result<Self> {
+        open_at(self.0.as_raw_fd(), &single(name)?, READING, 0).map(|fd| Self(fd.into()))
     }
 
     /// Opens the directory at `path` below this one. No part of the path may be a link, or lead upwards.

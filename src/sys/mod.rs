@@ -25,6 +25,7 @@ pub mod sparse;
 pub mod spawn;
 pub mod sync;
 pub mod transfer;
+pub mod user;
 pub mod userfault;
 
 use std::io;

@@ -92,6 +92,11 @@ fn swap_in(rollup: &str) -> Option<u64> {
     said.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// What `/proc` calls this process; nothing where it does not know it.
+pub fn own_number() -> Option<i32> {
+    fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
+}
+
 /// What tells this boot of the machine from every other.
 ///
 /// # Errors

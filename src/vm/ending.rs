@@ -152,6 +152,7 @@ impl Vm {
     /// Removes all that belongs to a VM without a VMM.
     fn remove(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
         turn.own_mut().vmm = None;
+        self.shared.state.verify().map_err(self.failed(turn.operation()))?;
         let files = self.files();
         directory::remove(files.directory(), &self.spec.names, turn.limits().deadline).map_err(|source| {
             let path = files.directory().to_path_buf();

@@ -11,7 +11,7 @@ use super::spec::Link;
 use super::{SpecError, State};
 use crate::firecracker;
 use crate::host::DiskError;
-use crate::journal;
+use crate::journal::{self, StateError};
 use crate::observe::metrics;
 use crate::operation::Operation;
 use crate::pager;
@@ -47,6 +47,9 @@ pub enum Reason {
     /// The files of the metrics.
     #[error(transparent)]
     Metrics(#[from] metrics::Error),
+    /// The state directory.
+    #[error(transparent)]
+    StateDirectory(#[from] StateError),
     /// The journal could not be read or written.
     #[error(transparent)]
     Journal(#[from] journal::Error),

@@ -56,7 +56,7 @@ pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;
-use crate::journal::{OnOwnerExit, Record};
+use crate::journal::{OnOwnerExit, Record, StateDirectory};
 use crate::observe::events::{Events, What};
 use crate::observe::latency::Latencies;
 use crate::operation::Operation;
@@ -157,6 +157,7 @@ pub(crate) struct Shared {
     /// The boot of the machine, and the process that owns the VMs.
     pub(crate) boot: String,
     pub(crate) owner: Identity,
+    pub(crate) state: StateDirectory,
     pub(crate) snapshots: Store,
     pub(crate) cpu: HostCpu,
     /// The program that serves page faults.

@@ -19,6 +19,7 @@ impl Vm {
     pub(super) fn note(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
         let mut changed = turn.own().record.clone();
         change(&mut changed);
+        self.shared.state.verify().map_err(self.failed(turn.operation()))?;
         let written = journal::write(&journal::journal_file(self.files().directory()), &changed);
         written.map_err(self.failed(turn.operation()))?;
         self.publish(&changed);
@@ -74,6 +75,7 @@ impl Vm {
         plan: &Plan,
         turn: &mut Turn<'_>,
     ) -> Result<NewDirectory, Error> {
+        self.shared.state.verify().map_err(self.failed(turn.operation()))?;
         let vmm = self.vmm_of(plan);
         turn.own_mut().record.announce(vmm);
         let (files, record) = (self.files(), &turn.own().record);

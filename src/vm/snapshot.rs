@@ -99,6 +99,7 @@ impl Vm {
         let began = Instant::now();
         let mut turn = self.begin(Operation::Snapshot, Duration::from_millis(options.deadline_ms))?;
         self.require_guest()?;
+        self.shared.state.verify().map_err(self.failed(Operation::Snapshot))?;
         // Whatever can be known before is looked at before the guest is held.
         let unfinished = self.shared.snapshots.begin(id).map_err(self.failed(Operation::Snapshot))?;
         let configuration = self.configuration(&mut turn)?;
