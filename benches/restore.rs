@@ -124,11 +124,11 @@ fn take_from_a_pool(host: &Host) {
     let spec = host.spec(Guest::Halt).to_string();
     let (mut taken, mut started, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        eventually("the pool is full", || pool.info()["ready"] == 8);
+        eventually("the pool is full", || pool.info().unwrap()["ready"] == 8);
         let (vm, took) = timed(|| host.runtime.take(&pool, &format!("t-{round}"), None).unwrap());
         taken.push(took);
         host.runtime.destroy(&vm).unwrap();
-        eventually("the pool is full", || pool.info()["ready"] == 8);
+        eventually("the pool is full", || pool.info().unwrap()["ready"] == 8);
         let (vm, took) = timed(|| {
             let vm = host.runtime.create(&format!("s-{round}"), &spec).unwrap();
             vm.start().unwrap();
@@ -140,7 +140,7 @@ fn take_from_a_pool(host: &Host) {
         restored.push(took);
         host.runtime.destroy(&vm).unwrap();
     }
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
     let taken = median(&mut taken);
     compare("a take from a warm pool, beside create and start", taken, median(&mut started));
     compare("the same, beside a restore", taken, median(&mut restored));

@@ -51,6 +51,19 @@ static inline void must_be_ok(mvm_status status, const char *call) {
 }
 #define MUST(call) must_be_ok((call), #call)
 
+/* Prints all VMs of the runtime, and says how many there are. */
+static inline int print_vms(mvm_runtime *runtime) {
+  mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
+  int count = 0;
+  for (;; count++) {
+    MUST(mvm_runtime_next_vm(runtime, vm.id, &vm)); /* the first after "", and then each after the one before */
+    if (vm.id[0] == '\0') break;
+    printf("  %s is %s\n", vm.id, mvm_state_name(vm.state));
+  }
+  printf("%d VMs\n", count);
+  return count;
+}
+
 static inline struct example example_from(int argc, char **argv) {
   struct example where;
   if (argc != 4 && argc != 5) {

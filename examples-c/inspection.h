@@ -165,39 +165,33 @@ static inline void describe(char *text, size_t size) {
 
 /* ---- What the library says is there ---- */
 
-struct listed {
-  char id[72], state[16];
-};
-
 struct list {
   int count;
-  struct listed of[MOST_VMS];
+  mvm_vm_summary of[MOST_VMS];
 };
 
 static inline struct list list_of(mvm_runtime *runtime) {
   struct list list = {0};
-  char *json;
-  MUST(mvm_runtime_list(runtime, &json));
-  for (const char *at = json; (at = strstr(at, "{\"id\":")) != NULL; at++) {
-    struct listed *vm = &list.of[list.count++];
+  mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
+  for (MUST(mvm_runtime_next_vm(runtime, NULL, &vm)); vm.id[0] != '\0';
+       MUST(mvm_runtime_next_vm(runtime, vm.id, &vm))) {
     REQUIRE(list.count < MOST_VMS);
-    REQUIRE(sscanf(at, "{\"id\":\"%71[^\"]\",\"state\":\"%15[^\"]\"}", vm->id, vm->state) == 2);
+    list.of[list.count++] = vm;
   }
-  mvm_string_free(json);
   return list;
 }
 
-static inline const struct listed *find(const struct list *list, const char *id) {
+static inline const mvm_vm_summary *find(const struct list *list, const char *id) {
   for (int i = 0; i < list->count; i++)
     if (strcmp(list->of[i].id, id) == 0) return &list->of[i];
   return NULL;
 }
 
 /* Whether it has a VMM. */
-static inline int is_alive(const struct listed *vm) {
-  int alive =
-      strcmp(vm->state, "created") == 0 || strcmp(vm->state, "running") == 0 || strcmp(vm->state, "paused") == 0;
-  REQUIRE(alive || strcmp(vm->state, "stopped") == 0 || strcmp(vm->state, "failed") == 0);
+static inline int is_alive(const mvm_vm_summary *vm) {
+  int alive = vm->state == MVM_STATE_CREATED || vm->state == MVM_STATE_RUNNING || vm->state == MVM_STATE_PAUSED;
+  REQUIRE(alive || vm->state == MVM_STATE_STOPPED || vm->state == MVM_STATE_FAILED);
+  REQUIRE((vm->pid > 0) == alive && (vm->exit_kind == MVM_EXIT_NONE) == alive);
   return alive;
 }
 
@@ -271,13 +265,10 @@ static inline void check_report(mvm_runtime *runtime, const struct list *list) {
   mvm_string_free(json);
 }
 
-static inline int pid_in_info(mvm_vm *vm) {
-  char *json;
-  MUST(mvm_info(vm, &json));
-  const char *at = strstr(json, "\"pid\":");
-  REQUIRE(at != NULL);
-  int pid = atoi(at + strlen("\"pid\":")); /* null is 0 */
-  mvm_string_free(json);
+static inline int pid_of(mvm_vm *vm) {
+  int32_t pid;
+  mvm_status status = mvm_pid(vm, &pid);
+  REQUIRE(status == MVM_OK || status == MVM_ERR_BAD_STATE);
   return pid;
 }
 
@@ -287,7 +278,7 @@ static inline void check_processes(mvm_runtime *runtime, const struct list *list
   for (int i = 0; i < list->count; i++) {
     mvm_vm *vm;
     MUST(mvm_open(runtime, list->of[i].id, &vm));
-    int pid = pid_in_info(vm), alive = is_alive(&list->of[i]);
+    int pid = pid_of(vm), alive = is_alive(&list->of[i]);
     REQUIRE((pid > 0) == alive);
     if (alive) {
       REQUIRE(!ends_with_owner(list->of[i].id));
@@ -300,7 +291,7 @@ static inline void check_processes(mvm_runtime *runtime, const struct list *list
 }
 
 static inline void check_file(const char *name, void *argument) {
-  const struct listed *vm = argument;
+  const mvm_vm_summary *vm = argument;
   size_t length = strlen(name);
   /* Nothing that was half written is left, but metrics, which the next writing replaces; and no socket without its VMM. */
   REQUIRE(length < 4 || strcmp(name + length - 4, ".new") != 0 || strcmp(name, "metrics.json.new") == 0);
@@ -308,7 +299,7 @@ static inline void check_file(const char *name, void *argument) {
 }
 
 static inline void check_entry(const char *name, void *argument) {
-  const struct listed *vm = find(argument, name);
+  const mvm_vm_summary *vm = find(argument, name);
   REQUIRE(vm != NULL); /* what stands there belongs to a VM that is listed */
   REQUIRE(access(path_of(name, "/journal.json"), F_OK) == 0 && access(path_of(name, "/spec.json"), F_OK) == 0);
   each_name(path_of(name, ""), check_file, (void *)vm);
@@ -334,8 +325,8 @@ static inline void control(mvm_runtime *runtime, const struct list *list) {
     mvm_vm *vm;
     if (!is_alive(&list->of[i])) continue;
     MUST(mvm_open(runtime, list->of[i].id, &vm));
-    if (strcmp(list->of[i].state, "created") == 0) MUST(mvm_start(vm));
-    if (strcmp(list->of[i].state, "paused") == 0) MUST(mvm_resume(vm));
+    if (list->of[i].state == MVM_STATE_CREATED) MUST(mvm_start(vm));
+    if (list->of[i].state == MVM_STATE_PAUSED) MUST(mvm_resume(vm));
     MUST(mvm_pause(vm));
     must_be(vm, MVM_STATE_PAUSED);
     MUST(mvm_resume(vm));
@@ -346,7 +337,7 @@ static inline void control(mvm_runtime *runtime, const struct list *list) {
 
 static inline void reap(mvm_runtime *runtime) {
   char *json;
-  MUST(mvm_runtime_reap(runtime, NULL, &json));
+  MUST(mvm_runtime_reap(runtime, 0, &json));
   int clean = strstr(json, "\"failed\":[]") != NULL && strstr(json, "\"left_alone\":[]") != NULL &&
               strstr(json, "\"undone\":[]") != NULL;
   if (!clean) fprintf(stderr, "the reaping: %s\n", json);
@@ -430,8 +421,8 @@ static inline int kill_operator(pid_t operator) {
 }
 
 static inline void check_promise(const struct list *list, const char *id, const char *allowed) {
-  const struct listed *vm = find(list, id);
-  char is = vm == NULL ? '-' : is_alive(vm) ? vm->state[0] : 's';
+  const mvm_vm_summary *vm = find(list, id);
+  char is = vm == NULL ? '-' : is_alive(vm) ? *mvm_state_name(vm->state) : 's';
   int done = atomic_load(&diary->calls_done);
   if (strchr(allowed, is) == NULL)
     fprintf(stderr, "%s is found as '%c', may be '%s' after %d calls\n", id, is, allowed, done);

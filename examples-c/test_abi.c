@@ -36,6 +36,13 @@ _Static_assert(offsetof(mvm_event, exit_kind) == 32 && offsetof(mvm_event, exit_
 _Static_assert(offsetof(mvm_event, vm) == 40 && offsetof(mvm_event, text) == 112, "event");
 _Static_assert(sizeof(mvm_log_line) == 1112 && offsetof(mvm_log_line, level) == 4, "log line");
 _Static_assert(offsetof(mvm_log_line, target) == 24 && offsetof(mvm_log_line, text) == 88, "log line");
+_Static_assert(sizeof(mvm_vm_summary) == 164 && offsetof(mvm_vm_summary, pid) == 8, "summary");
+_Static_assert(offsetof(mvm_vm_summary, id) == 20 && offsetof(mvm_vm_summary, pool) == 92, "summary");
+_Static_assert(sizeof(mvm_snapshot_summary) == 248 && offsetof(mvm_snapshot_summary, time_ms) == 8, "summary");
+_Static_assert(offsetof(mvm_snapshot_summary, id) == 32 && offsetof(mvm_snapshot_summary, vm) == 176, "summary");
+_Static_assert(sizeof(mvm_pool_counts) == 40 && offsetof(mvm_pool_counts, pool_size) == 8, "counts");
+_Static_assert(MVM_SNAPSHOT_FULL == 1 && MVM_SNAPSHOT_UNREADABLE == 3 && MVM_REAP_DRY_RUN == 1, "snapshots");
+_Static_assert(MVM_ID_SIZE == 72 && sizeof((mvm_event){0}.vm) == MVM_ID_SIZE, "ids");
 _Static_assert(MVM_EVENT_NONE == 0 && MVM_EVENT_EXITED == 5 && MVM_EVENT_DROPPED == 11, "events");
 _Static_assert(MVM_EVENT_RENAMED == 12 && MVM_EVENT_SNAPSHOTTED == 13, "events");
 _Static_assert(MVM_EVENT_RESTORED == 14 && MVM_EVENT_PAGER_LOST == 15, "events");
@@ -73,6 +80,12 @@ static void every_call_says(mvm_vm *vm, mvm_status wanted) {
   CHECK(read == 0 && offset == 0);
   IS(mvm_exit_fd(vm, &fd), wanted);
   CHECK(fd == -1);
+  char id[MVM_ID_SIZE] = "untouched";
+  IS(mvm_id(vm, id, sizeof id), wanted);
+  CHECK(id[0] == '\0');
+  int32_t pid = 7;
+  IS(mvm_pid(vm, &pid), wanted);
+  CHECK(pid == 0);
   IS(mvm_metrics(vm, &text), wanted);
   CHECK(text == NULL);
   IS(mvm_metrics_flush(vm), wanted);
@@ -127,12 +140,22 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_runtime_interrupt(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_report(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_report(NULL, &text), MVM_ERR_BAD_HANDLE);
-  IS(mvm_runtime_reap(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
-  IS(mvm_runtime_reap(runtime, "{\"dryrun\":true}", &text), MVM_ERR_INVALID_CONFIG);
+  IS(mvm_runtime_reap(runtime, 0, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_reap(runtime, MVM_REAP_DRY_RUN | 0x80, &text), MVM_ERR_INVALID_ARGUMENT);
   CHECK(text == NULL);
   IS(mvm_runtime_metrics(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_events_fd(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_next_event(runtime, 0, NULL), MVM_ERR_INVALID_ARGUMENT);
+  mvm_vm_summary summary = {.size = sizeof summary - 1, .pid = 7};
+  IS(mvm_runtime_next_vm(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_runtime_next_vm(runtime, NULL, &summary), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(summary.pid == 7);
+  summary.size = sizeof summary;
+  IS(mvm_runtime_next_vm(runtime, "\xff", &summary), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(summary.pid == 0);
+  summary.pid = 7;
+  IS(mvm_runtime_next_vm(NULL, NULL, &summary), MVM_ERR_BAD_HANDLE);
+  CHECK(summary.pid == 0);
   mvm_event event = {.size = sizeof event - 1};
   IS(mvm_runtime_next_event(runtime, 0, &event), MVM_ERR_INVALID_ARGUMENT);
   event = (mvm_event){.size = sizeof event, .kind = MVM_EVENT_EXITED};
@@ -155,6 +178,9 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_state(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_info(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_exit_fd(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_id(vm, NULL, 72), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_id(vm, NULL, 0), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_pid(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_shutdown_report(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_request(vm, NULL, "/", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_request(vm, "GET", NULL, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
@@ -166,6 +192,50 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_shutdown(vm, 0, 0, NULL), MVM_OK);
   MUST(mvm_destroy(vm));
   MUST(mvm_release(vm));
+}
+
+/* VM by VM, whatever comes and goes meanwhile. */
+static void enumeration(mvm_runtime *runtime, const char *spec) {
+  mvm_vm *vms[3];
+  mvm_vm_summary next = MVM_VM_SUMMARY_INIT;
+  char id[MVM_ID_SIZE], seen[64] = "";
+  int32_t pid;
+  IS(mvm_runtime_next_vm(runtime, NULL, &next), MVM_OK);
+  CHECK(next.id[0] == '\0' && next.state == MVM_STATE_NONE);
+  MUST(mvm_create(runtime, "b", spec, &vms[0]));
+  MUST(mvm_create(runtime, "c", spec, &vms[1]));
+  MUST(mvm_create(runtime, "a", spec, &vms[2]));
+  MUST(mvm_start(vms[1]));
+  for (;;) {
+    MUST(mvm_runtime_next_vm(runtime, next.id, &next));
+    if (next.id[0] == '\0') break;
+    strcat(strcat(strcat(seen, next.id), mvm_state_name(next.state)), " ");
+    CHECK(next.pid > 0 && next.exit_kind == MVM_EXIT_NONE && next.pool[0] == '\0');
+    if (strcmp(next.id, "b") == 0) MUST(mvm_destroy(vms[0])); /* the loop goes on from where it was */
+  }
+  CHECK(strcmp(seen, "acreated bcreated crunning ") == 0);
+  MUST(mvm_pid(vms[1], &pid));
+  MUST(mvm_runtime_next_vm(runtime, "bz", &next));
+  CHECK(strcmp(next.id, "c") == 0 && next.pid == pid);
+  MUST(mvm_kill(vms[1]));
+  IS(mvm_pid(vms[1], &pid), MVM_ERR_BAD_STATE);
+  CHECK(pid == 0);
+  MUST(mvm_runtime_next_vm(runtime, "b", &next));
+  CHECK(next.pid == 0 && next.exit_kind == MVM_EXIT_SIGNAL && next.exit_value == 9);
+
+  IS(mvm_id(vms[1], id, 1), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(id[0] == '\0');
+  IS(mvm_id(vms[1], id, 2), MVM_OK);
+  CHECK(strcmp(id, "c") == 0);
+  char longest[65] = {0};
+  memset(longest, 'x', 64);
+  MUST(mvm_rename(vms[1], longest));
+  MUST(mvm_id(vms[1], id, sizeof id));
+  CHECK(strcmp(id, longest) == 0);
+  for (int i = 0; i < 3; i++) {
+    MUST(mvm_destroy(vms[i]));
+    MUST(mvm_release(vms[i]));
+  }
 }
 
 /* The log: to a queue, to a pipe, to a pipe that nobody reads, and to nobody. */
@@ -312,6 +382,7 @@ int main(int argc, char **argv) {
   nulls(runtime, spec);
   handles(runtime, spec);
   strings(runtime, spec);
+  enumeration(runtime, spec);
   the_log(runtime, spec);
   sizes(runtime);
   messages(runtime);

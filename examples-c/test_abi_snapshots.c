@@ -52,11 +52,14 @@ static void calls_on_a_bad_runtime(mvm_runtime *bad) {
   vm = vms[0];
   IS(mvm_snapshot_list(bad, &text), MVM_ERR_BAD_HANDLE);
   CHECK(text == NULL);
+  mvm_snapshot_summary summary = {.size = sizeof summary, .time_ms = 7};
+  IS(mvm_snapshot_next(bad, NULL, &summary), MVM_ERR_BAD_HANDLE);
+  CHECK(summary.time_ms == 0 && summary.size == sizeof summary);
   text = untouched;
   IS(mvm_snapshot_info(bad, "base", &text), MVM_ERR_BAD_HANDLE);
   CHECK(text == NULL);
   text = untouched;
-  IS(mvm_snapshot_verify(bad, "base", NULL, &text), MVM_ERR_BAD_HANDLE);
+  IS(mvm_snapshot_verify(bad, "base", MVM_FOREVER, &text), MVM_ERR_BAD_HANDLE);
   CHECK(text == NULL);
   text = untouched;
   IS(mvm_snapshot_merge(bad, "base", NULL, &text), MVM_ERR_BAD_HANDLE);
@@ -77,7 +80,22 @@ static void calls_on_a_bad_pool(mvm_pool *bad) {
   CHECK(vm == NULL);
   IS(mvm_pool_info(bad, &text), MVM_ERR_BAD_HANDLE);
   CHECK(text == NULL);
-  if (bad != NULL) IS(mvm_pool_close(bad), MVM_ERR_BAD_HANDLE);
+  mvm_pool_counts counts = {.size = sizeof counts, .ready = 7, .failed = 7};
+  IS(mvm_pool_count(bad, &counts), MVM_ERR_BAD_HANDLE);
+  CHECK(counts.ready == 0 && counts.failed == 0 && counts.size == sizeof counts);
+  IS(mvm_pool_destroy(bad), MVM_ERR_BAD_HANDLE);
+  if (bad != NULL) IS(mvm_pool_release(bad), MVM_ERR_BAD_HANDLE);
+}
+
+static void calls_on_a_destroyed_pool(mvm_pool *pool) {
+  char *text = untouched;
+  mvm_vm *vm = (mvm_vm *)(void *)untouched;
+  mvm_pool_counts counts = MVM_POOL_COUNTS_INIT;
+  IS(mvm_pool_take(pool, "taken", NULL, &vm), MVM_ERR_NOT_FOUND);
+  CHECK(vm == NULL);
+  IS(mvm_pool_info(pool, &text), MVM_ERR_NOT_FOUND);
+  CHECK(text == NULL);
+  IS(mvm_pool_count(pool, &counts), MVM_ERR_NOT_FOUND);
 }
 
 static mvm_pool *open_pool(mvm_runtime *runtime, const char *name) {
@@ -99,8 +117,11 @@ static void handles(mvm_runtime *runtime, mvm_vm *vm, const char *spec) {
   for (uintptr_t off = 1; off < 64; off++) calls_on_a_bad_pool((mvm_pool *)((uintptr_t)pool + off));
   IS(mvm_release((mvm_vm *)(void *)pool), MVM_ERR_BAD_HANDLE);
   IS(mvm_runtime_close((mvm_runtime *)(void *)pool), MVM_ERR_BAD_HANDLE);
-  IS(mvm_pool_close(NULL), MVM_OK);
-  IS(mvm_pool_close(pool), MVM_OK);
+  IS(mvm_pool_release(NULL), MVM_OK);
+  IS(mvm_pool_destroy(pool), MVM_OK);
+  IS(mvm_pool_destroy(pool), MVM_OK);
+  calls_on_a_destroyed_pool(pool);
+  IS(mvm_pool_release(pool), MVM_OK);
   calls_on_a_bad_pool(pool);
   MUST(mvm_create(runtime, "gone", spec, &gone));
   MUST(mvm_destroy(gone));
@@ -118,8 +139,12 @@ static void nulls(mvm_runtime *runtime, mvm_vm *vm) {
   IS(mvm_snapshot_list(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_snapshot_info(runtime, NULL, &text), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_snapshot_info(runtime, "base", NULL), MVM_ERR_INVALID_ARGUMENT);
-  IS(mvm_snapshot_verify(runtime, NULL, NULL, &text), MVM_ERR_INVALID_ARGUMENT);
-  IS(mvm_snapshot_verify(runtime, "base", NULL, NULL), MVM_OK);
+  mvm_snapshot_summary summary = {.size = sizeof summary - 1};
+  IS(mvm_snapshot_next(runtime, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_snapshot_next(runtime, NULL, &summary), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_snapshot_verify(runtime, "base", 0, &text), MVM_ERR_TIMEOUT);
+  IS(mvm_snapshot_verify(runtime, NULL, MVM_FOREVER, &text), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_snapshot_verify(runtime, "base", MVM_FOREVER, NULL), MVM_OK);
   IS(mvm_snapshot_merge(runtime, NULL, NULL, &text), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_snapshot_merge(runtime, "base", NULL, NULL), MVM_ERR_BAD_STATE);
   IS(mvm_snapshot_delete(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
@@ -139,7 +164,12 @@ static void nulls(mvm_runtime *runtime, mvm_vm *vm) {
   IS(mvm_pool_take(pool, NULL, NULL, &made), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_pool_take(pool, "new", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_pool_info(pool, NULL), MVM_ERR_INVALID_ARGUMENT);
-  MUST(mvm_pool_close(pool));
+  IS(mvm_pool_count(pool, NULL), MVM_ERR_INVALID_ARGUMENT);
+  mvm_pool_counts counts = {.size = sizeof counts - 1, .ready = 7};
+  IS(mvm_pool_count(pool, &counts), MVM_ERR_INVALID_ARGUMENT);
+  CHECK(counts.ready == 7);
+  MUST(mvm_pool_destroy(pool));
+  MUST(mvm_pool_release(pool));
   IS(mvm_balloon_statistics(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_drive_update(vm, NULL, "/dev/null", NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_network_update(vm, NULL, "{}", "{}"), MVM_ERR_INVALID_ARGUMENT);
@@ -159,13 +189,6 @@ struct call {
 static mvm_status create_with(struct call call, const char *options) {
   char *text = untouched;
   mvm_status status = mvm_snapshot_create(call.vm, "never", options, &text);
-  CHECK(text == NULL);
-  return status;
-}
-
-static mvm_status verify_with(struct call call, const char *options) {
-  char *text = untouched;
-  mvm_status status = mvm_snapshot_verify(call.runtime, "base", options, &text);
   CHECK(text == NULL);
   return status;
 }
@@ -195,7 +218,7 @@ static mvm_status open_pool_with(struct call call, const char *options) {
   mvm_pool *pool = (mvm_pool *)(void *)untouched;
   mvm_status status = mvm_pool_open(call.runtime, "never", options, &pool);
   CHECK(pool == NULL);
-  if (pool != NULL) mvm_pool_close(pool);
+  mvm_pool_release(pool);
   return status;
 }
 
@@ -216,7 +239,6 @@ static const struct {
     {create_with, "mvm_snapshot_create",
      {"{\"type\":7}", "{\"type\":\"whole\"}", "{\"after\":\"stay\"}", "{\"disks\":[]}", "{\"checksums\":true}",
       "{\"deadline_ms\":-1}", "{\"deadline_ms\":\"soon\"}", "{\"deadline_ms\":1e300}"}},
-    {verify_with, "mvm_snapshot_verify", {"{\"deadline_ms\":\"soon\"}", "{\"deadline_ms\":1.5}"}},
     {merge_with, "mvm_snapshot_merge", {"{\"checksums\":\"some\"}", "{\"deadline_ms\":{}}"}},
     {restore_with, "mvm_restore",
      {"{\"memory\":\"none\"}", "{\"after\":1}", "{\"verify\":\"never\"}", "{\"drives\":{}}",
@@ -276,7 +298,7 @@ static void bad_ids(struct call call) {
   }
   IS(mvm_clone(call.runtime, "base", 1, "{\"ids\":[\"a b\"]}", vms), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_snapshot_info(call.runtime, "nobody", &text), MVM_ERR_NOT_FOUND);
-  IS(mvm_snapshot_verify(call.runtime, "nobody", NULL, &text), MVM_ERR_NOT_FOUND);
+  IS(mvm_snapshot_verify(call.runtime, "nobody", MVM_FOREVER, &text), MVM_ERR_NOT_FOUND);
   IS(mvm_snapshot_merge(call.runtime, "nobody", NULL, &text), MVM_ERR_NOT_FOUND);
   IS(mvm_snapshot_delete(call.runtime, "nobody"), MVM_ERR_NOT_FOUND);
   IS(mvm_restore(call.runtime, "nobody", "never", NULL, &vm), MVM_ERR_NOT_FOUND);
@@ -307,16 +329,20 @@ static void taken_ids(struct call call) {
 
 /* Nothing of all that is left: the VM, the member of the pool, and the one snapshot. */
 static void nothing_was_made(struct call call) {
-  char *text;
+  mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
+  mvm_snapshot_summary snapshot = MVM_SNAPSHOT_SUMMARY_INIT;
   int vms = 0, snapshots = 0;
-  MUST(mvm_runtime_list(call.runtime, &text));
-  for (char *at = text; (at = strstr(at, "\"id\":")) != NULL; at++) vms += strncmp(at, "\"id\":\"pool-", 11) != 0;
-  if (vms != 1) fprintf(stderr, "%s\n", text);
-  mvm_string_free(text);
-  MUST(mvm_snapshot_list(call.runtime, &text));
-  for (char *at = text; (at = strstr(at, "\"id\":")) != NULL; at++) snapshots++;
-  if (snapshots != 1) fprintf(stderr, "%s\n", text);
-  mvm_string_free(text);
+  for (MUST(mvm_runtime_next_vm(call.runtime, NULL, &vm)); vm.id[0] != '\0';
+       MUST(mvm_runtime_next_vm(call.runtime, vm.id, &vm))) {
+    CHECK(vm.pool[0] == '\0' || (strcmp(vm.pool, "pool") == 0 && strncmp(vm.id, "pool-", 5) == 0));
+    vms += vm.pool[0] == '\0';
+  }
+  for (MUST(mvm_snapshot_next(call.runtime, NULL, &snapshot)); snapshot.id[0] != '\0';
+       MUST(mvm_snapshot_next(call.runtime, snapshot.id, &snapshot))) {
+    CHECK(strcmp(snapshot.id, "base") == 0 && snapshot.kind == MVM_SNAPSHOT_FULL && snapshot.parent[0] == '\0');
+    CHECK(snapshot.memory_bytes == 20u << 20 && snapshot.allocated_bytes > 0 && snapshot.time_ms > 0);
+    snapshots++;
+  }
   CHECK(vms == 1 && snapshots == 1);
 }
 
@@ -331,7 +357,8 @@ static void a_long_name(mvm_runtime *runtime) {
   IS(mvm_pool_take(pool, "long", NULL, &vm), MVM_OK);
   if (vm != NULL) MUST(mvm_destroy(vm));
   mvm_release(vm);
-  MUST(mvm_pool_close(pool));
+  MUST(mvm_pool_destroy(pool));
+  MUST(mvm_pool_release(pool));
 }
 
 static void fork_test(struct call call) {
@@ -347,7 +374,7 @@ static void fork_test(struct call call) {
                 mvm_snapshot_list(call.runtime, &text) != MVM_ERR_FORKED ||
                 mvm_restore(call.runtime, "base", "f", NULL, &vm) != MVM_ERR_FORKED ||
                 mvm_clone(call.runtime, "base", 1, NULL, vms) != MVM_ERR_FORKED ||
-                mvm_rename(call.vm, "f") != MVM_ERR_FORKED || mvm_pool_close(call.pool) != MVM_ERR_FORKED;
+                mvm_rename(call.vm, "f") != MVM_ERR_FORKED || mvm_pool_release(call.pool) != MVM_ERR_FORKED;
     if (wrong) _exit(wrong);
     /* Without a word to valgrind, which would miss what the pool's thread holds: a fork leaves threads behind. */
     raise(SIGKILL);
@@ -380,7 +407,8 @@ int main(int argc, char **argv) {
   IS(mvm_pool_take(call.pool, "taken", NULL, &taken), MVM_OK); /* after all that it does what it is for */
   MUST(mvm_destroy(taken));
   MUST(mvm_release(taken));
-  MUST(mvm_pool_close(call.pool));
+  MUST(mvm_pool_destroy(call.pool));
+  MUST(mvm_pool_release(call.pool));
   a_long_name(call.runtime);
   MUST(mvm_snapshot_delete(call.runtime, "base"));
   MUST(mvm_destroy(call.vm));

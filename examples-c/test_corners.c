@@ -162,7 +162,7 @@ static void every_call_is_refused(void) {
   FORKED(mvm_runtime_close(runtime));
   FORKED(mvm_runtime_list(runtime, &text));
   FORKED(mvm_runtime_report(runtime, &text));
-  FORKED(mvm_runtime_reap(runtime, NULL, &text));
+  FORKED(mvm_runtime_reap(runtime, 0, &text));
   FORKED(mvm_runtime_interrupt(runtime, "forked"));
   FORKED(mvm_runtime_metrics(runtime, NULL, &text));
   FORKED(mvm_runtime_next_event(runtime, 0, &event));
@@ -190,7 +190,7 @@ static void every_call_is_refused(void) {
   FORKED(mvm_snapshot_create(vm, "s", NULL, NULL));
   FORKED(mvm_snapshot_list(runtime, &text));
   FORKED(mvm_snapshot_info(runtime, "s", &text));
-  FORKED(mvm_snapshot_verify(runtime, "s", NULL, NULL));
+  FORKED(mvm_snapshot_verify(runtime, "s", MVM_FOREVER, NULL));
   FORKED(mvm_snapshot_merge(runtime, "s", NULL, NULL));
   FORKED(mvm_snapshot_delete(runtime, "s"));
   FORKED(mvm_restore(runtime, "s", "x", NULL, &vm));
@@ -200,7 +200,8 @@ static void every_call_is_refused(void) {
   FORKED(mvm_pool_open(runtime, "p", "{}", &pool));
   FORKED(mvm_pool_take(pool, "x", NULL, &vm));
   FORKED(mvm_pool_info(pool, &text));
-  FORKED(mvm_pool_close((mvm_pool *)shared_vm));
+  FORKED(mvm_pool_destroy((mvm_pool *)shared_vm));
+  FORKED(mvm_pool_release((mvm_pool *)shared_vm));
   vm = shared_vm;
   FORKED(mvm_balloon_set(vm, 1, 0, NULL));
   FORKED(mvm_balloon_statistics(vm, &text));
@@ -334,7 +335,7 @@ static void *live_on_a_small_stack(void *argument) {
   MUST(mvm_start(vm));
   MUST(mvm_rename(vm, "renamed"));
   end(vm);
-  MUST(mvm_snapshot_verify(runtime, "base", NULL, NULL));
+  MUST(mvm_snapshot_verify(runtime, "base", MVM_FOREVER, NULL));
   MUST(mvm_restore(runtime, "more", "restored", NULL, &vm));
   end(vm);
   MUST(mvm_snapshot_merge(runtime, "more", NULL, NULL));
@@ -344,7 +345,8 @@ static void *live_on_a_small_stack(void *argument) {
   MUST(mvm_pool_open(runtime, "pool", "{\"snapshot\":\"more\",\"size\":1}", &pool));
   MUST(mvm_pool_take(pool, "taken", NULL, &vm));
   end(vm);
-  MUST(mvm_pool_close(pool));
+  MUST(mvm_pool_destroy(pool));
+  MUST(mvm_pool_release(pool));
   MUST(mvm_snapshot_delete(runtime, "more"));
   MUST(mvm_snapshot_delete(runtime, "base"));
   MUST(mvm_process_spawn(argv, NULL, NULL, NULL, &process));
@@ -353,7 +355,7 @@ static void *live_on_a_small_stack(void *argument) {
   event.size = sizeof event;
   do MUST(mvm_runtime_next_event(runtime, 0, &event));
   while (event.kind != MVM_EVENT_NONE);
-  MUST(mvm_runtime_reap(runtime, NULL, &text));
+  MUST(mvm_runtime_reap(runtime, 0, &text));
   mvm_string_free(text);
   MUST(mvm_runtime_close(runtime));
   return argument;

@@ -57,11 +57,10 @@ static void is_full(mvm_status status) {
 }
 
 static int vms(mvm_runtime *runtime) {
-  char *list;
+  mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
   int count = 0;
-  MUST(mvm_runtime_list(runtime, &list));
-  for (char *at = list; (at = strstr(at, "\"id\"")) != NULL; at++) count++;
-  mvm_string_free(list);
+  for (MUST(mvm_runtime_next_vm(runtime, NULL, &vm)); vm.id[0] != '\0'; count++)
+    MUST(mvm_runtime_next_vm(runtime, vm.id, &vm));
   return count;
 }
 

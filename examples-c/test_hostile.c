@@ -42,7 +42,7 @@ static void all_queries(mvm_runtime *runtime, mvm_vm *vm) {
   MUST_TELL(mvm_shutdown_report(vm, &text));
   MUST_TELL(mvm_runtime_list(runtime, &text));
   MUST_TELL(mvm_runtime_report(runtime, &text));
-  MUST_TELL(mvm_runtime_reap(runtime, NULL, &text));
+  MUST_TELL(mvm_runtime_reap(runtime, 0, &text));
   MUST(mvm_metrics_flush(vm));
   MUST_TELL(mvm_metrics(vm, &text));
   MUST_TELL(mvm_runtime_metrics(runtime, NULL, &text));
@@ -116,7 +116,7 @@ static void life_of_snapshots(mvm_runtime *runtime) {
   end(vm);
   MUST_TELL(mvm_snapshot_list(runtime, &text));
   MUST_TELL(mvm_snapshot_info(runtime, "more", &text));
-  MUST_TELL(mvm_snapshot_verify(runtime, "more", NULL, &text));
+  MUST_TELL(mvm_snapshot_verify(runtime, "more", MVM_FOREVER, &text));
   for (size_t i = 0; i < sizeof MEMORIES / sizeof *MEMORIES; i++) {
     MUST(mvm_restore(runtime, "more", "restored", MEMORIES[i], &vm));
     must_run(vm);
@@ -130,7 +130,8 @@ static void life_of_snapshots(mvm_runtime *runtime) {
   must_run(vm);
   end(vm);
   MUST_TELL(mvm_pool_info(pool, &text));
-  MUST(mvm_pool_close(pool));
+  MUST(mvm_pool_destroy(pool));
+  MUST(mvm_pool_release(pool));
   MUST(mvm_snapshot_delete(runtime, "base"));
   MUST(mvm_snapshot_delete(runtime, "more"));
 }
@@ -295,18 +296,19 @@ static void a_pool_has_a_thread_until_it_or_the_runtime_is_closed(void) {
   MUST(mvm_pool_open(runtime, "one", options, &pool));
   MUST(mvm_pool_open(runtime, "two", options, &other));
   await_threads("mvm-pool", 2);
-  MUST(mvm_pool_close(pool));
+  MUST(mvm_pool_destroy(pool));
+  MUST(mvm_pool_release(pool));
   await_threads("mvm-pool", 1);
   for (int is_full = 0; !is_full; poll(NULL, 0, 1)) {
-    MUST(mvm_pool_info(other, &text));
-    is_full = strstr(text, "\"ready\":1") != NULL;
-    mvm_string_free(text);
+    mvm_pool_counts counts = MVM_POOL_COUNTS_INIT;
+    MUST(mvm_pool_count(other, &counts));
+    is_full = counts.ready == 1;
   }
   MUST(mvm_runtime_close(runtime));
   await_threads("mvm-", 0);
   /* What waited goes on waiting, and nobody wants it any more. */
   runtime = open_runtime();
-  MUST(mvm_runtime_reap(runtime, NULL, &text));
+  MUST(mvm_runtime_reap(runtime, 0, &text));
   REQUIRE(strstr(text, "\"two-1\"") != NULL);
   mvm_string_free(text);
   MUST(mvm_snapshot_delete(runtime, "base"));
@@ -630,10 +632,8 @@ static void a_runtime_may_be_closed_while_its_vm_is_waited_for(void) {
   int32_t fd;
   MUST(mvm_create(runtime, "closing", example_spec(&where, "halt", spec, sizeof spec), &vm));
   MUST(mvm_exit_fd(vm, &fd));
-  char *info;
-  MUST(mvm_info(vm, &info));
-  pid_t pid = atoi(strstr(info, "\"pid\":") + strlen("\"pid\":"));
-  mvm_string_free(info);
+  int32_t pid;
+  MUST(mvm_pid(vm, &pid));
   REQUIRE(pthread_create(&closer, NULL, close_runtime, runtime) == 0);
   mvm_status status = mvm_wait(vm, MVM_FOREVER, &how);
   pthread_join(closer, NULL);

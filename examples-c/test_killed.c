@@ -84,7 +84,7 @@ static void take_over(void) {
   mvm_vm *a;
   char *json;
   DO(mvm_runtime_open(state, where.options, &runtime));
-  DO(mvm_runtime_reap(runtime, NULL, &json));
+  DO(mvm_runtime_reap(runtime, 0, &json));
   mvm_string_free(json);
   DO(mvm_open(runtime, "a-keep", &a));
   DO(mvm_pause(a));

@@ -96,6 +96,9 @@
 #endif
 #endif
 
+/** A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed. */
+#define MVM_REAP_DRY_RUN 1
+
 /** "No limit", for every time in milliseconds. */
 #define MVM_FOREVER UINT64_MAX
 
@@ -104,6 +107,9 @@
 
 /** A good `poll_ms`: the longest sleep without a look. */
 #define MVM_DEFAULT_POLL_MS 50
+
+/** Room for every id of a VM, a snapshot or a pool, and its NUL. */
+#define MVM_ID_SIZE 72
 
 /** What `mvm_balloon_set` gives when the balloon tells nothing. */
 #define MVM_UNKNOWN UINT64_MAX
@@ -192,29 +198,6 @@ typedef int32_t mvm_exit_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** How a shutdown ended. */
-enum mvm_shutdown_outcome
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-  /** Nothing has ended: the call failed. */
-  MVM_SHUTDOWN_NONE = 0,
-  /** It ended by itself within the window: the guest powered off, or the process followed SIGTERM. */
-  MVM_SHUTDOWN_GRACEFUL = 1,
-  /** The window closed first, or there was none, or somebody killed it. */
-  MVM_SHUTDOWN_FORCED = 2,
-  /** It had ended before it was asked. */
-  MVM_SHUTDOWN_ALREADY_EXITED = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum mvm_shutdown_outcome mvm_shutdown_outcome;
-#else
-typedef int32_t mvm_shutdown_outcome;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
 /** What a VM is doing. */
 enum mvm_vm_state
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -239,6 +222,52 @@ enum mvm_vm_state
 typedef enum mvm_vm_state mvm_vm_state;
 #else
 typedef int32_t mvm_vm_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** How a shutdown ended. */
+enum mvm_shutdown_outcome
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** Nothing has ended: the call failed. */
+  MVM_SHUTDOWN_NONE = 0,
+  /** It ended by itself within the window: the guest powered off, or the process followed SIGTERM. */
+  MVM_SHUTDOWN_GRACEFUL = 1,
+  /** The window closed first, or there was none, or somebody killed it. */
+  MVM_SHUTDOWN_FORCED = 2,
+  /** It had ended before it was asked. */
+  MVM_SHUTDOWN_ALREADY_EXITED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_shutdown_outcome mvm_shutdown_outcome;
+#else
+typedef int32_t mvm_shutdown_outcome;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/** How much of the guest's memory a snapshot holds. */
+enum mvm_snapshot_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /** There is no snapshot. */
+  MVM_SNAPSHOT_NONE = 0,
+  /** All of it. */
+  MVM_SNAPSHOT_FULL = 1,
+  /** What changed since its parent was taken. */
+  MVM_SNAPSHOT_DIFF = 2,
+  /** It cannot be read now, or is damaged: nothing but its id is known. `mvm_snapshot_info` fails and says why. */
+  MVM_SNAPSHOT_UNREADABLE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mvm_snapshot_kind mvm_snapshot_kind;
+#else
+typedef int32_t mvm_snapshot_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -359,6 +388,27 @@ typedef struct mvm_error {
 /** An empty one, with its size: `mvm_error it = MVM_ERROR_INIT;` */
 #define MVM_ERROR_INIT {sizeof(mvm_error), MVM_OK, 0, 0, MVM_EXIT_NONE, 0, {0}, {0}, {0}, {0}}
 
+/** One of several VMs. Set `size` to `sizeof(mvm_vm_summary)` before the call. */
+typedef struct mvm_vm_summary {
+  /** In: `sizeof(mvm_vm_summary)`. */
+  uint32_t size;
+  /** What it is doing. */
+  mvm_vm_state state;
+  /** The number of its VMM's process, or 0 while no VMM runs. */
+  int32_t pid;
+  /** How its last VMM ended, while none runs. */
+  mvm_exit_kind exit_kind;
+  /** The exit code or the signal. */
+  int32_t exit_value;
+  /** Its id; "" when there is no VM. */
+  char id[72];
+  /** The pool in which it waits, or "". */
+  char pool[72];
+} mvm_vm_summary;
+
+/** An empty one, with its size: `mvm_vm_summary it = MVM_VM_SUMMARY_INIT;` */
+#define MVM_VM_SUMMARY_INIT {sizeof(mvm_vm_summary), MVM_STATE_NONE, 0, MVM_EXIT_NONE, 0, {0}, {0}}
+
 /** How a process ended. Set `size` to `sizeof(mvm_exit)` before the call. */
 typedef struct mvm_exit {
   /** In: `sizeof(mvm_exit)`. */
@@ -371,6 +421,48 @@ typedef struct mvm_exit {
 
 /** An empty one, with its size: `mvm_exit it = MVM_EXIT_INIT;` */
 #define MVM_EXIT_INIT {sizeof(mvm_exit), MVM_EXIT_NONE, 0}
+
+/** One of several snapshots. Set `size` to `sizeof(mvm_snapshot_summary)` before the call. */
+typedef struct mvm_snapshot_summary {
+  /** In: `sizeof(mvm_snapshot_summary)`. */
+  uint32_t size;
+  /** How much of the memory it holds. */
+  mvm_snapshot_kind kind;
+  /** When it was taken, in milliseconds since 1970. */
+  uint64_t time_ms;
+  /** The size of the guest's memory. */
+  uint64_t memory_bytes;
+  /** What all its files take on the disk. */
+  uint64_t allocated_bytes;
+  /** Its id; "" when there is no snapshot. */
+  char id[72];
+  /** The id of its parent, for a diff; or "". */
+  char parent[72];
+  /** The id of the VM that it was taken of. */
+  char vm[72];
+} mvm_snapshot_summary;
+
+/** An empty one, with its size: `mvm_snapshot_summary it = MVM_SNAPSHOT_SUMMARY_INIT;` */
+#define MVM_SNAPSHOT_SUMMARY_INIT {sizeof(mvm_snapshot_summary), MVM_SNAPSHOT_NONE, 0, 0, 0, {0}, {0}, {0}}
+
+/** What a pool holds and has done. Set `size` to `sizeof(mvm_pool_counts)` before the call. */
+typedef struct mvm_pool_counts {
+  /** In: `sizeof(mvm_pool_counts)`. */
+  uint32_t size;
+  /** How many members are ready to be taken. */
+  uint32_t ready;
+  /** How many members it is to have: `"size"` in its options. */
+  uint64_t pool_size;
+  /** How many VMs were taken out of it. */
+  uint64_t taken;
+  /** How often a VM was wanted and none was ready. */
+  uint64_t missed;
+  /** How many members could not be created; `mvm_pool_info` says why the last one could not. */
+  uint64_t failed;
+} mvm_pool_counts;
+
+/** An empty one, with its size: `mvm_pool_counts it = MVM_POOL_COUNTS_INIT;` */
+#define MVM_POOL_COUNTS_INIT {sizeof(mvm_pool_counts), 0, 0, 0, 0, 0}
 
 /** One event. Set `size` to `sizeof(mvm_event)` before the call. */
 typedef struct mvm_event {
@@ -515,6 +607,23 @@ MVM_MUST_USE
 mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
 
 /**
+ * Gives one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
+ * `after` is NULL or "". After the last one the call succeeds, and `vm->id` is "". `after` may be `vm->id` itself:
+ *
+ *     mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
+ *     while (mvm_runtime_next_vm(runtime, vm.id, &vm) == MVM_OK && vm.id[0] != '\0')
+ *       printf("%s is %s\n", vm.id, mvm_state_name(vm.state));
+ *
+ * VMs may come and go meanwhile; a VM that is there all the time is given exactly once, unless it is renamed.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`; `vm->id` is "" then. Blocks: never. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_runtime_next_vm(struct mvm_runtime *runtime,
+                               const char *after,
+                               struct mvm_vm_summary *vm);
+
+/**
  * Gives what was found when the runtime was opened, as a JSON object:
  *
  *     { "adopted": ["web-1"],                                    running, and this runtime's now
@@ -533,19 +642,19 @@ mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
  * was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
  * not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
  *
- * `options` is a JSON object, or NULL; `{"dry_run": true}` removes nothing and says what would be. `*json`:
+ * `flags` is 0, or `MVM_REAP_DRY_RUN`: then nothing is removed, and the report says what would be. `*json`:
  *
  *     { "dry_run": false,
  *       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
  *       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
  *
- * Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (an unknown flag), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_IO`.
  * Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
  * Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_runtime_reap(struct mvm_runtime *runtime,
-                            const char *options,
+                            uint32_t flags,
                             char **json);
 
 /**
@@ -776,6 +885,29 @@ MVM_MUST_USE
 mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
 
 /**
+ * Copies the id of the VM into `buffer`, which has room for `length` bytes; `MVM_ID_SIZE` is enough for every id. With too
+ * little room `buffer` is the empty string.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (too little room), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: never. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_id(struct mvm_vm *vm,
+                  char *buffer,
+                  size_t length);
+
+/**
+ * Gives the number of the process of the VMM, for people to read: it may be another process's once this one has ended.
+ * `mvm_exit_fd` gives what stays true.
+ *
+ * Errors: `MVM_ERR_BAD_STATE` (no VMM runs; `*pid` is 0), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`,
+ * `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_pid(struct mvm_vm *vm,
+                   int32_t *pid);
+
+/**
  * Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`
  * for any other number. The string is constant and never freed.
  *
@@ -855,6 +987,27 @@ mvm_status mvm_snapshot_list(struct mvm_runtime *runtime,
                              char **json);
 
 /**
+ * Gives one snapshot after the other, in the order of their ids: the first whose id comes after `after`, or the very first
+ * when `after` is NULL or "". After the last one the call succeeds, and `snapshot->id` is "". `after` may be `snapshot->id`
+ * itself, as in `mvm_runtime_next_vm`. Each call lists the directory of the snapshots.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`; `snapshot->id` is "" then.
+ * Blocks: for the disk. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_snapshot_next(struct mvm_runtime *runtime,
+                             const char *after,
+                             struct mvm_snapshot_summary *snapshot);
+
+/**
+ * Returns the name of an `mvm_snapshot_kind`, the constant's own without its prefix, as JSON has it: `"diff"`; `"unknown"`
+ * for any other number. The string is constant and never freed.
+ *
+ * Blocks: never. Since 0.1.
+ */
+const char *mvm_snapshot_kind_name(int32_t kind);
+
+/**
  * Gives all that is known of a snapshot as a JSON object: when, of what and by which Firecracker it was taken, the CPU,
  * the machine, its drives and files with their sizes and checksums, the snapshots it builds upon (`chain`), those that
  * build upon it (`children`), and what else would miss it (`in_use_by`).
@@ -869,18 +1022,17 @@ mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
 
 /**
  * Reads every file that a restore of the snapshot needs, those of the snapshots it builds upon included, and compares
- * it with its checksum. `options` is a JSON object, or NULL: `{"deadline_ms": 600000}`. `*report`, which may be NULL,
- * names the files.
+ * it with its checksum, for at most `timeout_ms`. `*report`, which may be NULL, is a JSON object that names the files.
  *
  * Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
- * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
- * `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
+ * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
+ * `MVM_ERR_IO`. Blocks: for the disk, up to `timeout_ms`. Ownership: `*report` is the caller's, for
  * `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
                                const char *id,
-                               const char *options,
+                               uint64_t timeout_ms,
                                char **report);
 
 /**
@@ -1009,7 +1161,7 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
  * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
- * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+ * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_release`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_pool_open(struct mvm_runtime *runtime,
@@ -1041,7 +1193,7 @@ mvm_status mvm_pool_take(struct mvm_pool *pool,
  * Says what the pool holds and has done, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4, "ready": 3,
  * "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1049,13 +1201,32 @@ mvm_status mvm_pool_info(struct mvm_pool *pool,
                          char **json);
 
 /**
- * Closes the pool, destroys the VMs that wait in it, and forgets the handle. NULL is fine. Releasing the runtime instead
- * leaves them waiting for the next owner.
+ * Gives what the pool holds and has done, in numbers.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`; the pool is closed all the same.
- * Blocks: for a member that is being made, and as `mvm_destroy` for each. Since 0.1.
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
  */
-mvm_status mvm_pool_close(struct mvm_pool *pool);
+MVM_MUST_USE
+mvm_status mvm_pool_count(struct mvm_pool *pool,
+                          struct mvm_pool_counts *counts);
+
+/**
+ * Destroys the pool and the VMs that wait in it. VMs that were taken out of it are not its any more, and run on. The
+ * handle stays valid and answers `MVM_ERR_NOT_FOUND`, until it is released; a second destroy is fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. The pool is closed then, and its other VMs are destroyed; it
+ * can be tried again.
+ * Blocks: for a member that is being made, and as `mvm_destroy` for each member. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_pool_destroy(struct mvm_pool *pool);
+
+/**
+ * Closes the pool and forgets the handle. The VMs that wait in it stay as they are: `mvm_pool_open` takes them over into
+ * the next pool of this name, in this process or a later one. NULL is fine.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is being made. Since 0.1.
+ */
+mvm_status mvm_pool_release(struct mvm_pool *pool);
 
 /* ======== DEVICES ===================================================================================*/
 
@@ -1304,7 +1475,7 @@ mvm_status mvm_metrics_flush(struct mvm_vm *vm);
  *
  * A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC` (the options).
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG` (the options).
  * Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE

@@ -47,5 +47,5 @@ pub mod vm;
 pub use operation::Operation;
 pub use process::ExitStatus;
 pub use process::ladder::{Outcome, Report, Rung};
-pub use runtime::{Error, Runtime};
+pub use runtime::{Error, ReapOptions, Runtime};
 pub use vm::{State, Vm, VmId};

@@ -1,7 +1,7 @@
 //! What the library promises to a linker and to a C compiler: the header, the exports, the names in the binary.
 #![allow(missing_docs, unsafe_code, clippy::unwrap_used, clippy::panic)]
 
-use mvm::capi::{events, log, status, vm};
+use mvm::capi::{events, log, snapshot, status, vm};
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
@@ -87,6 +87,7 @@ fn every_constant_of_an_enum_has_a_name_which_is_its_own() {
         ("MVM_EXIT_", status::mvm_exit_name),
         ("MVM_EVENT_", events::mvm_event_name),
         ("MVM_LOG_", log::mvm_log_level_name),
+        ("MVM_SNAPSHOT_", snapshot::mvm_snapshot_kind_name),
         ("MVM_OK", status::mvm_status_name),
         ("MVM_ERR_", status::mvm_status_name),
     ] {

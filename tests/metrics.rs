@@ -235,9 +235,9 @@ fn the_runtime_tells_of_itself() {
     vm.pause().unwrap();
     vm.start().unwrap_err();
     let pool = host.runtime.open_pool("warm", r#"{"snapshot":"one","size":2}"#).unwrap();
-    eventually("the pool is full", || pool.info()["ready"] == 2);
+    eventually("the pool is full", || pool.info().unwrap()["ready"] == 2);
     host.runtime.take(&pool, "b", None).unwrap();
-    eventually("the pool is full", || pool.info()["ready"] == 2);
+    eventually("the pool is full", || pool.info().unwrap()["ready"] == 2);
     let text = scrape(&host, &json!({}));
     for (series, least) in [
         (format!("mvm_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1),
@@ -261,7 +261,7 @@ fn the_runtime_tells_of_itself() {
         assert!(value_of(&text, &series) >= f64::from(least), "{series} in {text}");
     }
     assert!(value_of(&text, "mvm_operation_seconds_sum{operation=\"restore\"}") > 0.0);
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_pool_takes_over_no_member_of_a_former_snapshot_of_the_same_name() {
     };
     base_of(&host, "old");
     let pool = host.runtime.open_pool("warm", &options).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 1);
+    eventually("it is full", || pool.info().unwrap()["ready"] == 1);
     drop(pool);
     host.change_owner();
     let generation = |vm: &Vm| vm.info().unwrap()["generation_id"].clone();
@@ -58,7 +58,7 @@ fn a_pool_takes_over_no_member_of_a_former_snapshot_of_the_same_name() {
     let pool = host.runtime.open_pool("warm", &options).unwrap();
     let taken = host.runtime.take(&pool, "web", None).unwrap();
     assert_ne!(generation(&taken), former, "a VM of the snapshot that was deleted was handed over");
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, eventually, told};
-use mvm::State;
+use mvm::{ReapOptions, State};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,14 +29,47 @@ fn a_pool_goes_on_when_its_snapshot_was_merged() {
     let host = Host::new();
     base(&host, &tracking(&host));
     let pool = host.runtime.open_pool("warm", r#"{"snapshot":"diff","size":1}"#).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 1);
+    eventually("it is full", || pool.info().unwrap()["ready"] == 1);
     host.runtime.merge_snapshot("diff", None).unwrap();
     host.runtime.delete_snapshot("base").unwrap();
     for id in ["one", "two", "three"] {
         host.runtime.take(&pool, id, None).unwrap();
     }
-    eventually("it is full again", || pool.info()["ready"] == 1);
-    host.runtime.close_pool(&pool).unwrap();
+    eventually("it is full again", || pool.info().unwrap()["ready"] == 1);
+    host.runtime.destroy_pool(&pool).unwrap();
+}
+
+#[test]
+fn a_pool_that_is_released_leaves_its_members_to_the_next_of_its_name() {
+    let host = Host::new();
+    let options = json!({ "spec": host.spec(Guest::Halt), "size": 2 }).to_string();
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    eventually("it is full", || pool.counts().unwrap().ready == 2);
+    let members = ids(&host);
+    host.runtime.release_pool(&pool);
+    assert_eq!(ids(&host), members);
+    assert!(told(&host.runtime.take(&pool, "late", None).unwrap_err()).contains("pool warm"));
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    assert_eq!((pool.counts().unwrap().ready, ids(&host)), (2, members));
+    host.runtime.destroy_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
+    assert!(pool.counts().is_err());
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_pool_that_is_released_is_reaped_when_nobody_wants_it() {
+    let host = Host::new();
+    let options = json!({ "spec": host.spec(Guest::Halt), "size": 1 }).to_string();
+    let pool = host.runtime.open_pool("warm", &options).unwrap();
+    eventually("it is full", || pool.counts().unwrap().ready == 1);
+    host.runtime.release_pool(&pool);
+    host.runtime.reap(ReapOptions::default()).unwrap();
+    assert_eq!(ids(&host), Vec::<String>::new());
+}
+
+fn ids(host: &Host) -> Vec<String> {
+    host.runtime.list().iter().map(|vm| vm.id().to_string()).collect()
 }
 
 #[test]
@@ -74,7 +107,7 @@ fn a_take_is_interrupted_by_the_id_that_was_asked_for() {
     spec["mvm"] = json!({ "arguments": ["--sim-fault", "3:slow=8000"] });
     let options = json!({ "spec": spec, "size": 1, "when_empty": "fail" }).to_string();
     let pool = host.runtime.open_pool("cold", &options).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 1);
+    eventually("it is full", || pool.info().unwrap()["ready"] == 1);
     let began = Instant::now();
     let text = std::thread::scope(|scope| {
         let taking = scope.spawn(|| host.runtime.take(&pool, "web", None));
@@ -86,7 +119,7 @@ fn a_take_is_interrupted_by_the_id_that_was_asked_for() {
     });
     assert!(text.contains("interrupt") && began.elapsed() < Duration::from_secs(5), "{text}");
     assert!(host.runtime.list().iter().all(|vm| vm.state() == State::Created && vm.id().as_str() != "web"));
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
     host.assert_nothing_left();
 }
 
@@ -103,7 +136,7 @@ fn a_pool_takes_over_no_member_that_was_made_otherwise() {
     };
     let open = |host: &Host, options: &Value| {
         let pool = host.runtime.open_pool("warm", &options.to_string()).unwrap();
-        eventually("it is full", || pool.info()["ready"] == 1);
+        eventually("it is full", || pool.info().unwrap()["ready"] == 1);
         ids(host)
     };
     let options = json!({ "snapshot": "base", "size": 1, "restore": { "mmds": { "role": "web" } } });

@@ -84,9 +84,11 @@ fn members_of_a_pool_have_their_number_and_id_in_their_paths() {
     }
     let options = json!({ "spec": spec, "size": 2 }).to_string();
     let pool = host.runtime.open_pool("cold", &options).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 2 || !pool.info()["last_error"].is_null());
-    assert_eq!(pool.info()["last_error"], Value::Null);
+    eventually("it is full", || {
+        pool.info().unwrap()["ready"] == 2 || !pool.info().unwrap()["last_error"].is_null()
+    });
+    assert_eq!(pool.info().unwrap()["last_error"], Value::Null);
     let vm = host.runtime.take(&pool, "web", None).unwrap();
     assert_eq!(vm.info().unwrap()["vsock_socket"], at("1.sock"));
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
 }

@@ -6,7 +6,7 @@ mod common;
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told};
 use mvm::firecracker::http::{Method, RequestPath};
-use mvm::{Outcome, State, Vm};
+use mvm::{Outcome, ReapOptions, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ fn a_merged_diff_has_checksums_when_the_diff_had_them_or_when_they_are_asked_for
     ] {
         snapshot(&host, &vm, id, json!({ "type": "diff", "checksums": taken }));
         host.runtime.merge_snapshot(id, merging).unwrap();
-        let verified = host.runtime.verify_snapshot(id, None);
+        let verified = host.runtime.verify_snapshot(id, Duration::MAX);
         assert_eq!(verified.is_ok(), verifiable, "{id}: {verified:?}");
     }
 }
@@ -514,7 +514,7 @@ fn a_snapshot_that_was_cut_off_or_altered_is_found_before_anything_is_started() 
         let text = refused(&host, id, "never", json!({}));
         assert!(text.contains(why) && text.contains("memory"), "{text}");
     }
-    assert!(host.runtime.verify_snapshot("altered", None).is_err());
+    assert!(host.runtime.verify_snapshot("altered", Duration::MAX).is_err());
     assert!(refused(&host, "nowhere", "never", json!({})).contains("there is no snapshot nowhere"));
     host.assert_nothing_left();
 }
@@ -676,7 +676,7 @@ fn a_pool_hands_over_vms_that_wait_and_fills_itself_again() {
     host.runtime.destroy(&vm).unwrap();
     let options = json!({ "snapshot": "base", "size": 2 }).to_string();
     let pool = host.runtime.open_pool("warm", &options).unwrap();
-    let ready = || pool.info()["ready"].as_u64();
+    let ready = || pool.info().unwrap()["ready"].as_u64();
     eventually("it is full", || ready() == Some(2));
     let kept = told(&host.runtime.delete_snapshot("base").unwrap_err());
     assert!(kept.contains("pool warm"), "{kept}");
@@ -698,7 +698,7 @@ fn a_pool_hands_over_vms_that_wait_and_fills_itself_again() {
     eventually("it is full again", || ready() == Some(2));
     kill_all();
     eventually("it is full without a take", || ready() == Some(2));
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
     assert_eq!(host.runtime.list().len(), 2);
     host.runtime.delete_snapshot("base").unwrap();
     for vm in [&taken, &another] {
@@ -712,13 +712,13 @@ fn a_pool_of_configured_vms_starts_the_one_that_is_taken() {
     let host = Host::new();
     let options = json!({ "spec": host.spec(Guest::Obey), "size": 1, "when_empty": "fail" }).to_string();
     let pool = host.runtime.open_pool("cold", &options).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 1);
+    eventually("it is full", || pool.info().unwrap()["ready"] == 1);
     let vm = host.runtime.take(&pool, "web", Some(r#"{"after":"stay_paused"}"#)).unwrap();
     assert_eq!(vm.state(), State::Created);
     vm.start().unwrap();
     console_with(&vm, "hello\n");
     assert_eq!(vm.shutdown(AMPLE, None).unwrap().outcome, Outcome::Graceful);
-    host.runtime.close_pool(&pool).unwrap();
+    host.runtime.destroy_pool(&pool).unwrap();
 }
 
 #[test]
@@ -731,17 +731,17 @@ fn the_members_of_a_pool_are_taken_over_or_reaped() {
     drop(vm);
     let options = json!({ "snapshot": "base", "size": 2 }).to_string();
     let pool = host.runtime.open_pool("warm", &options).unwrap();
-    eventually("it is full", || pool.info()["ready"] == 2);
+    eventually("it is full", || pool.info().unwrap()["ready"] == 2);
     drop(pool);
     host.change_owner();
     let ids = |host: &Host| host.runtime.list().iter().map(|vm| vm.id().to_string()).collect::<Vec<_>>();
     let waiting = ids(&host);
     assert_eq!(waiting.len(), 2, "{waiting:?}");
     let pool = host.runtime.open_pool("warm", &options).unwrap();
-    assert_eq!((pool.info()["ready"].clone(), ids(&host)), (json!(2), waiting));
+    assert_eq!((pool.info().unwrap()["ready"].clone(), ids(&host)), (json!(2), waiting));
     drop(pool);
     host.change_owner();
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     host.assert_nothing_left();
 }
 

@@ -6,7 +6,7 @@ mod common;
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, told};
 use mvm::runtime::{Event, What};
-use mvm::{ExitStatus, Outcome, State};
+use mvm::{ExitStatus, Outcome, ReapOptions, State};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ fn a_number_that_was_given_out_again_is_not_signalled() {
     });
     host.change_owner();
     assert_eq!(host.runtime.report()["ended"][0]["why"], "no owner noted its end");
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     assert!(innocent.try_wait().unwrap().is_none());
     innocent.kill().unwrap();
     innocent.wait().unwrap();
@@ -155,7 +155,7 @@ fn a_copy_of_a_state_directory_takes_nothing_from_the_original() {
     assert!(std::process::Command::new("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
     let other = mvm::Runtime::open(&copy, None).unwrap();
     assert_eq!(other.report()["left_alone"].as_array().unwrap().len(), 2);
-    other.reap(None).unwrap();
+    other.reap(ReapOptions::default()).unwrap();
     assert_eq!((kept.state(), brief.state()), (State::Running, State::Running));
     kept.pause().unwrap();
 }
@@ -196,9 +196,9 @@ fn a_dry_run_changes_nothing() {
     let host = Host::new();
     let leftover = host.scratch.path().join("state/vms/.b.gone");
     std::fs::create_dir(&leftover).unwrap();
-    host.runtime.reap(Some(r#"{"dry_run":true}"#)).unwrap();
+    host.runtime.reap(ReapOptions { dry_run: true }).unwrap();
     assert!(leftover.exists());
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     assert!(!leftover.exists());
 }
 
@@ -222,7 +222,7 @@ fn what_is_started_meanwhile_is_not_reaped() {
     host.change_owner();
     let vm = host.runtime.vm("started").unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| host.runtime.reap(None).unwrap());
+        scope.spawn(|| host.runtime.reap(ReapOptions::default()).unwrap());
         match vm.start() {
             Ok(()) => assert_eq!(vm.state(), State::Running),
             Err(error) => assert!(told(&error).contains("it was destroyed"), "{}", told(&error)),
@@ -239,7 +239,7 @@ fn what_ended_without_an_owner_is_reaped_and_what_runs_is_not() {
     host.boot("stopped", Guest::Halt).kill().unwrap();
     host.change_owner();
     drop(host.boot("mine", Guest::Halt).kill());
-    let would = host.runtime.reap(Some(r#"{"dry_run":true}"#)).unwrap();
+    let would = host.runtime.reap(ReapOptions { dry_run: true }).unwrap();
     let ids = |report: &Value| {
         let removed = report["removed"].as_array().unwrap().iter();
         removed.map(|vm| vm["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -247,9 +247,9 @@ fn what_ended_without_an_owner_is_reaped_and_what_runs_is_not() {
     assert_eq!(ids(&would), ["dead", "stopped"]);
     assert!(would["removed"][0]["owns"].to_string().contains("dead/console.log"), "{would}");
     assert!(host.vm_directory("dead").exists());
-    assert_eq!(ids(&host.runtime.reap(None).unwrap()), ["dead", "stopped"]);
+    assert_eq!(ids(&host.runtime.reap(ReapOptions::default()).unwrap()), ["dead", "stopped"]);
     assert!(!host.vm_directory("dead").exists() && !host.vm_directory("stopped").exists());
-    assert_eq!(ids(&host.runtime.reap(None).unwrap()), Vec::<String>::new());
+    assert_eq!(ids(&host.runtime.reap(ReapOptions::default()).unwrap()), Vec::<String>::new());
     let left = host.runtime.list().iter().map(|vm| (vm.id().to_string(), vm.state())).collect::<Vec<_>>();
     assert_eq!(left, [("alive".into(), State::Running), ("mine".into(), State::Stopped)]);
 }
@@ -263,7 +263,7 @@ fn an_orphan_that_is_started_again_is_nobodys_prey() {
     assert_eq!(vm.exit_status(), Some(ExitStatus::Signal(9)));
     vm.start().unwrap();
     vm.kill().unwrap();
-    assert_eq!(host.runtime.reap(None).unwrap()["removed"], json!([]));
+    assert_eq!(host.runtime.reap(ReapOptions::default()).unwrap()["removed"], json!([]));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_journal_that_cannot_be_read_is_told_and_its_vm_left_alone() {
         host.change_owner();
         let left = host.runtime.report()["left_alone"].to_string();
         assert!(left.contains(problem) && left.contains("vms/damaged"), "{left}");
-        let reaped = host.runtime.reap(None).unwrap();
+        let reaped = host.runtime.reap(ReapOptions::default()).unwrap();
         assert!(reaped["removed"] == json!([]) && reaped["left_alone"].to_string().contains(problem));
         let refused = told(&host.runtime.create("damaged", &host.spec(Guest::Halt).to_string()).unwrap_err());
         assert!(refused.contains("could not be adopted"), "{refused}");
@@ -294,7 +294,7 @@ fn a_journal_that_cannot_be_read_is_told_and_its_vm_left_alone() {
     }
     std::fs::write(&journal, whole).unwrap();
     // What has been mended is taken over by the next look.
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     assert_eq!(host.runtime.vm("damaged").unwrap().state(), State::Running);
 }
 
@@ -328,7 +328,7 @@ fn what_is_not_the_librarys_is_left_alone() {
         left,
         [below("copy"), below("lost+found"), below("no-journal"), below("notes.txt")].map(|path| json!(path))
     );
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     for name in ["lost+found", "notes.txt", "no-journal", "copy/journal.json"] {
         assert!(below(name).exists(), "{name}");
         drop(std::fs::remove_dir_all(below(name)).or_else(|_| std::fs::remove_file(below(name))));

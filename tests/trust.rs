@@ -8,7 +8,7 @@ use common::{AMPLE, Host, Scratch, told};
 use mvm::process::Identity;
 use mvm::runtime::What;
 use mvm::sys::directory::Directory;
-use mvm::{Runtime, State, Vm};
+use mvm::{ReapOptions, Runtime, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -37,7 +37,7 @@ fn directories_in_each_other_by_the_thousand_are_removed_with_their_vm_by_a_thre
         destroying.spawn_scoped(scope, || host.runtime.destroy(&vm).unwrap()).unwrap();
     });
     // What a busy disk did not do in the time of the call is done by the next look.
-    while host.runtime.reap(None).unwrap()["left_alone"] != json!([]) {}
+    while host.runtime.reap(ReapOptions::default()).unwrap()["left_alone"] != json!([]) {}
     host.assert_nothing_left();
 }
 
@@ -226,7 +226,7 @@ fn a_state_directory_that_was_moved_is_not_written_to_by_its_former_name() {
         told(&host.runtime.rename(&vm, "renamed").unwrap_err()),
         told(&host.runtime.take_snapshot(&vm, "base", None).unwrap_err()),
         told(&host.runtime.destroy(&vm).unwrap_err()),
-        told(&host.runtime.reap(None).unwrap_err()),
+        told(&host.runtime.reap(ReapOptions::default()).unwrap_err()),
     ] {
         assert!(refused.contains("moved-here now") && refused.contains("close the runtime"), "{refused}");
     }
@@ -348,7 +348,7 @@ fn plays_in_an_image() {
     let ids = runtime.list().iter().map(|vm| vm.id().to_string()).collect::<Vec<_>>();
     assert_eq!(ids, ["called-otherwise", "frozen", "half-done"]);
     assert_eq!(runtime.report()["left_alone"], json!([]));
-    runtime.reap(None).unwrap();
+    runtime.reap(ReapOptions::default()).unwrap();
     assert_eq!(fs::read_dir(state.join("vms")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(state.join("snapshots")).unwrap().count(), 1);
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{Host, Scratch, eventually, firecracker, processes_below, told};
+use mvm::ReapOptions;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ fn helpers_of_a_vmm_that_has_ended_are_no_vmm_and_go_with_it() {
     let report = host.runtime.report();
     assert_eq!(report["ended"][0]["id"], "orphaned", "{report}");
     assert_eq!(processes_below(&directory), Vec::<i32>::new());
-    host.runtime.reap(None).unwrap();
+    host.runtime.reap(ReapOptions::default()).unwrap();
     host.assert_nothing_left();
 }
 

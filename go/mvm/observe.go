@@ -136,14 +136,20 @@ func (r *Runtime) Report() (Report, error) {
 	})
 }
 
-// Reap removes what is left of VMs whose owner is gone and that have no VMM, and gives its report as JSON. With
-// dryRun it removes nothing and says what it would.
-func (r *Runtime) Reap(dryRun bool) ([]byte, error) {
-	var in arguments
-	defer in.free()
-	options := in.json("options", map[string]bool{"dry_run": dryRun})
-	return textOf(context.Background(), &in, func(c *C.shim_call, text **C.char) C.mvm_status {
-		return C.shim_runtime_reap(c, r.key, options, text)
+// ReapOptions are those of Reap.
+type ReapOptions struct {
+	// DryRun removes nothing, and the report says what would be removed.
+	DryRun bool
+}
+
+// Reap removes what is left of VMs whose owner is gone and that have no VMM, and gives its report as JSON.
+func (r *Runtime) Reap(options ReapOptions) ([]byte, error) {
+	var flags C.uint32_t
+	if options.DryRun {
+		flags |= C.MVM_REAP_DRY_RUN
+	}
+	return textOf(context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+		return C.shim_runtime_reap(c, r.key, flags, text)
 	})
 }
 

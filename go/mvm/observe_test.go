@@ -115,7 +115,7 @@ func TestAVMIsFoundAgain(t *testing.T) {
 	if err := vm.Destroy(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if reaped, err := second.Reap(true); err != nil || !strings.Contains(string(reaped), `"removed":[]`) {
+	if reaped, err := second.Reap(mvm.ReapOptions{DryRun: true}); err != nil || !strings.Contains(string(reaped), `"removed":[]`) {
 		t.Errorf("%s %v", reaped, err)
 	}
 }

@@ -80,7 +80,12 @@ func (p *Pool) Info() (PoolInfo, error) {
 	})
 }
 
-// Close destroys the VMs that wait, and the pool.
+// Destroy destroys the pool and the VMs that wait in it. When ctx ends first, it can be called again.
+func (p *Pool) Destroy(ctx context.Context) error {
+	return call(ctx, &arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_pool_destroy(c, p.key) })
+}
+
+// Close closes the pool and forgets the handle. The VMs that wait in it stay, for whoever opens a pool of its name next.
 func (p *Pool) Close() error {
-	return query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_pool_close(c, p.key) })
+	return query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_pool_release(c, p.key) })
 }

@@ -135,8 +135,8 @@ static inline mvm_status shim_runtime_report(shim_call *call, uintptr_t key, cha
   return SHIM(call, mvm_runtime_report(RUNTIME(key), json));
 }
 
-static inline mvm_status shim_runtime_reap(shim_call *call, uintptr_t key, const char *options, char **json) {
-  return SHIM(call, mvm_runtime_reap(RUNTIME(key), options, json));
+static inline mvm_status shim_runtime_reap(shim_call *call, uintptr_t key, uint32_t flags, char **json) {
+  return SHIM(call, mvm_runtime_reap(RUNTIME(key), flags, json));
 }
 
 static inline mvm_status shim_runtime_metrics(shim_call *call, uintptr_t key, const char *options,
@@ -176,7 +176,7 @@ static inline mvm_status shim_snapshot_info(shim_call *call, uintptr_t runtime, 
 }
 
 static inline mvm_status shim_snapshot_verify(shim_call *call, uintptr_t runtime, const char *id, char **report) {
-  return SHIM(call, mvm_snapshot_verify(RUNTIME(runtime), id, NULL, report));
+  return SHIM(call, mvm_snapshot_verify(RUNTIME(runtime), id, MVM_FOREVER, report));
 }
 
 static inline mvm_status shim_snapshot_merge(shim_call *call, uintptr_t runtime, const char *id, const char *options,
@@ -222,8 +222,12 @@ static inline mvm_status shim_pool_info(shim_call *call, uintptr_t pool, char **
   return SHIM(call, mvm_pool_info(POOL(pool), json));
 }
 
-static inline mvm_status shim_pool_close(shim_call *call, uintptr_t pool) {
-  return SHIM(call, mvm_pool_close(POOL(pool)));
+static inline mvm_status shim_pool_destroy(shim_call *call, uintptr_t pool) {
+  return SHIM(call, mvm_pool_destroy(POOL(pool)));
+}
+
+static inline mvm_status shim_pool_release(shim_call *call, uintptr_t pool) {
+  return SHIM(call, mvm_pool_release(POOL(pool)));
 }
 
 static inline mvm_status shim_balloon_set(shim_call *call, uintptr_t vm, uint64_t amount, uint64_t timeout_ms,

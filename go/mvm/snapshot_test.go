@@ -68,6 +68,16 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 	taken, err := pool.Take(ctx, "taken", mvm.TakeOptions{})
 	must(t, err)
 	must(t, pool.Close())
+	pool, err = runtime.OpenPool("warm", mvm.PoolOptions{Snapshot: "base", Size: 2})
+	must(t, err)
+	if info, err := pool.Info(); err != nil || info.Ready == 0 {
+		t.Errorf("what waited in a pool that was closed: %+v, %v", info, err)
+	}
+	must(t, pool.Destroy(ctx))
+	if _, err := pool.Info(); !errors.Is(err, mvm.ErrNotFound) {
+		t.Errorf("a pool that was destroyed: %v", err)
+	}
+	must(t, pool.Close())
 	must(t, taken.Destroy(ctx))
 	must(t, runtime.DeleteSnapshot("base"))
 	if _, err := runtime.SnapshotInfo("base"); !errors.Is(err, mvm.ErrNotFound) {

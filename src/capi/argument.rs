@@ -84,6 +84,37 @@ pub(super) unsafe fn buffer<'a>(
     }
 }
 
+/// A buffer of the caller's, which holds the empty string if it has room for anything.
+pub(super) unsafe fn empty_string<'a>(
+    buffer: *mut c_char,
+    length: usize,
+    name: &'static str,
+) -> Result<&'a mut [u8], Failure> {
+    // SAFETY: passed on from the caller; a char is a byte.
+    let buffer = unsafe { self::buffer(buffer.cast::<u8>(), length, name) }?;
+    buffer.iter_mut().take(1).for_each(|first| *first = 0);
+    Ok(buffer)
+}
+
+/// Puts `text` and a NUL into the caller's buffer, or nothing but the NUL when it has no room for all.
+pub(super) unsafe fn write_string(
+    buffer: *mut c_char,
+    length: usize,
+    text: &str,
+    name: &'static str,
+) -> Result<(), Failure> {
+    // SAFETY: passed on from the caller.
+    let buffer = unsafe { empty_string(buffer, length, name) }?;
+    let text = text.as_bytes();
+    let least = text.len() + 1;
+    let Some((terminator, place)) = buffer.get_mut(..least).and_then(<[u8]>::split_last_mut) else {
+        return Err(Failure::too_small(name, length, least));
+    };
+    place.copy_from_slice(text);
+    *terminator = 0;
+    Ok(())
+}
+
 /// A place for a result, which already holds what it is to hold when the call fails.
 pub(super) struct Out<'a, T: Copy> {
     place: *mut T,
@@ -227,6 +258,15 @@ pub(super) unsafe fn free_text(pointer: *mut c_char) {
     if !pointer.is_null() {
         // SAFETY: the caller passes what `write_text` made, once.
         drop(unsafe { CString::from_raw(pointer) });
+    }
+}
+
+/// Which of the `known` flags are set; no other may be.
+pub(super) fn flags<const N: usize>(given: u32, known: [u32; N]) -> Result<[bool; N], Failure> {
+    let unknown = known.iter().fold(given, |rest, flag| rest & !flag);
+    match unknown {
+        0 => Ok(known.map(|flag| given & flag != 0)),
+        _ => Err(Failure::argument(format!("{unknown:#x} in \"flags\" is not a flag of this call"))),
     }
 }
 

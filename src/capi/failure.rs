@@ -174,7 +174,9 @@ impl Facts {
             runtime::Error::State(source) => Self::of_state(source),
             runtime::Error::ForeignProc { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             runtime::Error::Busy { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
-            runtime::Error::NotFound { .. } => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            runtime::Error::NotFound { .. } | runtime::Error::PoolClosed { .. } => {
+                Self::of(mvm_status::MVM_ERR_NOT_FOUND)
+            }
             runtime::Error::Closed | runtime::Error::Cancelled => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             runtime::Error::Vm(error) => Self::of_vm(error),
         }

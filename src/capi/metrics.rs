@@ -66,7 +66,7 @@ pub extern "C" fn mvm_metrics_flush(vm: *mut mvm_vm) -> mvm_status {
 ///
 /// A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_SPEC` (the options).
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG` (the options).
 /// Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]

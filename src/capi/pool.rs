@@ -1,12 +1,12 @@
 //! Pools of VMs made ahead of need.
 
-use super::argument;
+use super::argument::{self, Sized32};
 use super::guard::guard;
 use super::handle::{self, OwnedPool};
 use super::runtime::mvm_runtime;
 use super::status::mvm_status;
 use super::vm::mvm_vm;
-use crate::runtime::Runtime;
+use crate::runtime::{PoolCounts, Runtime};
 use std::ffi::c_char;
 use std::ptr;
 
@@ -14,6 +14,24 @@ use std::ptr;
 #[derive(Debug)]
 pub struct mvm_pool {
     _private: [u8; 0],
+}
+
+/// What a pool holds and has done. Set `size` to `sizeof(mvm_pool_counts)` before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mvm_pool_counts {
+    /// In: `sizeof(mvm_pool_counts)`.
+    pub size: u32,
+    /// How many members are ready to be taken.
+    pub ready: u32,
+    /// How many members it is to have: `"size"` in its options.
+    pub pool_size: u64,
+    /// How many VMs were taken out of it.
+    pub taken: u64,
+    /// How often a VM was wanted and none was ready.
+    pub missed: u64,
+    /// How many members could not be created; `mvm_pool_info` says why the last one could not.
+    pub failed: u64,
 }
 
 /// # Warm pools
@@ -37,7 +55,7 @@ pub struct mvm_pool {
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
 /// `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
-/// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_close`. Since 0.1.
+/// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_release`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_open(
@@ -96,7 +114,7 @@ pub unsafe extern "C" fn mvm_pool_take(
 /// Says what the pool holds and has done, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4, "ready": 3,
 /// "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -104,20 +122,84 @@ pub unsafe extern "C" fn mvm_pool_info(pool: *mut mvm_pool, json: *mut *mut c_ch
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        out.write_text(&handle::get::<OwnedPool, _>(pool)?.pool.info());
+        out.write_text(&handle::get::<OwnedPool, _>(pool)?.pool.info()?);
         Ok(())
     })
 }
 
-/// Closes the pool, destroys the VMs that wait in it, and forgets the handle. NULL is fine. Releasing the runtime instead
-/// leaves them waiting for the next owner.
+/// Gives what the pool holds and has done, in numbers.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`; the pool is closed all the same.
-/// Blocks: for a member that is being made, and as `mvm_destroy` for each. Since 0.1.
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
+#[must_use]
 #[unsafe(no_mangle)]
-pub extern "C" fn mvm_pool_close(pool: *mut mvm_pool) -> mvm_status {
-    guard(|| match handle::close::<OwnedPool, _>(pool)? {
-        Some(owned) => Ok(owned.runtime.close_pool(&owned.pool)?),
-        None => Ok(()),
+pub unsafe extern "C" fn mvm_pool_count(pool: *mut mvm_pool, counts: *mut mvm_pool_counts) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::sized_out(counts, "counts") }?;
+        out.write(handle::get::<OwnedPool, _>(pool)?.pool.counts()?.into());
+        Ok(())
     })
+}
+
+/// Destroys the pool and the VMs that wait in it. VMs that were taken out of it are not its any more, and run on. The
+/// handle stays valid and answers `MVM_ERR_NOT_FOUND`, until it is released; a second destroy is fine.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. The pool is closed then, and its other VMs are destroyed; it
+/// can be tried again.
+/// Blocks: for a member that is being made, and as `mvm_destroy` for each member. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_pool_destroy(pool: *mut mvm_pool) -> mvm_status {
+    guard(|| {
+        let owned = handle::get::<OwnedPool, _>(pool)?;
+        Ok(owned.runtime.destroy_pool(&owned.pool)?)
+    })
+}
+
+/// Closes the pool and forgets the handle. The VMs that wait in it stay as they are: `mvm_pool_open` takes them over into
+/// the next pool of this name, in this process or a later one. NULL is fine.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is being made. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_pool_release(pool: *mut mvm_pool) -> mvm_status {
+    guard(|| {
+        let released = handle::close::<OwnedPool, _>(pool)?;
+        released.iter().for_each(|owned| owned.runtime.release_pool(&owned.pool));
+        Ok(())
+    })
+}
+
+impl From<PoolCounts> for mvm_pool_counts {
+    fn from(counts: PoolCounts) -> Self {
+        Self {
+            size: 0,
+            ready: u32::try_from(counts.ready).unwrap_or(u32::MAX),
+            pool_size: counts.size as u64,
+            taken: counts.taken,
+            missed: counts.missed,
+            failed: counts.failed,
+        }
+    }
+}
+
+impl Sized32 for mvm_pool_counts {
+    const FIRST_SIZE: usize = 40;
+
+    fn empty(size: u32) -> Self {
+        Self { size, ready: 0, pool_size: 0, taken: 0, missed: 0, failed: 0 }
+    }
+
+    fn with_size(self, size: u32) -> Self {
+        Self { size, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_size_of_the_counts_is_what_0_1_had() {
+        assert_eq!(size_of::<mvm_pool_counts>(), mvm_pool_counts::FIRST_SIZE);
+    }
 }

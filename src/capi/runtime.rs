@@ -1,11 +1,13 @@
 //! A runtime: the state directory, and the VMs in it.
 
-use super::argument;
+use super::argument::{self, Sized32};
+use super::failure;
 use super::guard::guard;
 use super::handle;
-use super::status::mvm_status;
-use super::vm::mvm_vm;
-use crate::runtime::Runtime;
+use super::status::{mvm_exit_kind, mvm_status};
+use super::vm::{mvm_vm, mvm_vm_state};
+use crate::runtime::{ReapOptions, Runtime};
+use crate::vm::Summary;
 use std::ffi::c_char;
 use std::path::Path;
 use std::ptr;
@@ -15,6 +17,29 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct mvm_runtime {
     _private: [u8; 0],
+}
+
+/// A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed.
+pub const MVM_REAP_DRY_RUN: u32 = 1;
+
+/// One of several VMs. Set `size` to `sizeof(mvm_vm_summary)` before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mvm_vm_summary {
+    /// In: `sizeof(mvm_vm_summary)`.
+    pub size: u32,
+    /// What it is doing.
+    pub state: mvm_vm_state,
+    /// The number of its VMM's process, or 0 while no VMM runs.
+    pub pid: i32,
+    /// How its last VMM ended, while none runs.
+    pub exit_kind: mvm_exit_kind,
+    /// The exit code or the signal.
+    pub exit_value: i32,
+    /// Its id; "" when there is no VM.
+    pub id: [c_char; 72],
+    /// The pool in which it waits, or "".
+    pub pool: [c_char; 72],
 }
 
 /// # Runtimes, and making VMs
@@ -95,6 +120,36 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
     })
 }
 
+/// Gives one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
+/// `after` is NULL or "". After the last one the call succeeds, and `vm->id` is "". `after` may be `vm->id` itself:
+///
+/// ```text
+///     mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
+///     while (mvm_runtime_next_vm(runtime, vm.id, &vm) == MVM_OK && vm.id[0] != '\0')
+///       printf("%s is %s\n", vm.id, mvm_state_name(vm.state));
+/// ```
+///
+/// VMs may come and go meanwhile; a VM that is there all the time is given exactly once, unless it is renamed.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`; `vm->id` is "" then. Blocks: never. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_next_vm(
+    runtime: *mut mvm_runtime,
+    after: *const c_char,
+    vm: *mut mvm_vm_summary,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says. The string may stand in the place: it is copied first.
+        let after = unsafe { argument::optional_text(after, "after") }.map(|text| text.map(str::to_owned));
+        // SAFETY: as above.
+        let out = unsafe { argument::sized_out(vm, "vm") }?;
+        let next = handle::get::<Runtime, _>(runtime)?.next_vm(after?.as_deref());
+        next.iter().for_each(|next| out.write(encode(next)));
+        Ok(())
+    })
+}
+
 /// Gives what was found when the runtime was opened, as a JSON object:
 ///
 /// ```text
@@ -121,7 +176,7 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 /// was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
 /// not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
 ///
-/// `options` is a JSON object, or NULL; `{"dry_run": true}` removes nothing and says what would be. `*json`:
+/// `flags` is 0, or `MVM_REAP_DRY_RUN`: then nothing is removed, and the report says what would be. `*json`:
 ///
 /// ```text
 ///     { "dry_run": false,
@@ -129,22 +184,21 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 ///       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
 /// ```
 ///
-/// Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (an unknown flag), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_IO`.
 /// Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.
 /// Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_reap(
     runtime: *mut mvm_runtime,
-    options: *const c_char,
+    flags: u32,
     json: *mut *mut c_char,
 ) -> mvm_status {
     guard(|| {
-        // SAFETY: strings and places are as the contract page says.
+        // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        // SAFETY: as above.
-        let options = unsafe { argument::optional_text(options, "options") }?;
-        out.write_text(&handle::get::<Runtime, _>(runtime)?.reap(options)?);
+        let [dry_run] = argument::flags(flags, [MVM_REAP_DRY_RUN])?;
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.reap(ReapOptions { dry_run })?);
         Ok(())
     })
 }
@@ -233,4 +287,47 @@ pub unsafe extern "C" fn mvm_open(
         out.write(handle::open_vm(&runtime, vm)?);
         Ok(())
     })
+}
+
+fn encode(vm: &Summary) -> mvm_vm_summary {
+    let (exit_kind, exit_value) = failure::exit_parts(vm.exit);
+    mvm_vm_summary {
+        size: 0,
+        state: vm.state.into(),
+        pid: vm.pid.unwrap_or(0),
+        exit_kind,
+        exit_value,
+        id: argument::fixed(vm.id.as_str()),
+        pool: argument::fixed(vm.pool.as_deref().unwrap_or_default()),
+    }
+}
+
+impl Sized32 for mvm_vm_summary {
+    const FIRST_SIZE: usize = 164;
+
+    fn empty(size: u32) -> Self {
+        Self {
+            size,
+            state: mvm_vm_state::MVM_STATE_NONE,
+            pid: 0,
+            exit_kind: mvm_exit_kind::MVM_EXIT_NONE,
+            exit_value: 0,
+            id: [0; 72],
+            pool: [0; 72],
+        }
+    }
+
+    fn with_size(self, size: u32) -> Self {
+        Self { size, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_size_of_a_summary_is_what_0_1_had() {
+        assert_eq!(size_of::<mvm_vm_summary>(), mvm_vm_summary::FIRST_SIZE);
+    }
 }

@@ -1,14 +1,51 @@
 //! Snapshots, restored VMs and clones.
 
-use super::argument;
+use super::argument::{self, Sized32};
 use super::guard::guard;
 use super::handle::{self, OwnedVm};
 use super::runtime::mvm_runtime;
 use super::status::mvm_status;
 use super::vm::mvm_vm;
 use crate::runtime::Runtime;
+use crate::snapshot::SnapshotSummary;
 use std::ffi::c_char;
 use std::ptr;
+
+/// How much of the guest's memory a snapshot holds.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mvm_snapshot_kind {
+    /// There is no snapshot.
+    MVM_SNAPSHOT_NONE = 0,
+    /// All of it.
+    MVM_SNAPSHOT_FULL = 1,
+    /// What changed since its parent was taken.
+    MVM_SNAPSHOT_DIFF = 2,
+    /// It cannot be read now, or is damaged: nothing but its id is known. `mvm_snapshot_info` fails and says why.
+    MVM_SNAPSHOT_UNREADABLE = 3,
+}
+
+/// One of several snapshots. Set `size` to `sizeof(mvm_snapshot_summary)` before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mvm_snapshot_summary {
+    /// In: `sizeof(mvm_snapshot_summary)`.
+    pub size: u32,
+    /// How much of the memory it holds.
+    pub kind: mvm_snapshot_kind,
+    /// When it was taken, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The size of the guest's memory.
+    pub memory_bytes: u64,
+    /// What all its files take on the disk.
+    pub allocated_bytes: u64,
+    /// Its id; "" when there is no snapshot.
+    pub id: [c_char; 72],
+    /// The id of its parent, for a diff; or "".
+    pub parent: [c_char; 72],
+    /// The id of the VM that it was taken of.
+    pub vm: [c_char; 72],
+}
 
 /// # Snapshots
 ///
@@ -95,6 +132,46 @@ pub unsafe extern "C" fn mvm_snapshot_list(runtime: *mut mvm_runtime, json: *mut
     })
 }
 
+/// Gives one snapshot after the other, in the order of their ids: the first whose id comes after `after`, or the very first
+/// when `after` is NULL or "". After the last one the call succeeds, and `snapshot->id` is "". `after` may be `snapshot->id`
+/// itself, as in `mvm_runtime_next_vm`. Each call lists the directory of the snapshots.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`; `snapshot->id` is "" then.
+/// Blocks: for the disk. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_snapshot_next(
+    runtime: *mut mvm_runtime,
+    after: *const c_char,
+    snapshot: *mut mvm_snapshot_summary,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings and places are as the contract page says. The string may stand in the place: it is copied first.
+        let after = unsafe { argument::optional_text(after, "after") }.map(|text| text.map(str::to_owned));
+        // SAFETY: as above.
+        let out = unsafe { argument::sized_out(snapshot, "snapshot") }?;
+        let next = handle::get::<Runtime, _>(runtime)?.next_snapshot(after?.as_deref())?;
+        next.iter().for_each(|next| out.write(encode(next)));
+        Ok(())
+    })
+}
+
+/// Returns the name of an `mvm_snapshot_kind`, the constant's own without its prefix, as JSON has it: `"diff"`; `"unknown"`
+/// for any other number. The string is constant and never freed.
+///
+/// Blocks: never. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn mvm_snapshot_kind_name(kind: i32) -> *const c_char {
+    let name = match kind {
+        0 => c"none",
+        1 => c"full",
+        2 => c"diff",
+        3 => c"unreadable",
+        _ => c"unknown",
+    };
+    name.as_ptr()
+}
+
 /// Gives all that is known of a snapshot as a JSON object: when, of what and by which Firecracker it was taken, the CPU,
 /// the machine, its drives and files with their sizes and checksums, the snapshots it builds upon (`chain`), those that
 /// build upon it (`children`), and what else would miss it (`in_use_by`).
@@ -117,28 +194,27 @@ pub unsafe extern "C" fn mvm_snapshot_info(
 }
 
 /// Reads every file that a restore of the snapshot needs, those of the snapshots it builds upon included, and compares
-/// it with its checksum. `options` is a JSON object, or NULL: `{"deadline_ms": 600000}`. `*report`, which may be NULL,
-/// names the files.
+/// it with its checksum, for at most `timeout_ms`. `*report`, which may be NULL, is a JSON object that names the files.
 ///
 /// Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
-/// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
-/// `MVM_ERR_IO`. Blocks: for the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
+/// `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
+/// `MVM_ERR_IO`. Blocks: for the disk, up to `timeout_ms`. Ownership: `*report` is the caller's, for
 /// `mvm_string_free`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_snapshot_verify(
     runtime: *mut mvm_runtime,
     id: *const c_char,
-    options: *const c_char,
+    timeout_ms: u64,
     report: *mut *mut c_char,
 ) -> mvm_status {
     guard(|| {
         // SAFETY: strings and places are as the contract page says.
         let out = unsafe { argument::optional_out(report, ptr::null_mut()) };
         // SAFETY: as above.
-        let (id, options) =
-            unsafe { (argument::text(id, "id")?, argument::optional_text(options, "options")?) };
-        let told = handle::get::<Runtime, _>(runtime)?.verify_snapshot(id, options)?;
+        let id = unsafe { argument::text(id, "id") }?;
+        let timeout = argument::milliseconds(timeout_ms);
+        let told = handle::get::<Runtime, _>(runtime)?.verify_snapshot(id, timeout)?;
         out.write_text(&told);
         Ok(())
     })
@@ -301,4 +377,59 @@ pub unsafe extern "C" fn mvm_clone(
         handle::open_vms(&runtime, made)?.into_iter().zip(places).for_each(|(vm, place)| *place = vm);
         Ok(())
     })
+}
+
+fn encode(snapshot: &SnapshotSummary) -> mvm_snapshot_summary {
+    let id = argument::fixed(&snapshot.id);
+    let Some(known) = &snapshot.known else {
+        return mvm_snapshot_summary {
+            id,
+            kind: mvm_snapshot_kind::MVM_SNAPSHOT_UNREADABLE,
+            ..Sized32::empty(0)
+        };
+    };
+    mvm_snapshot_summary {
+        size: 0,
+        kind: match known.parent {
+            Some(_) => mvm_snapshot_kind::MVM_SNAPSHOT_DIFF,
+            None => mvm_snapshot_kind::MVM_SNAPSHOT_FULL,
+        },
+        time_ms: known.created_unix_ms,
+        memory_bytes: known.memory_bytes,
+        allocated_bytes: known.allocated_bytes,
+        id,
+        parent: argument::fixed(known.parent.as_deref().unwrap_or_default()),
+        vm: argument::fixed(&known.vm),
+    }
+}
+
+impl Sized32 for mvm_snapshot_summary {
+    const FIRST_SIZE: usize = 248;
+
+    fn empty(size: u32) -> Self {
+        Self {
+            size,
+            kind: mvm_snapshot_kind::MVM_SNAPSHOT_NONE,
+            time_ms: 0,
+            memory_bytes: 0,
+            allocated_bytes: 0,
+            id: [0; 72],
+            parent: [0; 72],
+            vm: [0; 72],
+        }
+    }
+
+    fn with_size(self, size: u32) -> Self {
+        Self { size, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_size_of_a_summary_is_what_0_1_had() {
+        assert_eq!(size_of::<mvm_snapshot_summary>(), mvm_snapshot_summary::FIRST_SIZE);
+    }
 }

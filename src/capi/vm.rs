@@ -28,6 +28,9 @@ pub const MVM_DEFAULT_GRACE_MS: u64 = 2000;
 /// A good `poll_ms`: the longest sleep without a look.
 pub const MVM_DEFAULT_POLL_MS: u64 = 50;
 
+/// Room for every id of a VM, a snapshot or a pool, and its NUL.
+pub const MVM_ID_SIZE: usize = 72;
+
 /// What a VM is doing.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,6 +314,39 @@ pub unsafe extern "C" fn mvm_state(vm: *mut mvm_vm, state: *mut mvm_vm_state) ->
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(state, mvm_vm_state::MVM_STATE_NONE, "state") }?;
         out.write(handle::get::<OwnedVm, _>(vm)?.vm.known_state()?.into());
+        Ok(())
+    })
+}
+
+/// Copies the id of the VM into `buffer`, which has room for `length` bytes; `MVM_ID_SIZE` is enough for every id. With too
+/// little room `buffer` is the empty string.
+///
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (too little room), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_NOT_FOUND` (destroyed).
+/// Blocks: never. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_id(vm: *mut mvm_vm, buffer: *mut c_char, length: usize) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        unsafe { argument::empty_string(buffer, length, "buffer") }?;
+        let id = handle::get::<OwnedVm, _>(vm)?.vm.summary()?.id;
+        // SAFETY: as above.
+        unsafe { argument::write_string(buffer, length, id.as_str(), "buffer") }
+    })
+}
+
+/// Gives the number of the process of the VMM, for people to read: it may be another process's once this one has ended.
+/// `mvm_exit_fd` gives what stays true.
+///
+/// Errors: `MVM_ERR_BAD_STATE` (no VMM runs; `*pid` is 0), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`,
+/// `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_pid(vm: *mut mvm_vm, pid: *mut i32) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::out(pid, 0, "pid") }?;
+        out.write(handle::get::<OwnedVm, _>(vm)?.vm.pid()?);
         Ok(())
     })
 }

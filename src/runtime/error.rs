@@ -70,6 +70,12 @@ pub enum Error {
         /// Its name.
         name: VmId,
     },
+    /// It was destroyed, or released.
+    #[error("pool {name} was closed")]
+    PoolClosed {
+        /// Its name.
+        name: VmId,
+    },
     /// Nobody waits there.
     #[error(
         "no VM is ready in pool {name}: wait, make it larger, or let one be made by \"when_empty\": \"make\""
@@ -177,7 +183,7 @@ impl Error {
             | Self::AlreadyExists { operation, .. } => operation.name().into(),
             Self::CloneCount { .. } => Operation::Clone.name().into(),
             Self::PoolOfWhat | Self::PoolExists { .. } => Operation::OpenPool.name().into(),
-            Self::PoolEmpty { .. } => Operation::Take.name().into(),
+            Self::PoolEmpty { .. } | Self::PoolClosed { .. } => Operation::Take.name().into(),
             Self::NotFound { .. } => Operation::Open.name().into(),
             Self::NoKeeper | Self::NoPager | Self::Keeper(_) => "keeper".into(),
             Self::Cgroup(source) => source.stage().into(),

@@ -115,7 +115,7 @@ impl Runtime {
     fn add_pools(&self, exposition: &mut Exposition) {
         let pools = lock(&self.pools).values().cloned().collect::<Vec<_>>();
         for pool in pools {
-            let (figures, labels) = (pool.figures(), label("pool", pool.name().as_str()));
+            let (figures, labels) = (pool.counted(), label("pool", pool.name().as_str()));
             let help = "VMs that the pool is to hold.";
             exposition.add(gauge("mvm_pool_size", help), &labels, figures.size);
             let help = "VMs that wait in the pool.";

@@ -17,7 +17,8 @@ mod snapshots;
 pub use crate::observe::events::{Event, What};
 pub use error::Error;
 pub use placeholders::PlaceholderError;
-pub use pool::Pool;
+pub use pool::{Pool, PoolCounts};
+pub use reaping::ReapOptions;
 
 use crate::causes::with_causes;
 use crate::firecracker::Binaries;
@@ -35,7 +36,7 @@ use crate::sys::file;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
-use crate::vm::{self, IdError, Reason, Shared, Spec, Vm, VmId};
+use crate::vm::{self, IdError, Reason, Shared, Spec, Summary, Vm, VmId};
 use census::Census;
 use options::Options;
 use ownership::Ownership;
@@ -43,6 +44,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
+use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -243,6 +245,25 @@ impl Runtime {
     /// All VMs, by id.
     pub fn list(&self) -> Vec<Arc<Vm>> {
         lock(&self.vms).known.values().filter(|vm| vm.is_present()).cloned().collect()
+    }
+
+    /// The first VM whose id comes after `after`, or the first of all.
+    pub fn next_vm(&self, after: Option<&str>) -> Option<Summary> {
+        let mut after = after.unwrap_or_default().to_owned();
+        loop {
+            let beyond = (Bound::Excluded(after.as_str()), Bound::Unbounded);
+            let (id, vm) = lock(&self.vms)
+                .known
+                .range::<str, _>(beyond)
+                .next()
+                .map(|(id, vm)| (id.clone(), Arc::clone(vm)))?;
+            // What is coming to be, or is gone, is passed over.
+            match vm.summary() {
+                // Under the id by which it was found: with another one whoever goes on from there might see it twice.
+                Ok(summary) => return Some(Summary { id, ..summary }),
+                Err(_) => id.as_str().clone_into(&mut after),
+            }
+        }
     }
 
     /// Ends the calls in flight on the VM called `id`, its creation and its way out of a pool included. Nothing happens

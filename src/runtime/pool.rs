@@ -31,7 +31,7 @@ enum WhenEmpty {
     Fail,
 }
 
-/// A pool of VMs. Dropping it ends none of them; [`Runtime::close_pool`] does.
+/// A pool of VMs. Dropping it ends none of them; [`Runtime::destroy_pool`] does.
 #[derive(Debug)]
 pub struct Pool {
     name: VmId,
@@ -43,6 +43,21 @@ pub struct Pool {
     inside: Mutex<Inside>,
     changed: Condvar,
     refiller: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a pool holds and has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// How many members it is to have.
+    pub size: usize,
+    /// How many members are ready to be taken.
+    pub ready: usize,
+    /// How many VMs were taken out of it.
+    pub taken: u64,
+    /// How often a VM was wanted and none was ready.
+    pub missed: u64,
+    /// How many members could not be made.
+    pub failed: u64,
 }
 
 /// What its members are.
@@ -61,16 +76,6 @@ struct Template {
     /// What relative paths in it are relative to.
     base: PathBuf,
     metadata: Metadata,
-}
-
-/// A look at a pool: how many are to wait in it and do, and what has become of those who wanted one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Figures {
-    pub(super) size: usize,
-    pub(super) ready: usize,
-    pub(super) taken: u64,
-    pub(super) missed: u64,
-    pub(super) failed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +133,10 @@ impl Runtime {
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
         let options = options.map_err(Error::of_options(Operation::Take))?;
+        match self.is_closed() {
+            true => return Err(Error::Closed),
+            false => pool.check_presence()?,
+        }
         let place = self
             .examine(&id)
             .ok_or_else(|| Error::AlreadyExists { operation: Operation::Take, id: id.clone() })?;
@@ -137,15 +146,27 @@ impl Runtime {
         vm.inspect(|vm| self.file_under(&id, vm))
     }
 
-    /// Closes `pool`, and destroys the VMs that wait in it.
+    /// Destroys `pool` and the VMs that wait in it.
     ///
     /// # Errors
-    /// The first failure to destroy one; the others are destroyed all the same.
-    pub fn close_pool(&self, pool: &Pool) -> Result<(), Error> {
-        lock(&self.pools).retain(|_, known| !std::ptr::eq(&**known, pool));
+    /// The first failure to destroy a VM. The others are destroyed all the same; it can be tried again then.
+    pub fn destroy_pool(&self, pool: &Pool) -> Result<(), Error> {
+        let waiting = self.close_pool(pool);
+        let destroyed = waiting
+            .into_iter()
+            .map(|vm| self.destroy(&vm).inspect_err(|_| lock(&pool.inside).ready.push_back(vm)));
+        destroyed.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Closes `pool`. The VMs that wait in it stay, for whoever opens a pool of its name next.
+    pub fn release_pool(&self, pool: &Pool) {
+        drop(self.close_pool(pool));
+    }
+
+    fn close_pool(&self, pool: &Pool) -> VecDeque<Arc<Vm>> {
         let waiting = pool.stop();
-        let destroyed = waiting.iter().map(|vm| self.destroy(vm)).collect::<Vec<_>>();
-        destroyed.into_iter().collect()
+        lock(&self.pools).retain(|_, known| !std::ptr::eq(&**known, pool));
+        waiting
     }
 
     fn hand_over(
@@ -307,10 +328,39 @@ impl Pool {
         &self.name
     }
 
-    /// What it holds and has done.
-    pub(super) fn figures(&self) -> Figures {
+    /// What it holds and has done, as JSON.
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub fn info(&self) -> Result<Value, Error> {
+        let counts = self.counts()?;
+        let snapshot = match &self.of {
+            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
+            Of::Spec(_) => None,
+        };
+        Ok(json!({
+            "name": self.name.as_str(),
+            "snapshot": snapshot,
+            "size": counts.size,
+            "ready": counts.ready,
+            "taken": counts.taken,
+            "missed": counts.missed,
+            "failed": counts.failed,
+            "last_error": lock(&self.inside).last_error,
+        }))
+    }
+
+    /// What it holds and has done, in numbers.
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub fn counts(&self) -> Result<PoolCounts, Error> {
+        self.check_presence().map(|()| self.counted())
+    }
+
+    pub(super) fn counted(&self) -> PoolCounts {
         let inside = lock(&self.inside);
-        Figures {
+        PoolCounts {
             size: self.size,
             ready: inside.living(),
             taken: inside.taken,
@@ -319,23 +369,11 @@ impl Pool {
         }
     }
 
-    /// The same, and what it is made of, as JSON.
-    pub fn info(&self) -> Value {
-        let inside = lock(&self.inside);
-        let snapshot = match &self.of {
-            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
-            Of::Spec(_) => None,
-        };
-        json!({
-            "name": self.name.as_str(),
-            "snapshot": snapshot,
-            "size": self.size,
-            "ready": inside.living(),
-            "taken": inside.taken,
-            "missed": inside.missed,
-            "failed": inside.failed,
-            "last_error": inside.last_error,
-        })
+    fn check_presence(&self) -> Result<(), Error> {
+        match lock(&self.inside).closed {
+            true => Err(Error::PoolClosed { name: self.name.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether its members are restored from the snapshot `id`.

@@ -2,26 +2,25 @@
 
 use super::{Error, Runtime};
 use crate::causes::with_causes;
-use crate::operation::Operation;
-use crate::settings::Section;
 use crate::vm::Vm;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// How [`Runtime::reap`] goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReapOptions {
+    /// Nothing is removed, and the report says what would be.
+    pub dry_run: bool,
+}
+
 impl Runtime {
     /// Removes every VM that was found without a VMM and has not been started since, and what stands in the state
-    /// directory half done; says what it was, and what it left alone. `options` is a JSON object, or nothing;
-    /// `{"dry_run": true}` removes nothing.
+    /// directory half done; says what it was, and what it left alone.
     ///
     /// # Errors
-    /// When the options are wrong, or the state directory cannot be listed. What cannot be removed is in the
-    /// report.
-    pub fn reap(&self, options: Option<&str>) -> Result<Value, Error> {
-        let given = Section::parse(options, "options").and_then(|mut given| {
-            let dry_run = given.take_or("dry_run", false)?;
-            given.finish().map(|()| dry_run)
-        });
-        let dry_run = given.map_err(Error::of_options(Operation::Reap))?;
+    /// When the state directory cannot be listed. What cannot be removed is in the report.
+    pub fn reap(&self, options: ReapOptions) -> Result<Value, Error> {
+        let ReapOptions { dry_run } = options;
         if dry_run {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
             return Ok(report(dry_run, &would, &[], (json!([]), self.found.left_alone_json())));

@@ -6,7 +6,7 @@ use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::Section;
-use crate::snapshot::{Checksums, SnapshotId};
+use crate::snapshot::{Checksums, SnapshotId, SnapshotSummary};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
@@ -61,20 +61,23 @@ impl Runtime {
         Ok(info)
     }
 
-    /// Reads every file of the snapshot `id`, and of those it is a diff to, and compares the checksums.
+    /// The first snapshot whose id comes after `after`, or the first of all.
+    ///
+    /// # Errors
+    /// When the snapshots cannot be listed.
+    pub fn next_snapshot(&self, after: Option<&str>) -> Result<Option<SnapshotSummary>, Error> {
+        let next = self.shared.snapshots.next(after.unwrap_or_default());
+        next.map_err(Error::of_snapshot(Operation::SnapshotInfo))
+    }
+
+    /// Reads every file of the snapshot `id`, and of those it is a diff to, and compares the checksums, within `timeout`.
     ///
     /// # Errors
     /// What is not as it was, or that no checksums were taken.
-    pub fn verify_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
+    pub fn verify_snapshot(&self, id: &str, timeout: Duration) -> Result<Value, Error> {
         let id = SnapshotId::parse(id)?;
-        let given = Section::parse(options, "options").and_then(|mut given| {
-            let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
-            given.finish().map(|()| deadline_ms)
-        });
-        let deadline_ms = given.map_err(Error::of_options(Operation::VerifySnapshot))?;
         let listening = self.waiting.listen();
-        let deadline = Deadline::after(Duration::from_millis(deadline_ms));
-        let limits = Limits { deadline, interrupt: listening.flag() };
+        let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         self.shared.snapshots.verify(&id, limits).map_err(Error::of_snapshot(Operation::VerifySnapshot))
     }
 

@@ -19,6 +19,7 @@ pub use error::Error;
 pub(crate) use hold::Hold as Held;
 pub use id::{SnapshotId, SnapshotIdError};
 pub(crate) use manifest::{Access, Drive, Kind, Manifest, StoredFile};
+pub use report::{KnownSnapshot, SnapshotSummary};
 pub(crate) use store::{Snapshot, Store};
 pub(crate) use unfinished::{Checksums, Unfinished};
 

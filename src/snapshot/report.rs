@@ -8,7 +8,47 @@ use crate::sys::mapping::PageSize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+/// One of several snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSummary {
+    /// Its id.
+    pub id: String,
+    /// What its manifest says, or nothing when it is damaged.
+    pub known: Option<KnownSnapshot>,
+}
+
+/// What a manifest says in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSnapshot {
+    /// What a diff builds upon; a full snapshot has no parent.
+    pub parent: Option<String>,
+    /// The VM that it was taken of.
+    pub vm: String,
+    /// When it was taken, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// The guest's memory.
+    pub memory_bytes: u64,
+    /// What all its files take on the disk.
+    pub allocated_bytes: u64,
+}
+
 impl Store {
+    /// The first snapshot whose id comes after `after`.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub(crate) fn next(&self, after: &str) -> Result<Option<SnapshotSummary>, Error> {
+        let names = self.names()?;
+        let beyond = names.iter().filter(|name| name.as_str() > after);
+        let mut found = beyond.filter_map(|name| SnapshotId::parse(name).ok()).map(|id| (self.find(&id), id));
+        // One that is not found went meanwhile.
+        let next = found.find(|(found, _)| !matches!(found, Err(Error::NotFound { .. })));
+        Ok(next.map(|(found, id)| SnapshotSummary {
+            id: id.as_str().to_owned(),
+            known: found.ok().map(|snapshot| snapshot.manifest.known()),
+        }))
+    }
+
     /// All snapshots by their ids, and what stands among them damaged.
     pub(crate) fn list_json(&self) -> Value {
         let (snapshots, damaged) = self.list();
@@ -113,4 +153,16 @@ fn drive(drive: &Drive) -> Value {
 fn file(stored: &StoredFile) -> Value {
     let StoredFile { name, bytes, allocated_bytes, sha256, .. } = stored;
     json!({ "name": name, "bytes": bytes, "allocated_bytes": allocated_bytes, "sha256": sha256 })
+}
+
+impl Manifest {
+    fn known(self) -> KnownSnapshot {
+        KnownSnapshot {
+            memory_bytes: self.memory_bytes(),
+            allocated_bytes: self.allocated_bytes(),
+            parent: self.parent,
+            vm: self.vm,
+            created_unix_ms: self.created_unix_ms,
+        }
+    }
 }

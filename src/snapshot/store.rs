@@ -317,7 +317,7 @@ impl Store {
     }
 
     /// What stands in the store, in order.
-    fn names(&self) -> Result<Vec<String>, Error> {
+    pub(super) fn names(&self) -> Result<Vec<String>, Error> {
         let failed = |source| Error::File { action: "list", path: self.directory.clone(), source };
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,6 +1,7 @@
 //! The name of a VM.
 
 use crate::id::{self, Fault, LONGEST};
+use std::borrow::Borrow;
 use std::fmt;
 use thiserror::Error;
 
@@ -47,6 +48,12 @@ impl VmId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for VmId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,6 +1,6 @@
 //! What a VM says of itself, as JSON.
 
-use super::{Error, Observed, Origin, Reason, State, Vm};
+use super::{Error, Observed, Origin, Reason, State, Vm, VmId};
 use crate::claims::Claim;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{API_SOCKET, ProblemOf, Version, with_given_ids};
@@ -15,6 +15,21 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// One of several VMs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its id.
+    pub id: VmId,
+    /// What it is doing.
+    pub state: State,
+    /// The number of its VMM's process, while one runs.
+    pub pid: Option<i32>,
+    /// How the last VMM ended, while none runs.
+    pub exit: Option<ExitStatus>,
+    /// The pool in which it waits.
+    pub pool: Option<String>,
+}
 
 impl Vm {
     /// All that is known of it; the VMM is not asked.
@@ -57,6 +72,30 @@ impl Vm {
             "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
         }))
+    }
+
+    /// What it is doing, in short.
+    ///
+    /// # Errors
+    /// When it was destroyed.
+    pub fn summary(&self) -> Result<Summary, Error> {
+        let core = self.present(Operation::Describe)?;
+        Ok(Summary {
+            id: self.id(),
+            state: core.life.state(),
+            pid: core.life.running().map(|process| process.pid()),
+            exit: core.life.exit(),
+            pool: core.record.pool.as_ref().map(|pool| pool.name.clone()),
+        })
+    }
+
+    /// The number of its VMM's process.
+    ///
+    /// # Errors
+    /// When no VMM runs.
+    pub fn pid(&self) -> Result<i32, Error> {
+        let Summary { pid, state, .. } = self.summary()?;
+        pid.ok_or_else(|| self.error(Operation::Describe, Reason::NoVmm { state }))
     }
 
     /// What it is doing, if it is still there.

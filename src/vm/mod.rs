@@ -46,6 +46,7 @@ pub use devices::Device;
 pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
+pub use info::Summary;
 pub(crate) use metrics::{Counted, metrics_files};
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
