@@ -113,14 +113,16 @@ fn a_rewritten_journal_removes_no_socket_of_somebody_else() {
     drop(UnixListener::bind(working.join("own")).unwrap());
     drop(vm);
     forge(&host, "forger", |journal| {
-        journal["vmm"]["sockets"] = json!(["own", absolute, "../../../../above", "way-out/linked"]);
+        journal["vmm"]["claims"] =
+            sockets(&["own", absolute.to_str().unwrap(), "../../../../above", "way-out/linked"]);
     });
     host.change_owner();
     host.runtime.vm("forger").unwrap().kill().unwrap();
     assert!(!working.join("own").exists());
     forge(&host, "forger", |journal| {
-        journal["vmm"] = json!({ "process": null, "progress": "ready", "version": "1.16.1",
-                                 "sockets": [absolute, "../../../../above", "way-out/linked"] });
+        let claims = sockets(&[absolute.to_str().unwrap(), "../../../../above", "way-out/linked"]);
+        journal["vmm"] =
+            json!({ "process": null, "progress": "ready", "version": "1.16.1", "claims": claims });
     });
     host.change_owner();
     assert!([absolute, above, linked].iter().all(|socket| socket.exists()));
@@ -274,6 +276,26 @@ fn state_in(scratch: &Scratch) -> PathBuf {
 
 fn refusal(state: &Path) -> String {
     told(&Runtime::open(state, None).unwrap_err())
+}
+
+fn sockets(paths: &[&str]) -> Value {
+    paths.iter().map(|path| json!({ "socket": { "path": path } })).collect()
+}
+
+#[test]
+fn what_a_vmm_makes_is_its_owners_alone() {
+    use std::os::unix::fs::MetadataExt;
+    let host = Host::new();
+    let vm = host.boot("private", Guest::Halt);
+    host.runtime.take_snapshot(&vm, "base", None).unwrap();
+    let (vms, snapshots) = (host.vm_directory("private"), host.scratch.path().join("state/snapshots/base"));
+    for directory in [vms.join("vmm"), vms, snapshots] {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.symlink_metadata().unwrap().mode();
+            assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+        }
+    }
 }
 
 /// Changes a journal as a VMM would, its checksum included, while it has no owner.

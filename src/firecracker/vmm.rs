@@ -10,7 +10,7 @@ use super::http::{self, Response};
 use crate::causes::with_causes;
 use crate::journal;
 use crate::observe::console;
-use crate::process::{self, Cgroups, Command, Limits, Process, Session, Stdio, Waited};
+use crate::process::{self, Cgroups, Command, Limits, NewFiles, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::pidfd::Signal;
@@ -160,6 +160,7 @@ impl Vmm {
             stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
             directory: Some(files.working_directory()),
             session: Session::New,
+            new_files: NewFiles::Private,
             cgroups: Some(launch.cgroups),
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);

@@ -2,7 +2,7 @@
 
 use crate::journal::{self, StateDirectory};
 use crate::observe::console;
-use crate::process::{self, Cgroups, Command, Identity, Limits, NoAnswer, Process, Session, Stdio};
+use crate::process::{self, Cgroups, Command, Identity, Limits, NewFiles, NoAnswer, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mask::HeldSignals;
@@ -121,6 +121,7 @@ impl Held {
             stdio: [Stdio::Null, Stdio::Null, Stdio::File(output.as_fd())],
             directory: Some(Path::new("/")),
             session: Session::New,
+            new_files: NewFiles::Private,
             cgroups: Some(cgroups),
         };
         Process::spawn(&command).map(Self::Program).map_err(KeeperError::Program)

@@ -2,7 +2,9 @@
 
 use super::{life, log_file, socket_file};
 use crate::observe::console;
-use crate::process::{self, Cgroups, Command, ExitStatus, Identity, Limits, Process, Session, Stdio};
+use crate::process::{
+    self, Cgroups, Command, ExitStatus, Identity, Limits, NewFiles, Process, Session, Stdio,
+};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
@@ -121,6 +123,7 @@ impl Held {
             stdio: [Stdio::File(listener.as_fd()), Stdio::File(output.as_fd()), Stdio::File(output.as_fd())],
             directory: Some(Path::new("/")),
             session: Session::New,
+            new_files: NewFiles::Private,
             cgroups: Some(cgroups),
         };
         Process::spawn(&command).map(Self::Program).map_err(HeldError::Program)

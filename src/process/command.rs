@@ -2,7 +2,7 @@
 //!
 //! Nothing is taken from the host's environment: what the child is to see is said here.
 
-use super::{Cgroups, Error, Session, SpawnStep};
+use super::{Cgroups, Error, NewFiles, Session, SpawnStep};
 use crate::sys::file;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::spawn::{self, Program, Step};
@@ -28,6 +28,8 @@ pub struct Command<'a> {
     pub directory: Option<&'a Path>,
     /// Whose session and process group it joins.
     pub session: Session,
+    /// Who may read the files that it makes.
+    pub new_files: NewFiles,
     /// The control groups that it is started in, or the host's.
     pub cgroups: Option<&'a Cgroups>,
 }
@@ -60,6 +62,7 @@ impl Command<'_> {
             stdio: streams.each_ref().map(AsFd::as_fd),
             directory: directory.as_deref(),
             session: self.session,
+            new_files: self.new_files,
             cgroups,
         };
         spawn::spawn(&program).map_err(|(step, source)| match step {

@@ -1,7 +1,7 @@
 //! A child process of the operator's own, with the ladder, the wait and the interrupt of a VM but no guest.
 
 use super::ladder::{Asked, Plan, Report, Rung};
-use super::{Command, Error, ExitStatus, Interrupts, Limits, Process, Session, Stdio, Waited};
+use super::{Command, Error, ExitStatus, Interrupts, Limits, NewFiles, Process, Session, Stdio, Waited};
 use crate::settings::{self, Section};
 use crate::sys::deadline::Deadline;
 use std::ffi::OsString;
@@ -69,6 +69,7 @@ impl Job {
                 JobSession::New => Session::New,
                 JobSession::Inherited => Session::Inherited,
             },
+            new_files: NewFiles::AsTheHosts,
             cgroups: None,
         };
         let kill_allowance = Duration::from_millis(options.kill_ms);

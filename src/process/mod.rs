@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use crate::sys::pidfd::ExitStatus;
-pub use crate::sys::spawn::Session;
+pub use crate::sys::spawn::{NewFiles, Session};
 
 /// How often to look at a process whose end somebody else holds up.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -1,6 +1,6 @@
 //! A program that is started with one argument, to hear what it says and nothing else: which version it is.
 
-use super::{Command, Error, Limits, Process, Session, Stdio, Waited};
+use super::{Command, Error, Limits, NewFiles, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
@@ -65,6 +65,7 @@ pub fn ask(program: &Path, argument: &'static str, limits: Limits<'_>) -> Result
         stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
         directory: None,
         session: Session::New,
+        new_files: NewFiles::AsTheHosts,
         cgroups: None,
     };
     let process = Process::spawn(&command)?;

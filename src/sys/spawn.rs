@@ -29,6 +29,8 @@ pub struct Program<'a> {
     pub directory: Option<&'a CStr>,
     /// Whose session and process group it joins.
     pub session: Session,
+    /// Who may read the files that it makes.
+    pub new_files: NewFiles,
     /// The control groups that it is in from its first moment on, or at least before it executes; none are the host's.
     pub cgroups: &'a [Cgroup],
 }
@@ -40,6 +42,15 @@ pub enum Session {
     New,
     /// The host's.
     Inherited,
+}
+
+/// Who may read the files and connect to the sockets that a child makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewFiles {
+    /// Its user alone.
+    Private,
+    /// Whoever may read the host's: its umask is the host's.
+    AsTheHosts,
 }
 
 /// What could not be done on the way to the new program.
@@ -72,6 +83,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
         stdio: program.stdio.map(|fd| fd.as_raw_fd()),
         directory: program.directory.map_or(std::ptr::null(), CStr::as_ptr),
         session: program.session,
+        new_files: program.new_files,
         cgroups: &cgroups,
         cgroups_entered: 0,
         failure: None,
@@ -96,6 +108,7 @@ struct Order<'a> {
     stdio: [c_int; 3],
     directory: *const c_char,
     session: Session,
+    new_files: NewFiles,
     cgroups: &'a [c_int],
     /// How many of them it is made in.
     cgroups_entered: usize,
@@ -282,6 +295,10 @@ fn prepare_and_execute(order: &Order<'_>) -> (Step, c_int) {
     if order.session == Session::New {
         // SAFETY: no pointer is passed. It cannot fail: a fresh child leads no process group.
         unsafe { libc::syscall(libc::SYS_setsid) };
+    }
+    if order.new_files == NewFiles::Private {
+        // SAFETY: no pointer is passed, and it cannot fail. The umask is this process's own (no CLONE_FS).
+        unsafe { libc::syscall(libc::SYS_umask, 0o077) };
     }
     // SAFETY: `directory` is NULL or a NUL-terminated string of the waiting parent.
     if !order.directory.is_null() && unsafe { libc::syscall(libc::SYS_chdir, order.directory) } == -1 {
