@@ -293,8 +293,10 @@ fn what_was_touched_first_is_replayed_for_the_next() {
     let figures = vm.is_served_to("touches_a_quarter", &recording);
     assert_eq!((figures.faults, figures.recorded_pages), (1024, 1024));
     let replaying = Plan { record: None, ahead: Ahead::WorkingSet, ..recording.clone() };
-    let figures = vm.is_served_to("waits_and_touches_a_quarter", &replaying);
-    assert_eq!((figures.faults, figures.replayed_pages), (0, 1024), "{figures:?}");
+    for workers in [1, 3] {
+        let figures = vm.is_served_to("waits_and_touches_a_quarter", &Plan { workers, ..replaying.clone() });
+        assert_eq!((figures.faults, figures.replayed_pages), (0, 1024), "{figures:?}");
+    }
     fs::write(vm.path().join("working-set.json"), "garbage").unwrap();
     assert_eq!(vm.is_served_to("touches_a_quarter", &replaying).faults, 1024);
 }

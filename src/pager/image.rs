@@ -79,6 +79,24 @@ impl Image {
         }
     }
 
+    /// Whether a copy of the page at `offset` would wait for no disk.
+    pub(super) fn is_in_memory(&self, offset: u64) -> bool {
+        let (_, layer) = self.stretch(&(offset..offset + 1));
+        layer.is_none_or(|layer| layer.mapping.is_resident(offset))
+    }
+
+    /// Has the kernel begin to read what stands at `offsets`, out of as many files as it takes.
+    pub(super) fn will_need(&self, offsets: &Range<u64>) {
+        let mut at = offsets.start;
+        while at < offsets.end {
+            let (end, layer) = self.stretch(&(at..offsets.end));
+            if let Some(layer) = layer {
+                layer.mapping.will_need(&(at..end));
+            }
+            at = end;
+        }
+    }
+
     /// Fills `buffer` with what stands from `offset` on, out of as many files as it takes.
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), PagerError> {
         let (mut at, mut rest) = (offset, buffer);

@@ -1,10 +1,11 @@
 //! A pager from its start to its end: it waits for a VMM, serves it, and ends with it, one way or the other.
 
+use super::ahead::Stream;
 use super::figures::{Count, Counters, State};
 use super::handshake::{self, Layout, Said, Senseless};
 use super::image::Image;
 use super::server::Server;
-use super::{PagerError, Plan, ahead, working_set};
+use super::{Ahead, PagerError, Plan, working_set};
 use crate::causes::with_causes;
 use crate::journal;
 use crate::process::{Identity, Limits, Process, Waited};
@@ -20,6 +21,7 @@ use crate::sys::userfault::Userfault;
 use serde_json::json;
 use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
@@ -65,9 +67,9 @@ pub(super) fn serve_until(
     let served =
         served.map_err(PagerError::system("make the file of the pager's figures")).and_then(|figures| {
             let life = Life { directory, listener, figures, stop, say, said: &said };
-            let (plan, image) = life.prepare()?;
-            match life.await_vmm(owner, &plan)? {
-                Some(arrived) => life.serve(&plan, &image, arrived),
+            let prepared = life.prepare()?;
+            match life.await_vmm(owner, &prepared.plan)? {
+                Some(arrived) => life.serve(&prepared, arrived),
                 None => Ok(()),
             }
         });
@@ -91,6 +93,14 @@ struct Life<'a> {
     said: &'a Cell<bool>,
 }
 
+/// What is known before a VMM comes.
+struct Prepared {
+    plan: Plan,
+    image: Image,
+    /// What is to be replayed.
+    working_set: Vec<Range<u64>>,
+}
+
 /// A VMM, and what it wants served.
 struct Arrived {
     vmm: Process,
@@ -104,11 +114,13 @@ struct Failure {
 }
 
 impl Life<'_> {
-    fn prepare(&self) -> Result<(Plan, Image), PagerError> {
+    fn prepare(&self) -> Result<Prepared, PagerError> {
         self.figures.note_state(State::Waiting);
         let plan = Plan::read(self.directory)?;
         let image = Image::open(&plan.layers, plan.bytes)?;
-        Ok((plan, image))
+        let named = plan.working_set.as_deref().filter(|_| plan.ahead != Ahead::Nothing);
+        let working_set = named.map(|path| working_set::load(path, plan.bytes)).unwrap_or_default();
+        Ok(Prepared { plan, image, working_set })
     }
 
     /// The VMM, once it has said what its memory is; nothing when there will be none.
@@ -164,8 +176,8 @@ impl Life<'_> {
         }
     }
 
-    fn serve(&self, plan: &Plan, image: &Image, Arrived { vmm, memory }: Arrived) -> Result<(), PagerError> {
-        let vmm = &vmm;
+    fn serve(&self, prepared: &Prepared, Arrived { vmm, memory }: Arrived) -> Result<(), PagerError> {
+        let (plan, image, vmm) = (&prepared.plan, &prepared.image, &vmm);
         let server = Server::new(plan, memory, image, self.figures).map_err(|error| self.end(vmm, error))?;
         let happened = EventFd::new().map_err(PagerError::system("make an eventfd"));
         let happened = happened.map_err(|error| self.end(vmm, error))?;
@@ -173,13 +185,16 @@ impl Life<'_> {
         self.figures.note(Count::TotalPages, server.layout.page_count());
         self.figures.note(Count::PageBytes, server.layout.page);
         self.figures.note_state(State::Serving);
+        let stream = Stream::new(plan, &server.layout, &prepared.working_set);
         thread::scope(|scope| {
             let held = HeldSignals::hold();
             let mut started = Ok(());
             for _ in 0..plan.workers.max(1) {
                 started = started.and_then(|()| failure.start(scope, || server.work()));
             }
-            started = started.and_then(|()| failure.start(scope, || ahead::stream(&server, plan)));
+            for _ in 0..stream.threads() {
+                started = started.and_then(|()| failure.start(scope, || stream.work(&server)));
+            }
             drop(held);
             let watched = started
                 .map_err(PagerError::system("start a thread of the pager"))

@@ -35,7 +35,7 @@ pub(super) struct Server<'a> {
     pub(super) recorder: Option<Mutex<Recorder>>,
     pub(super) recorded: EventFd,
     userfault: Userfault,
-    image: &'a Image,
+    pub(super) image: &'a Image,
     reach: Reach,
     /// Pages that are in place, or that somebody is putting there.
     present: Pages,
@@ -64,6 +64,15 @@ pub(super) enum Purpose {
     Around,
     /// They will be asked for, some day.
     Ahead,
+    /// The same, for a working set names them.
+    Replay,
+}
+
+impl Purpose {
+    /// Whether nobody waits for more than these pages. Whoever puts many in place shows the figures now and then.
+    fn is_ahead(self) -> bool {
+        matches!(self, Self::Ahead | Self::Replay)
+    }
 }
 
 /// In how large pieces the surroundings of a fault come, at first: whoever waits for the next page is woken by each.
@@ -119,12 +128,17 @@ impl<'a> Server<'a> {
 
     /// Puts those of `pages` in place that are not, as far as that can be done now, and gives those that are to be
     /// tried again.
-    pub(super) fn fill_ahead(&self, pages: Range<u64>, hands: &mut Hands) -> Result<Range<u64>, PagerError> {
+    pub(super) fn fill_ahead(
+        &self,
+        pages: Range<u64>,
+        purpose: Purpose,
+        hands: &mut Hands,
+    ) -> Result<Range<u64>, PagerError> {
         let _copies = self.copies();
         let Some(run) = self.present.claim(pages.clone(), Some(&self.removed)) else {
             return Ok(pages.end..pages.end);
         };
-        let left = self.fill(run.clone(), Purpose::Ahead, hands)?;
+        let left = self.fill(run.clone(), purpose, hands)?;
         self.present.remove_all(left.clone());
         Ok(if left.is_empty() { run.end..pages.end } else { left.start..pages.end })
     }
@@ -267,7 +281,9 @@ impl<'a> Server<'a> {
                 Err(CopyError::Failed(source)) => return Err(self.why(at, source)),
             };
             self.note_filled(at..at + done, purpose);
-            self.figures.show();
+            if !purpose.is_ahead() {
+                self.figures.show();
+            }
             at += done;
         }
         Ok(at..at)
@@ -331,11 +347,14 @@ impl<'a> Server<'a> {
         let (what, bytes) = match purpose {
             Purpose::Fault => (Count::FaultBytes, count * page),
             Purpose::Around => (Count::AroundBytes, count * page),
-            Purpose::Ahead => (Count::AheadBytes, count * page),
+            Purpose::Ahead | Purpose::Replay => (Count::AheadBytes, count * page),
         };
         self.figures.add(what, bytes);
         self.figures.add(Count::PresentPages, count);
-        if purpose == Purpose::Ahead {
+        if purpose == Purpose::Replay {
+            self.figures.add(Count::ReplayedPages, count);
+        }
+        if purpose.is_ahead() {
             return self.figures.add(Count::AvoidedFaults, count);
         }
         self.figures.add(Count::AvoidedFaults, if purpose == Purpose::Fault { count - 1 } else { count });

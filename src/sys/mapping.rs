@@ -184,6 +184,33 @@ impl FileMapping {
         }
     }
 
+    /// Whether the page at `offset` is in memory, so that a copy of it waits for no disk. The kernel tells that to who
+    /// may write to the file, and says yes to all others.
+    pub fn is_resident(&self, offset: u64) -> bool {
+        let page = PageSize::Small.bytes() as u64;
+        let start = offset / page * page;
+        let Some((place, length)) = self.place_of(&(start..start.saturating_add(1))) else { return true };
+        let mut is_there = 1_u8;
+        // SAFETY: the place is that of a page of the mapping, and `is_there` is the byte for it.
+        let asked = unsafe { libc::mincore(place.cast(), length, &raw mut is_there) };
+        asked != 0 || is_there & 1 == 1
+    }
+
+    /// Has the kernel begin to read what stands at `offsets`, which are those of pages. It is a wish: nothing happens
+    /// where it cannot be done.
+    pub fn will_need(&self, offsets: &Range<u64>) {
+        let Some((place, length)) = self.place_of(offsets) else { return };
+        // SAFETY: the place lies in the mapping, whose content this does not change.
+        let _wish = unsafe { libc::madvise(place.cast(), length, libc::MADV_WILLNEED) };
+    }
+
+    fn place_of(&self, offsets: &Range<u64>) -> Option<(*mut u8, usize)> {
+        self.address_of(offsets)?;
+        let [start, end] = [offsets.start, offsets.end].map(usize::try_from);
+        let (start, end) = (start.ok()?, end.ok()?);
+        Some((self.start.as_ptr().wrapping_add(start), end - start))
+    }
+
     /// The address of what stands at `offsets`, for the kernel; nothing when they reach past what is mapped.
     pub(super) fn address_of(&self, offsets: &Range<u64>) -> Option<u64> {
         let is_inside = offsets.start <= offsets.end && offsets.end <= self.size as u64;

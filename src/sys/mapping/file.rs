@@ -146,6 +146,9 @@ impl Mapping {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+    use crate::sys::deadline::Deadline;
+    use crate::sys::mapping::FileMapping;
+    use std::time::Duration;
 
     #[test]
     fn a_files_bytes_are_read_and_written_elsewhere_and_the_file_stays_as_it_was() {
@@ -165,6 +168,26 @@ mod tests {
         memory.read_from(&(8000..8100), &File::open(&path).unwrap(), 0).unwrap();
         assert_eq!((memory.byte(7999), memory.byte(8000), memory.byte(8002)), (0, 7, 9));
         assert!(memory.read_from(&(0..4096), &File::open(&path).unwrap(), 3 * 4096 - 1).is_err());
+    }
+
+    #[test]
+    fn what_is_needed_comes_into_memory() {
+        let path = Scratch::new();
+        crate::sys::file::replace(&path, &[7; 64 * 4096]).unwrap();
+        let file = File::open(&path).unwrap();
+        let mapping = FileMapping::new(&file, 64 * 4096).unwrap();
+        assert!(mapping.is_resident(5 * 4096 + 17) && mapping.is_resident(u64::MAX));
+        file.sync_all().unwrap();
+        // SAFETY: no pointer is passed.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        // What has no disk below it stays in memory.
+        mapping.will_need(&(4096..3 * 4096));
+        let deadline = Deadline::after(Duration::from_secs(10));
+        while !(mapping.is_resident(4096) && mapping.is_resident(2 * 4096)) {
+            assert!(!deadline.has_passed());
+            std::thread::yield_now();
+        }
+        mapping.will_need(&(0..u64::MAX));
     }
 
     #[test]
