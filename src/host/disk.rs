@@ -34,6 +34,8 @@ pub(crate) enum How {
 
 /// How much is done between two looks at the limits: a few milliseconds' worth.
 const CHUNK: u64 = 4 << 20;
+/// How much is written to the disk between two looks: a fraction of a second's worth.
+const WRITTEN_BACK: u64 = 16 << 20;
 /// How much is read into memory at once.
 const PIECE: usize = 1 << 20;
 /// `st_blocks` counts in these, whatever the file system's own block is.
@@ -90,6 +92,26 @@ pub(crate) fn apply(diff: &Path, onto: &Path, limits: Limits<'_>) -> Result<(), 
     }
     let extents = sparse::data_extents(&source).map_err(|error| DiskError::io(&task, error))?;
     Transfer::new(&source, &target).all(&extents, &task, limits)
+}
+
+/// Makes the content of `file` at `path` survive a power loss. A plain `fsync` of a large file would hear of no limits.
+///
+/// # Errors
+/// What could not be written, or the limits.
+pub(crate) fn sync(file: &File, path: &Path, limits: Limits<'_>) -> Result<(), DiskError> {
+    let task = Task::Sync { file: path.into() };
+    for extent in sparse::data_extents(file).map_err(|error| DiskError::io(&task, error))? {
+        let mut at = extent.start;
+        while at < extent.end {
+            look_at(limits, &task)?;
+            let length = (extent.end - at).min(WRITTEN_BACK);
+            // Where that is not possible, all is left to the fsync.
+            let _begun = transfer::write_back(file, at, length);
+            at += length;
+        }
+    }
+    look_at(limits, &task)?;
+    file.sync_all().map_err(|error| DiskError::io(&task, error))
 }
 
 /// The SHA-256 of the file's content, in hexadecimal digits.

@@ -97,6 +97,11 @@ pub enum Task {
         /// The one that is changed.
         onto: PathBuf,
     },
+    /// One is written to the disk.
+    Sync {
+        /// Which.
+        file: PathBuf,
+    },
     /// The checksum of one is computed.
     Checksum {
         /// Which.
@@ -132,6 +137,7 @@ impl fmt::Display for Task {
             Self::Copy { from, to } => write!(f, "copy {} to {}", from.display(), to.display()),
             Self::Read { file } => write!(f, "read {}", file.display()),
             Self::Apply { diff, onto } => write!(f, "apply {} to {}", diff.display(), onto.display()),
+            Self::Sync { file } => write!(f, "write {} to the disk", file.display()),
             Self::Checksum { file } => write!(f, "compute the checksum of {}", file.display()),
         }
     }

@@ -171,13 +171,14 @@ pub(super) fn measure(
     limits: Limits<'_>,
 ) -> Result<(), Error> {
     let path = directory.join(&stored.name);
-    let synced = file::open_plain(OpenOptions::new().read(true), &path)
-        .and_then(|file| file.sync_all().map(|()| file))
-        .and_then(|file| Ok((file.metadata()?, sparse::data_extents(&file)?)));
-    let (about, extents) = synced.map_err(|source| match source.kind() {
+    let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
         _ => Error::File { action: "sync", path: path.clone(), source },
-    })?;
+    };
+    let file = file::open_plain(OpenOptions::new().read(true), &path).map_err(failed)?;
+    disk::sync(&file, &path, limits)?;
+    let about = file.metadata().map_err(failed)?;
+    let extents = sparse::data_extents(&file).map_err(failed)?;
     stored.bytes = about.len();
     stored.allocated_bytes = extents.iter().map(|extent| extent.end - extent.start).sum();
     stored.modified_ns = modified(&about);

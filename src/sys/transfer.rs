@@ -30,6 +30,19 @@ pub fn copy_range(from: &File, to: &File, offset: u64, length: usize) -> io::Res
     })
 }
 
+/// Has `length` bytes at `offset` written to the disk, and waits until they are. That they survive a power loss is for an
+/// `fsync` to see to, which has little left to do then.
+///
+/// # Errors
+/// Whatever `sync_file_range(2)` reports.
+pub fn write_back(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let place = |value: u64| libc::off64_t::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    let how =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: no pointer is passed.
+    checked(unsafe { libc::sync_file_range(file.as_raw_fd(), place(offset)?, place(length)?, how) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +58,7 @@ mod tests {
         from.write_all_at(b"0123456789", 0).unwrap();
         assert_eq!(copy_range(&from, &to, 4, 100).unwrap(), 6);
         assert_eq!(std::fs::read(&paths[1]).unwrap(), b"\0\0\0\x00456789");
+        write_back(&to, 0, 10).unwrap();
+        assert!(write_back(&to, u64::MAX, 1).is_err());
     }
 }

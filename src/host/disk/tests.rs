@@ -190,6 +190,17 @@ fn checksums_are_those_of_sha256sum() {
 }
 
 #[test]
+fn a_sync_hears_of_its_limits() {
+    let scratch = Scratch::new();
+    let path = scratch.file("file", &[Some(1), None, Some(2)]);
+    let file = File::open(&path).unwrap();
+    sync(&file, &path, FREELY).unwrap();
+    let over = Limits { deadline: Deadline::after(Duration::ZERO), interrupt: None };
+    let error = sync(&file, &path, over).unwrap_err();
+    assert!(matches!(error, DiskError::TimeIsUp { task: Task::Sync { .. } }), "{error}");
+}
+
+#[test]
 fn this_file_system_tells_its_holes() {
     let scratch = Scratch::new();
     assert!(tells_holes(&scratch.0).unwrap());
