@@ -141,7 +141,10 @@ enum mvm_status
   MVM_ERR_NOT_FOUND = -7,
   /** There is a VM of this id already. */
   MVM_ERR_ALREADY_EXISTS = -8,
-  /** Another runtime owns the state directory; or something depends on the snapshot, or works on it. */
+  /**
+   * Another runtime owns the state directory; something depends on the snapshot, or works on it; or another VM uses
+   * the file, the socket or the device.
+   */
   MVM_ERR_BUSY = -9,
   /** It was not done within its time. */
   MVM_ERR_TIMEOUT = -10,
@@ -681,6 +684,8 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
  *       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
  *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
+ *       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
+ *                                                that another VM uses which allows that too
  *       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
  *       "deadlines": {                           how long calls may take, in milliseconds
  *         "create_ms": 10000,                      mvm_create
@@ -693,6 +698,7 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  * Paths are host paths; relative ones are relative to the caller's working directory.
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
+ * `MVM_ERR_BUSY` (another VM uses a disk, of which one of the two is a writer, or a file, a socket or a device),
  * `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
  * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
  * `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.

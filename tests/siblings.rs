@@ -92,3 +92,136 @@ fn members_of_a_pool_have_their_number_and_id_in_their_paths() {
     assert_eq!(vm.info().unwrap()["vsock_socket"], at("1.sock"));
     host.runtime.destroy_pool(&pool).unwrap();
 }
+
+/// A spec with a drive that its guest writes to, on the file `name`.
+fn with_disk(host: &Host, name: &str) -> Value {
+    let path = host.scratch.path().join(name);
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["drives"] = json!([{ "drive_id": "data", "is_root_device": false, "path_on_host": path }]);
+    spec
+}
+
+#[test]
+fn a_disk_that_one_guest_writes_to_is_no_other_guests() {
+    let mut host = Host::new();
+    let (spec, mut reader) = (with_disk(&host, "disk"), with_disk(&host, "disk"));
+    reader["drives"][0]["is_read_only"] = true.into();
+    // By another name it is the same disk.
+    let link = host.scratch.path().join("link");
+    std::fs::hard_link(host.scratch.path().join("disk"), &link).unwrap();
+    let mut linked = reader.clone();
+    linked["drives"][0]["path_on_host"] = json!(link);
+    let one = host.runtime.create("one", &spec.to_string()).unwrap();
+    host.runtime.rename(&one, "uno").unwrap();
+    for other in [&spec, &reader, &linked] {
+        let text = told(&host.runtime.create("other", &other.to_string()).unwrap_err());
+        assert!(text.contains("drives[0].path_on_host") && text.contains("is used by VM uno"), "{text}");
+    }
+    assert_eq!(host.runtime.list().len(), 1);
+    // The next owner knows it too.
+    drop(one);
+    host.change_owner();
+    host.runtime.create("other", &reader.to_string()).unwrap_err();
+    // When its VMM has ended, nobody writes to it, and readers share it.
+    let one = host.runtime.vm("uno").unwrap();
+    one.kill().unwrap();
+    for id in ["a", "b"] {
+        host.runtime.create(id, &reader.to_string()).unwrap();
+    }
+    let text = told(&one.start().unwrap_err());
+    assert!(text.contains("is used by VM"), "{text}");
+}
+
+#[test]
+fn guests_that_are_meant_to_share_a_disk_say_so_in_both_specs() {
+    let host = Host::new();
+    let mut spec = with_disk(&host, "disk");
+    let plain = spec.to_string();
+    spec["mvm"]["sharing"] = "allowed".into();
+    let one = host.runtime.create("one", &spec.to_string()).unwrap();
+    host.runtime.create("two", &spec.to_string()).unwrap();
+    assert!(told(&host.runtime.create("three", &plain).unwrap_err()).contains("sharing"));
+    host.runtime.destroy(&one).unwrap();
+}
+
+#[test]
+fn a_drive_of_a_running_vm_is_given_no_file_that_is_in_use() {
+    let host = Host::new();
+    let one = host.runtime.create("one", &with_disk(&host, "first").to_string()).unwrap();
+    let two = host.runtime.create("two", &with_disk(&host, "second").to_string()).unwrap();
+    two.start().unwrap();
+    let at = |name: &str| host.scratch.path().join(name);
+    let text = told(&two.update_drive("data", Some(&at("first")), None).unwrap_err());
+    assert!(text.contains("is used by VM one"), "{text}");
+    // What it has given up is free, and what it has got is not.
+    with_disk(&host, "third");
+    two.update_drive("data", Some(&at("third")), None).unwrap();
+    host.runtime.destroy(&one).unwrap();
+    host.runtime.create("one", &with_disk(&host, "second").to_string()).unwrap();
+    host.runtime.create("three", &with_disk(&host, "third").to_string()).unwrap_err();
+}
+
+#[test]
+fn clones_and_members_of_a_pool_print_into_files_of_their_own() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Obey);
+    let at = |name: &str| host.scratch.path().join(name).to_str().unwrap().to_owned();
+    spec["serial"] = json!({ "serial_out_path": at("console") });
+    spec["logger"] = json!({ "log_path": at("log"), "level": "Info" });
+    spec["metrics"] = json!({ "metrics_path": at("metrics") });
+    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    common::eventually("it prints", || {
+        std::fs::read_to_string(at("console")).is_ok_and(|text| text.contains("hello"))
+    });
+    // While it runs, nobody else writes there.
+    let text = told(&host.runtime.create("other", &spec.to_string()).unwrap_err());
+    assert!(text.contains("logger.log_path") || text.contains("serial.serial_out_path"), "{text}");
+    host.runtime.take_snapshot(&vm, "base", None).unwrap();
+    host.runtime.destroy(&vm).unwrap();
+    let before = ["console", "log", "metrics"].map(|name| std::fs::read(at(name)).unwrap_or_default());
+    let mut vms = host.runtime.clone_vms("base", 2, None).unwrap();
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": at("v.sock") });
+    let pool = host.runtime.open_pool("cold", &json!({ "spec": spec, "size": 2 }).to_string()).unwrap();
+    eventually("it is full", || {
+        pool.info().unwrap()["ready"] == 2 || !pool.info().unwrap()["last_error"].is_null()
+    });
+    assert_eq!(pool.info().unwrap()["last_error"], Value::Null);
+    vms.extend(["one", "two"].map(|id| host.runtime.take(&pool, id, None).unwrap()));
+    for vm in &vms {
+        vm.flush_metrics().unwrap();
+        let own = host.vm_directory(vm.id().as_str());
+        assert!(std::path::Path::new(vm.info().unwrap()["console"].as_str().unwrap()).starts_with(&own));
+        assert!(vm.metrics().unwrap()["flushes"].as_u64().unwrap() > 0);
+    }
+    common::console_with(&vms[2], "hello");
+    let socket = vms[3].info().unwrap()["vsock_socket"].clone();
+    assert!(std::path::Path::new(socket.as_str().unwrap()).starts_with(host.vm_directory("two")));
+    let after = ["console", "log", "metrics"].map(|name| std::fs::read(at(name)).unwrap_or_default());
+    assert!(before == after, "somebody else has written there");
+    host.runtime.destroy_pool(&pool).unwrap();
+}
+
+#[test]
+fn what_clones_or_members_cannot_each_have_is_named_before_anything_starts() {
+    let host = Host::new();
+    let refused = |spec: &Value| {
+        let options = json!({ "spec": spec, "size": 2 }).to_string();
+        told(&host.runtime.open_pool("cold", &options).unwrap_err())
+    };
+    let text = refused(&with_disk(&host, "disk"));
+    assert!(text.contains("drives[0].path_on_host") && text.contains("{n}"), "{text}");
+    let mut spec = host.spec(Guest::Halt);
+    spec["network-interfaces"] = json!([{ "iface_id": "eth0", "host_dev_name": "mvmt-same0" }]);
+    let text = refused(&spec);
+    assert!(text.contains("network-interfaces[0].host_dev_name") && text.contains("mvmt-same0"), "{text}");
+    host.assert_nothing_left();
+    // So it is with clones.
+    snapshot_with_metadata(&host, "mvmt-same0");
+    let text = told(&host.runtime.clone_vms("base", 2, None).unwrap_err());
+    assert!(text.contains("network-interfaces[0].host_dev_name") && text.contains("clone-1"), "{text}");
+    let restore = json!({ "snapshot": "base" }).to_string();
+    assert!(told(&host.runtime.open_pool("warm", &restore).unwrap_err()).contains("host_dev_name"));
+    host.runtime.clone_vms("base", 1, None).unwrap();
+}

@@ -144,6 +144,7 @@ impl Facts {
             | runtime::Error::CloneCount { .. }
             | runtime::Error::PoolOfWhat
             | runtime::Error::Placeholder { .. }
+            | runtime::Error::Shared { .. }
             | runtime::Error::NoKeeper
             | runtime::Error::NoPager => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
             runtime::Error::PoolExists { .. } | runtime::Error::AlreadyExists { .. } => {
@@ -195,6 +196,7 @@ impl Facts {
             Reason::Destroyed => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
             Reason::Turn(NoTurn::Busy { .. }) => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             Reason::Turn(NoTurn::Interrupted) => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
+            Reason::InUse(_) => Self::of(mvm_status::MVM_ERR_BUSY),
             Reason::Vmm(source) | Reason::LinkedFile { source, .. } => Self::of_firecracker(source),
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),

@@ -231,6 +231,8 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
 ///       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
 ///       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
+///       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
+///                                                that another VM uses which allows that too
 ///       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
 ///       "deadlines": {                           how long calls may take, in milliseconds
 ///         "create_ms": 10000,                      mvm_create
@@ -244,6 +246,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 /// Paths are host paths; relative ones are relative to the caller's working directory.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
+/// `MVM_ERR_BUSY` (another VM uses a disk, of which one of the two is a writer, or a file, a socket or a device),
 /// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
 /// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
 /// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.

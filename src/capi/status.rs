@@ -29,7 +29,8 @@ pub enum mvm_status {
     MVM_ERR_NOT_FOUND = -7,
     /// There is a VM of this id already.
     MVM_ERR_ALREADY_EXISTS = -8,
-    /// Another runtime owns the state directory; or something depends on the snapshot, or works on it.
+    /// Another runtime owns the state directory; something depends on the snapshot, or works on it; or another VM uses
+    /// the file, the socket or the device.
     MVM_ERR_BUSY = -9,
     /// It was not done within its time.
     MVM_ERR_TIMEOUT = -10,

@@ -1,15 +1,15 @@
 //! Many VMs of one snapshot: all of them, or none.
 
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::Wanted;
+use super::snapshots::{Wanted, restored_spec};
 use super::{Error, Runtime, current_directory};
 use crate::operation::Operation;
 use crate::process::Cancel;
 use crate::settings::{self, Section};
-use crate::snapshot::SnapshotId;
+use crate::snapshot::{Manifest, SnapshotId};
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
-use crate::vm::{RestoreOptions, Vm, VmId, VsockPlace};
+use crate::vm::{self, RestoreOptions, Vm, VmId, VsockPlace};
 use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,8 +50,9 @@ impl Runtime {
     ) -> Result<Vec<Arc<Vm>>, Error> {
         let snapshot = SnapshotId::parse(snapshot)?;
         let found = self.shared.snapshots.find(&snapshot);
-        let _there_is_one = found.map_err(Error::of_snapshot(Operation::Clone))?;
+        let found = found.map_err(Error::of_snapshot(Operation::Clone))?;
         let clones = self.clones_to_be(count, options)?;
+        check_apart(&clones, &found.manifest)?;
         let made = clones.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let cancel = Cancel::of_thread();
@@ -122,6 +123,17 @@ impl Runtime {
         };
         (0..count).map(clone).collect()
     }
+}
+
+/// All of them have to get by beside each other.
+fn check_apart(clones: &[Clone], manifest: &Manifest) -> Result<(), Error> {
+    let spec = |clone: &Clone| {
+        let wanted = (&clone.options, VsockPlace::OwnDirectory);
+        restored_spec(Operation::Clone, &clone.id, manifest, wanted).map(|(_, spec)| spec)
+    };
+    let specs = clones.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
+    let uses = clones.iter().zip(&specs).map(|(clone, spec)| (clone.id.to_string(), spec.uses()));
+    vm::check_apart(uses).map_err(|source| Error::Shared { operation: Operation::Clone, source })
 }
 
 impl Names {

@@ -7,7 +7,7 @@ use crate::operation::Operation;
 use crate::process::{self, Identity};
 use crate::settings;
 use crate::snapshot::{self, SnapshotIdError};
-use crate::vm::{self, IdError, VmId};
+use crate::vm::{self, Conflict, IdError, VmId};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -42,6 +42,14 @@ pub enum Error {
         operation: Operation,
         /// What is wrong with them.
         source: settings::Error,
+    },
+    /// VMs that would use the same file, socket or device.
+    #[error("cannot {}", operation.phrase())]
+    Shared {
+        /// What was wanted.
+        operation: Operation,
+        /// Which.
+        source: Conflict,
     },
     /// What the options say for each VM.
     #[error("the options of mvm_{} are not usable", operation.name())]
@@ -179,6 +187,7 @@ impl Error {
         match self {
             Self::Options { operation, .. }
             | Self::Placeholder { operation, .. }
+            | Self::Shared { operation, .. }
             | Self::Snapshot { operation, .. }
             | Self::AlreadyExists { operation, .. } => operation.name().into(),
             Self::CloneCount { .. } => Operation::Clone.name().into(),

@@ -36,7 +36,7 @@ use crate::sys::file;
 use crate::sys::poll::{self, Interest};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
-use crate::vm::{self, IdError, Reason, Shared, Spec, Summary, Vm, VmId};
+use crate::vm::{self, Holdings, IdError, Reason, Shared, Spec, Summary, Vm, VmId};
 use census::Census;
 use options::Options;
 use ownership::Ownership;
@@ -421,6 +421,7 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         owner: own_identity()?,
         state: StateDirectory::open(directory)?,
         snapshots: Store::new(directory.join(SNAPSHOTS)),
+        holdings: Holdings::default(),
         cpu: HostCpu::here().map_err(failed("read /proc/cpuinfo"))?,
         keeper: options.keeper.clone(),
         firecracker: options.firecracker.clone(),
@@ -442,7 +443,7 @@ fn own_identity() -> Result<Identity, Error> {
 }
 
 fn parse_spec(operation: Operation, id: &VmId, given: &SpecRecord) -> Result<Spec, vm::Error> {
-    let parsed = Spec::parse(&given.spec, &given.base);
+    let parsed = Spec::of_record_file(given);
     parsed.map_err(|problem| vm::Error::new(id, operation, problem))
 }
 

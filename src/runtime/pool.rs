@@ -5,16 +5,17 @@
 
 use super::census::Examination;
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::Wanted;
+use super::snapshots::{Wanted, restored_spec};
 use super::{Error, PlaceholderError, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
+use crate::firecracker::ConfigSection;
 use crate::journal::{self, PoolRecord, SpecRecord};
 use crate::operation::Operation;
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
-use crate::vm::{RestoreOptions, TakeOptions, Vm, VmId, VsockPlace};
+use crate::vm::{self, RestoreOptions, Spec, TakeOptions, Vm, VmId, VsockPlace};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ struct Template {
     /// What relative paths in it are relative to.
     base: PathBuf,
     metadata: Metadata,
+    /// What each has in its own directory.
+    own_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -195,18 +198,29 @@ impl Runtime {
         let what = settings::parse(options).map_err(Error::of_options(Operation::OpenPool))?;
         let id = format!("{name}-1");
         let first = Placeholders { id: &id, number: 1 };
+        let id = format!("{name}-2");
+        let second = Placeholders { id: &id, number: 2 };
         let of = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?);
                 let snapshot = snapshot.map_err(Error::of_snapshot(Operation::OpenPool))?;
-                let template =
-                    Template { content: given.restore, base: base.clone(), metadata: given.metadata };
-                template.restore_options(first)?;
+                let (content, metadata) = (given.restore, given.metadata);
+                let template = Template { content, base: base.clone(), metadata, own_files: Vec::new() };
+                let spec = |member| {
+                    let wanted = (&template.restore_options(member)?, VsockPlace::OwnDirectory);
+                    let restored = restored_spec(Operation::OpenPool, &name, &snapshot.manifest, wanted)?;
+                    Ok::<_, Error>(restored.1)
+                };
+                check_members(&[(first, spec(first)?), (second, spec(second)?)])?;
                 Of::Snapshot(Box::new(snapshot), template)
             }
             (None, Some(content)) => {
-                let template = Template { content, base: base.clone(), metadata: Metadata::Kept };
-                parse_spec(Operation::OpenPool, &name, &template.spec(first)?)?;
+                let mut template =
+                    Template { content, base: base.clone(), metadata: Metadata::Kept, own_files: Vec::new() };
+                template.separate(first, second)?;
+                let spec =
+                    |member| Ok::<_, Error>(parse_spec(Operation::OpenPool, &name, &template.spec(member)?)?);
+                check_members(&[(first, spec(first)?), (second, spec(second)?)])?;
                 Of::Spec(template)
             }
             _ => return Err(Error::PoolOfWhat),
@@ -308,8 +322,27 @@ impl Template {
         let mut content = self.content.clone();
         member.fill_spec(&mut content).map_err(placeholders_of_a_pool)?;
         let spec = Value::Object(content).to_string();
-        Ok(SpecRecord { spec, base: self.base.clone(), own_files: Vec::new() })
+        Ok(SpecRecord { spec, base: self.base.clone(), own_files: self.own_files.clone() })
     }
+
+    /// Lets each member have in its own directory what two of them would share otherwise.
+    fn separate(&mut self, one: Placeholders<'_>, other: Placeholders<'_>) -> Result<(), Error> {
+        let filled = |member: Placeholders<'_>| {
+            let mut content = self.content.clone();
+            member.fill_spec(&mut content).map_err(placeholders_of_a_pool).map(|()| Value::Object(content))
+        };
+        let (one, other) = (filled(one)?, filled(other)?);
+        let is_shared =
+            |section: ConfigSection, key: &str| one[section.name()][key] == other[section.name()][key];
+        self.own_files = vm::separate(&mut self.content, is_shared);
+        Ok(())
+    }
+}
+
+/// Any two members have to get by beside each other.
+fn check_members(members: &[(Placeholders<'_>, Spec); 2]) -> Result<(), Error> {
+    let uses = members.iter().map(|(member, spec)| (member.id.to_owned(), spec.uses()));
+    vm::check_apart(uses).map_err(|source| Error::Shared { operation: Operation::OpenPool, source })
 }
 
 fn placeholders_of_a_pool(source: PlaceholderError) -> Error {

@@ -1,12 +1,12 @@
 //! The snapshots of a state directory, and VMs restored from them.
 
 use super::{Error, Reservation, Runtime, current_directory};
-use crate::journal::PoolRecord;
+use crate::journal::{PoolRecord, SpecRecord};
 use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::Section;
-use crate::snapshot::{Checksums, SnapshotId, SnapshotSummary};
+use crate::snapshot::{Checksums, Manifest, SnapshotId, SnapshotSummary};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
@@ -133,10 +133,7 @@ impl Runtime {
         let Wanted { snapshot, options, vsock, pool } = *wanted;
         let hold = self.shared.snapshots.hold(snapshot).map_err(Error::of_snapshot(Operation::Restore))?;
         let snapshot = &hold.snapshot;
-        let spec_error = |problem| vm::Error::new(&id, Operation::Restore, problem);
-        let given = vm::spec_of(&snapshot.manifest, options, vsock)
-            .map_err(|error| spec_error(SpecError::from(error)))?;
-        let spec = Spec::of_record_file(&given).map_err(spec_error)?;
+        let (given, spec) = restored_spec(Operation::Restore, &id, &snapshot.manifest, (options, vsock))?;
         let identity = GuestIdentity::new()
             .map_err(|source| Error::System { action: "get random bytes for a generation id", source })?;
         let vm = self.new_vm(Operation::Restore, id, spec)?;
@@ -168,4 +165,17 @@ impl Runtime {
             self.list().into_iter().filter(|vm| vm.is_paged_from(id)).map(|vm| format!("VM {}", vm.id()));
         pools.into_iter().chain(paged).collect()
     }
+}
+
+/// What the VM `id` would be made of that is restored from the snapshot of `manifest`.
+pub(super) fn restored_spec(
+    operation: Operation,
+    id: &VmId,
+    manifest: &Manifest,
+    (options, vsock): (&RestoreOptions, VsockPlace),
+) -> Result<(SpecRecord, Spec), vm::Error> {
+    let spec_error = |problem| vm::Error::new(id, operation, problem);
+    let given = vm::spec_of(manifest, options, vsock).map_err(|error| spec_error(SpecError::from(error)))?;
+    let spec = Spec::of_record_file(&given).map_err(spec_error)?;
+    Ok((given, spec))
 }

@@ -127,6 +127,9 @@ impl Vm {
         let held = Vmm::adopt(Arc::clone(&process), files.clone());
         // Without a watch its end is noticed when somebody looks.
         let _watched = shared.events.watch(process.pidfd(), vm.token);
+        let holder = (vm.id(), vm.spec.options.sharing);
+        shared.holdings.note(vm.token, holder, vm.spec.uses(), files.working_directory());
+        shared.holdings.attend(vm.token, &process);
         pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
         let spec = &vm.spec;
         vm.in_first_turn(|turn| {

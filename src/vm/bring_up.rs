@@ -47,11 +47,22 @@ impl Vm {
     pub(super) fn bring_up(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let never_ran = Rest { kind: journal::Rest::Stopped, exit: None };
         let before = self.observed().life.rest().unwrap_or(never_ran);
-        self.spawn(plan, turn).inspect_err(|_| {
+        let held = self.hold_uses(turn.operation());
+        held.and_then(|()| self.spawn(plan, turn)).inspect_err(|_| {
+            self.shared.holdings.release(self.token);
             self.end_pager();
             self.strike_out_vmm(turn);
         })?;
         self.carry_out(plan, turn).inspect_err(|_| self.undo_launch(before, turn))
+    }
+
+    /// What the VM uses on the host is its own from here on, until its VMM has ended.
+    fn hold_uses(&self, operation: Operation) -> Result<(), Error> {
+        let (place, sharing) = (self.place(), self.spec.options.sharing);
+        let holder = (place.id.clone(), sharing);
+        let directory = place.files.working_directory();
+        let held = self.shared.holdings.hold(self.token, holder, self.spec.uses(), directory);
+        held.map_err(self.failed(operation))
     }
 
     /// Starts what serves its page faults, and the VMM.

@@ -3,7 +3,8 @@
 //! Each is a request that the VMM carries out at once; where the guest has to follow, as with memory, the call waits
 //! until it has, asking the VMM every so often, for nothing tells.
 
-use super::spec::Link;
+use super::sharing::HostUse;
+use super::spec::Put;
 use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::{self, ConfigSection, DeviceId, Feature, Request, RequestLine};
@@ -141,22 +142,22 @@ impl Vm {
     pub fn attach(&self, device: Device, definition: Value, base: &Path) -> Result<(), Error> {
         const OPERATION: Operation = Operation::AttachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
-        let id = device.section().id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
-        let id = id.to_owned();
-        let mut definition = definition;
-        let link = linked(device, &id, &mut definition, base);
-        let plug = Request::put(device.section(), definition);
+        let Put { request: plug, link, uses, .. } = Put::of_device(device.section(), definition, base)
+            .map_err(|problem| self.error(OPERATION, problem))?;
+        let former = self.shared.holdings.hold_more(self.token, &uses).map_err(self.failed(OPERATION))?;
         let place = link.as_ref().map(|link| self.files().working_directory().join(&link.name));
         if let (Some(link), Some(place)) = (&link, &place) {
             let made =
                 place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(&link.target, place));
-            made.map_err(|source| {
+            if let Err(source) = made {
+                self.shared.holdings.give_back(self.token, former);
                 let path = link.target.clone();
-                self.error(OPERATION, Reason::File { action: "link the disk", path, source })
-            })?;
+                return Err(self.error(OPERATION, Reason::File { action: "link the disk", path, source }));
+            }
         }
         let plugged = self.demand(&plug, &mut turn);
         if plugged.is_err() {
+            self.shared.holdings.give_back(self.token, former);
             place.iter().for_each(|place| drop(std::fs::remove_file(place)));
         }
         plugged.map(drop)
@@ -170,8 +171,9 @@ impl Vm {
         const OPERATION: Operation = Operation::DetachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
         self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
-        let _gone =
-            std::fs::remove_file(self.files().working_directory().join(device.section().file_name(id)));
+        let name = device.section().file_name(id);
+        self.shared.holdings.release_link(self.token, &name);
+        let _gone = std::fs::remove_file(self.files().working_directory().join(name));
         Ok(())
     }
 
@@ -192,15 +194,27 @@ impl Vm {
             self.error(operation, Reason::File { action: "link the disk", path, source })
         };
         std::fs::metadata(target).map_err(failed)?;
+        let used = self.spec.uses().iter().find(|used| used.link.as_ref() == Some(&name)).cloned();
+        let used = used.or_else(|| self.shared.holdings.by_link(self.token, &name));
+        let used = used.map(|used| HostUse { name: target.to_path_buf(), ..used });
+        let former = self.shared.holdings.hold_more(self.token, used.as_slice());
+        let former = former.map_err(self.failed(operation))?;
         let _left_by_a_former_owner = std::fs::remove_file(&aside);
         // A file that has grown may be the VM's own, to which no link is to lead.
         let is_same = is_same_file(target, &place);
         if !is_same {
             let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
-            made.and_then(|()| file::exchange_or_rename(&aside, &place)).map_err(failed)?;
+            if let Err(source) = made.and_then(|()| file::exchange_or_rename(&aside, &place)) {
+                self.shared.holdings.give_back(self.token, former);
+                return Err(failed(source));
+            }
         }
         let changed = self.demand(&exchange, turn);
-        if changed.as_ref().is_err_and(Error::is_refusal) && !is_same {
+        let is_refused = changed.as_ref().is_err_and(Error::is_refusal);
+        if is_refused {
+            self.shared.holdings.give_back(self.token, former);
+        }
+        if is_refused && !is_same {
             let back = if aside.symlink_metadata().is_ok() {
                 std::fs::rename(&aside, &place)
             } else {
@@ -280,15 +294,6 @@ impl Vm {
     ) -> Result<(), Error> {
         self.demand(&Request::update_device(device.section(), id, change), turn).map(drop)
     }
-}
-
-/// Makes a definition name its file by a link in the VM's directory.
-fn linked(device: Device, id: &str, definition: &mut Value, base: &Path) -> Option<Link> {
-    let (key, _) = device.section().disk_keys()?;
-    let path = definition.get_mut(key)?;
-    let link = Link { name: device.section().file_name(id), target: base.join(path.as_str()?) };
-    *path = link.name.to_string_lossy().into();
-    Some(link)
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {

@@ -8,7 +8,7 @@ pub use restore::RestoreError;
 use super::id::VmId;
 use super::snapshot::WhyFull;
 use super::spec::Link;
-use super::{SpecError, State};
+use super::{Conflict, SpecError, State};
 use crate::firecracker;
 use crate::host::DiskError;
 use crate::journal::{self, StateError};
@@ -72,6 +72,9 @@ pub enum Reason {
     /// The operation did not get its turn.
     #[error(transparent)]
     Turn(#[from] NoTurn),
+    /// Another VM has what it would use.
+    #[error(transparent)]
+    InUse(#[from] Conflict),
     /// The VMM failed at it.
     #[error(transparent)]
     Vmm(#[from] firecracker::Error),

@@ -35,6 +35,7 @@ mod record;
 pub(crate) mod remains;
 mod rename;
 mod restore;
+mod sharing;
 mod snapshot;
 mod spec;
 mod timings;
@@ -51,6 +52,8 @@ pub(crate) use metrics::{Counted, metrics_files};
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
 pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
+pub use sharing::Conflict;
+pub(crate) use sharing::{Holdings, check_apart, separate};
 pub(crate) use snapshot::Options as SnapshotOptions;
 pub use snapshot::WhyFull;
 pub use spec::{Link, Spec, SpecError};
@@ -160,6 +163,7 @@ pub(crate) struct Shared {
     pub(crate) owner: Identity,
     pub(crate) state: StateDirectory,
     pub(crate) snapshots: Store,
+    pub(crate) holdings: Holdings,
     pub(crate) cpu: HostCpu,
     /// The program that serves page faults.
     pub(crate) keeper: Option<PathBuf>,
@@ -342,6 +346,7 @@ impl Vm {
         let mut core = lock(&self.core);
         // Without a watch the end is noticed when somebody looks.
         let _watched = self.shared.events.watch(process.pidfd(), self.token);
+        self.shared.holdings.attend(self.token, process);
         core.life.launched(Arc::clone(process));
         core.version = Some(version);
     }
@@ -349,6 +354,7 @@ impl Vm {
     /// What was a VMM's process is nobody's any more.
     fn let_go_of(&self, process: Option<&Arc<Process>>) {
         process.into_iter().for_each(|process| self.shared.events.forget(process.pidfd()));
+        self.shared.holdings.release(self.token);
     }
 
     fn tell(&self, what: What) {

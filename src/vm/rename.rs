@@ -36,6 +36,7 @@ impl Vm {
         if let Some(vmm) = turn.own_mut().vmm.as_mut() {
             vmm.moved(files.clone());
         }
+        self.shared.holdings.rename(self.token, id);
         *lock(&self.place) = Arc::new(Place { id: id.clone(), files });
         self.tell(What::Renamed(before.id.to_string()));
         self.shared.events.log();

@@ -7,6 +7,7 @@ mod options;
 
 pub(super) use options::{Console, GuestRung, Options};
 
+use super::sharing::{Access, HostUse};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
     Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
@@ -36,6 +37,8 @@ pub struct Spec {
     pub(super) features: Vec<Feature>,
     /// The files that the VMM knows by names in its working directory.
     pub(super) names: Vec<PathBuf>,
+    /// What it names on the host besides files that the VMM only reads.
+    pub(super) uses: Vec<HostUse>,
     /// What its devices are called.
     pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
@@ -53,6 +56,8 @@ pub(super) struct Put {
     pub(super) socket: Option<PathBuf>,
     /// The file that it names to the VMM by a link.
     pub(super) link: Option<Link>,
+    /// What it names on the host.
+    pub(super) uses: Vec<HostUse>,
 }
 
 /// A file of the host's that the VMM knows by a name in its working directory. So a
@@ -145,7 +150,8 @@ impl Spec {
         let unknown = unknown.flat_map(|(name, value)| unknown_section(&name, value)).collect::<Vec<_>>();
         let has_unknown = !unknown.is_empty();
         requests.extend(unknown);
-        Ok(Self { requests, has_unknown, features, names, device_ids, console, options })
+        let uses = requests.iter_mut().flat_map(|put| std::mem::take(&mut put.uses)).collect();
+        Ok(Self { requests, has_unknown, features, names, uses, device_ids, console, options })
     }
 
     /// What the journal tells of a spec that cannot be read.
@@ -166,7 +172,18 @@ impl Spec {
         let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
         let vsock = spec.requests.iter_mut().find(|put| put.section == Some(ConfigSection::Vsock));
         vsock.filter(|_| has_siblings).into_iter().for_each(Put::bind_in_own_directory);
+        for used in &mut spec.uses {
+            used.is_own = match &used.link {
+                Some(link) => record.own_files.contains(link),
+                None => has_siblings && used.thing == HostThing::BoundSocket,
+            };
+        }
         Ok(spec)
+    }
+
+    /// What it names on the host that others may not use too, or not without care.
+    pub(crate) fn uses(&self) -> &[HostUse] {
+        &self.uses
     }
 
     /// The files that it names to the VMM by links.
@@ -191,6 +208,20 @@ impl Spec {
 }
 
 impl Put {
+    /// What adds a device to `section`. Relative host paths in `definition` are relative to `base`.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub(super) fn of_device(
+        section: ConfigSection,
+        definition: Value,
+        base: &Path,
+    ) -> Result<Self, SpecError> {
+        let id = section.id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
+        let file = section.file_name(id);
+        put(section, definition, (section.name(), Some(file)), base)
+    }
+
     /// Whether it says what the VMM itself does, of which a snapshot holds nothing.
     pub(super) fn is_of_the_vmm(&self) -> bool {
         self.section.is_some_and(|section| section.belongs() == Belongs::ToTheVmm)
@@ -249,14 +280,22 @@ fn put(
     (place, file): (&str, Option<PathBuf>),
     base: &Path,
 ) -> Result<Put, SpecError> {
-    let (mut socket, mut link) = (None, None);
+    let (mut socket, mut link, mut uses) = (None, None, Vec::new());
     let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
     for host in section.host_keys() {
         let Some(Value::String(named)) = object.get_mut(host.key) else { continue };
-        if named.is_empty() || host.names == HostThing::NetworkDevice {
+        if named.is_empty() {
             continue;
         }
         let path = base.join(&*named);
+        if host.names != HostThing::Input {
+            let (key, thing, link) = (format!("{place}.{}", host.key), host.names, file.clone());
+            let name = if thing == HostThing::NetworkDevice { PathBuf::from(&*named) } else { path.clone() };
+            uses.push(HostUse { key, thing, name, link, access: Access::Own, is_own: false });
+        }
+        if host.names == HostThing::NetworkDevice {
+            continue;
+        }
         *named = path.to_string_lossy().into_owned();
         match (host.names, &file) {
             (HostThing::BoundSocket, _) => socket = Some(checked_socket_path(named)?),
@@ -267,7 +306,13 @@ fn put(
             _ => {}
         }
     }
-    Ok(Put { section: Some(section), request: Request::put(section, value), socket, link })
+    let reads_only = |key: &str| object.get(key) == Some(&Value::Bool(true));
+    for used in &mut uses {
+        if matches!(used.thing, HostThing::Disk { read_only } if reads_only(read_only)) {
+            used.access = Access::Shared;
+        }
+    }
+    Ok(Put { section: Some(section), request: Request::put(section, value), socket, link, uses })
 }
 
 /// Where the section `serial` leads the console.
@@ -352,7 +397,7 @@ fn unknown_put(section: &str, mut value: Value, id_keys: &[&str]) -> Option<Put>
     };
     let path = RequestPath::parse(&path).ok().filter(|_| !section.is_empty() && !section.contains('/'))?;
     let request = Request::new(Method::Put, path, Some(value.to_string().as_bytes()));
-    Some(Put { section: None, request, socket: None, link: None })
+    Some(Put { section: None, request, socket: None, link: None, uses: Vec::new() })
 }
 
 fn wanted(path: &str, wanted: &'static str) -> SpecError {

@@ -6,7 +6,7 @@ use crate::firecracker::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, VSOCK_KEY}
 use crate::journal::SpecRecord;
 use crate::settings;
 use crate::snapshot::{Drive, Manifest};
-use crate::vm::spec::OWN_VSOCK;
+use crate::vm::sharing::separate;
 use serde_json::Value;
 
 /// The spec of a VM that is restored from the snapshot of `manifest`: that of the snapshot's VM, with what `options`
@@ -43,11 +43,13 @@ pub(crate) fn spec_of(
     if let (Some(own), Some(spec)) = (&options.mvm, spec.as_object_mut()) {
         spec.insert("mvm".to_owned(), own.clone());
     }
+    let mut own_files = Vec::new();
+    if let Some(spec) = spec.as_object_mut().filter(|_| vsock == VsockPlace::OwnDirectory) {
+        own_files =
+            separate(spec, |section, _| section != ConfigSection::Vsock || options.vsock_override.is_none());
+    }
     let is_chosen = |drive: &&Drive| options.drives.iter().all(|it| it.drive_id != drive.drive_id);
     let copied = manifest.drives.iter().filter(|drive| drive.copy.is_some()).filter(is_chosen);
-    let mut own_files = copied.map(|drive| drive.path_in_vmm.clone()).collect::<Vec<_>>();
-    if vsock == VsockPlace::OwnDirectory && options.vsock_override.is_none() {
-        own_files.push(OWN_VSOCK.into());
-    }
+    own_files.extend(copied.map(|drive| drive.path_in_vmm.clone()));
     Ok(SpecRecord { spec: spec.to_string(), base: manifest.spec.base.clone(), own_files })
 }

@@ -3,6 +3,7 @@
 use super::SpecError;
 use crate::journal::OnOwnerExit;
 use crate::settings::{self, Section};
+use crate::vm::sharing::Sharing;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub(in crate::vm) struct Options {
     pub(in crate::vm) deadlines: Deadlines,
     pub(in crate::vm) on_owner_exit: OnOwnerExit,
     pub(in crate::vm) console: Console,
+    /// Whether it may use what other VMs use.
+    pub(in crate::vm) sharing: Sharing,
     /// The control groups that its processes are started in.
     pub(in crate::vm) cgroup: Option<Vec<PathBuf>>,
 }
@@ -63,6 +66,8 @@ impl Options {
             deadlines: Deadlines::read(given.section("deadlines")?)?,
             on_owner_exit: given.choose("on_owner_exit", &on_owner_exit)?,
             console: Console::read(given.section("console")?)?,
+            sharing: given
+                .choose("sharing", &[("refused", Sharing::Refused), ("allowed", Sharing::Allowed)])?,
             cgroup: given
                 .paths("cgroup")?
                 .map(|paths| paths.into_iter().map(|path| base.join(path)).collect()),
