@@ -5,9 +5,10 @@
 use super::http::{Method, RequestPath};
 use super::section::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, SECTIONS, VSOCK_KEY};
 use super::{DeviceId, Feature, Version, with_given_ids};
+use crate::host::VmmPath;
 use serde_json::{Map, Value, json};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,7 +308,7 @@ pub struct ConfiguredDisk {
     /// Its id.
     pub id: String,
     /// Its file, as the VMM knows it.
-    pub path: PathBuf,
+    pub path: VmmPath,
     /// Whether the guest only reads it.
     pub is_read_only: bool,
 }
@@ -329,7 +330,7 @@ pub fn disks_of(configuration: &Value) -> Vec<ConfiguredDisk> {
         Some(ConfiguredDisk {
             section,
             id: device.get(section.id_key()?)?.as_str()?.to_owned(),
-            path: device.get(path)?.as_str()?.into(),
+            path: VmmPath::new(device.get(path)?.as_str()?),
             is_read_only: device.get(read_only).and_then(Value::as_bool) == Some(true),
         })
     };

@@ -6,8 +6,9 @@
 use super::device_id::given_id;
 use super::http::RequestPath;
 use super::{DeviceId, Feature};
+use crate::host::VmmPath;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A section of a config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,8 +259,8 @@ impl ConfigSection {
     }
 
     /// The name below a VMM's working directory by which it knows the file of the device that the user calls `id`.
-    pub fn file_name(self, id: &str) -> PathBuf {
-        Path::new(self.name()).join(DeviceId::of(id).as_str())
+    pub fn file_name(self, id: &str) -> VmmPath {
+        VmmPath::new(Path::new(self.name()).join(DeviceId::of(id).as_str()))
     }
 
     /// Has every device in `value`, which is this section, called as the API has it.

@@ -1,5 +1,6 @@
 //! What a snapshot says of itself: of whom, when, where and by what it was taken, and which files belong to it.
 
+use crate::host::VmmPath;
 use crate::host::cpu::HostCpu;
 use crate::journal::{SnapshotRecord, SpecRecord};
 use crate::sys::mapping::PageSize;
@@ -55,7 +56,7 @@ pub(crate) enum Kind {
 pub(crate) struct Drive {
     pub(crate) drive_id: String,
     /// Where the state file says that the drive is.
-    pub(crate) path_in_vmm: PathBuf,
+    pub(crate) path_in_vmm: VmmPath,
     /// Where that is on the host.
     pub(crate) path_on_host: PathBuf,
     pub(crate) access: Access,
@@ -66,9 +67,7 @@ pub(crate) struct Drive {
 impl Drive {
     /// Whether nothing but a file below the VM's directory is ever made or removed for it.
     fn stays_inside(&self) -> bool {
-        let path = &self.path_in_vmm;
-        let is_below = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        path.is_absolute() || is_below
+        !self.path_in_vmm.is_ours() || self.path_in_vmm.stays_below()
     }
 }
 

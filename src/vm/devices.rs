@@ -7,17 +7,14 @@ use super::sharing::HostUse;
 use super::spec::Put;
 use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
-use crate::firecracker::{self, ConfigSection, DeviceId, Feature, Request, RequestLine};
+use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
 use crate::journal::WhyNoParent;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
-use crate::sys::file;
 use crate::sys::poll;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
-use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -145,20 +142,17 @@ impl Vm {
         let Put { request: plug, link, uses, .. } = Put::of_device(device.section(), definition, base)
             .map_err(|problem| self.error(OPERATION, problem))?;
         let former = self.shared.holdings.hold_more(self.token, &uses).map_err(self.failed(OPERATION))?;
-        let place = link.as_ref().map(|link| self.files().working_directory().join(&link.name));
-        if let (Some(link), Some(place)) = (&link, &place) {
-            let made =
-                place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(&link.target, place));
-            if let Err(source) = made {
-                self.shared.holdings.give_back(self.token, former);
-                let path = link.target.clone();
-                return Err(self.error(OPERATION, Reason::File { action: "link the disk", path, source }));
-            }
+        if let Some(link) = &link
+            && let Err(source) = self.view().expose(&link.target, &link.name)
+        {
+            self.shared.holdings.give_back(self.token, former);
+            let path = link.target.clone();
+            return Err(self.error(OPERATION, Reason::File { action: "link the disk", path, source }));
         }
         let plugged = self.demand(&plug, &mut turn);
         if plugged.is_err() {
             self.shared.holdings.give_back(self.token, former);
-            place.iter().for_each(|place| drop(std::fs::remove_file(place)));
+            link.iter().for_each(|link| self.view().conceal(&link.name));
         }
         plugged.map(drop)
     }
@@ -173,7 +167,7 @@ impl Vm {
         self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
         let name = device.section().file_name(id);
         self.shared.holdings.release_link(self.token, &name);
-        let _gone = std::fs::remove_file(self.files().working_directory().join(name));
+        self.view().conceal(&name);
         Ok(())
     }
 
@@ -186,44 +180,36 @@ impl Vm {
     ) -> Result<(), Error> {
         let operation = turn.operation();
         let name = ConfigSection::Drives.file_name(drive_id);
-        let exchange = Request::exchange_drive(drive_id, &name, change);
-        let place = self.files().working_directory().join(&name);
-        let aside = place.with_file_name(format!(".{}.new", DeviceId::of(drive_id).as_str()));
+        let exchange = Request::exchange_drive(drive_id, name.as_path(), change);
+        let used = self.spec.uses().iter().find(|used| used.link.as_ref() == Some(&name)).cloned();
+        let used = used.or_else(|| self.shared.holdings.by_link(self.token, &name));
+        let used = used.map(|used| HostUse { name: target.to_path_buf(), ..used });
         let failed = |source| {
             let path = target.to_path_buf();
             self.error(operation, Reason::File { action: "link the disk", path, source })
         };
         std::fs::metadata(target).map_err(failed)?;
-        let used = self.spec.uses().iter().find(|used| used.link.as_ref() == Some(&name)).cloned();
-        let used = used.or_else(|| self.shared.holdings.by_link(self.token, &name));
-        let used = used.map(|used| HostUse { name: target.to_path_buf(), ..used });
         let former = self.shared.holdings.hold_more(self.token, used.as_slice());
         let former = former.map_err(self.failed(operation))?;
-        let _left_by_a_former_owner = std::fs::remove_file(&aside);
-        // A file that has grown may be the VM's own, to which no link is to lead.
-        let is_same = is_same_file(target, &place);
-        if !is_same {
-            let made = place.parent().map_or(Ok(()), make_directory).and_then(|()| symlink(target, &aside));
-            if let Err(source) = made.and_then(|()| file::exchange_or_rename(&aside, &place)) {
+        let replaced = match self.view().replace(target, &name) {
+            Ok(replaced) => replaced,
+            Err(source) => {
                 self.shared.holdings.give_back(self.token, former);
                 return Err(failed(source));
             }
+        };
+        match self.demand(&exchange, turn) {
+            Err(error) if error.is_refusal() => {
+                self.shared.holdings.give_back(self.token, former);
+                replaced.take_back();
+                Err(error)
+            }
+            // Without an answer the VMM may have taken it.
+            changed => {
+                replaced.keep();
+                changed.map(drop)
+            }
         }
-        let changed = self.demand(&exchange, turn);
-        let is_refused = changed.as_ref().is_err_and(Error::is_refusal);
-        if is_refused {
-            self.shared.holdings.give_back(self.token, former);
-        }
-        if is_refused && !is_same {
-            let back = if aside.symlink_metadata().is_ok() {
-                std::fs::rename(&aside, &place)
-            } else {
-                std::fs::remove_file(&place)
-            };
-            back.unwrap_or_else(|error| log::warn!("cannot put {} back: {error}", place.display()));
-        }
-        let _gone_or_back = std::fs::remove_file(&aside);
-        changed.map(drop)
     }
 
     /// The turn for an operation that needs a guest.
@@ -293,17 +279,5 @@ impl Vm {
         turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
         self.demand(&Request::update_device(device.section(), id, change), turn).map(drop)
-    }
-}
-
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let which = |path: &Path| std::fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
-    which(one).is_some_and(|one| which(other) == Some(one))
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
     }
 }

@@ -7,7 +7,8 @@ mod layered;
 
 use super::{VmId, metrics_files};
 use crate::firecracker::VmmFiles;
-use crate::host::{DiskError, disk};
+use crate::host::files::View;
+use crate::host::{DiskError, VmmPath, disk};
 use crate::journal::{self, aside, journal_file, spec_file, vmm_directory};
 use crate::pager;
 use crate::process::Limits;
@@ -17,7 +18,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// What the name of an entry beside the VMs' directories says of it.
@@ -65,7 +66,7 @@ pub(super) struct Content {
 
 impl Content {
     /// The names.
-    pub(super) fn names(&self) -> Vec<PathBuf> {
+    pub(super) fn names(&self) -> Vec<VmmPath> {
         self.links.iter().chain(&self.copies).map(|link| link.name.clone()).collect()
     }
 }
@@ -94,7 +95,7 @@ fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(),
     let made = clear(aside, &content.names(), limits.deadline).and_then(|()| new.create(aside));
     made.and_then(|()| new.create(&working)).map_err(NotMade::Directory)?;
     let place = |link: &Link| {
-        let place = working.join(&link.name);
+        let place = View::plain(&working).on_host(&link.name);
         let made = match place.parent().filter(|parent| !parent.exists()) {
             Some(parent) => new.create(parent),
             None => Ok(()),
@@ -115,7 +116,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Removes `directory` and all that is in it; that it is not there is no error. What cannot be removed in time stays
 /// aside, for the next removal of this id and for who opens or reaps the state directory.
-pub(super) fn remove(directory: &Path, names: &[PathBuf], deadline: Deadline) -> io::Result<()> {
+pub(super) fn remove(directory: &Path, names: &[VmmPath], deadline: Deadline) -> io::Result<()> {
     let aside = aside::removal_of(directory);
     clear(&aside, names, deadline)?;
     match fs::rename(directory, &aside) {
@@ -144,7 +145,7 @@ pub(super) fn rename(from: &Path, to: &Path, is_in_use: bool, limits: Limits<'_>
 
 /// Removes what stands at `path`. The files that are known, among them `names`, go by name, because listing a directory takes a
 /// descriptor, and a process that has run out of them must be able to clean up after itself.
-pub(crate) fn clear(path: &Path, names: &[PathBuf], deadline: Deadline) -> io::Result<()> {
+pub(crate) fn clear(path: &Path, names: &[VmmPath], deadline: Deadline) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         // A link is removed itself: what it leads to is not ours.
@@ -162,7 +163,7 @@ pub(crate) fn clear(path: &Path, names: &[PathBuf], deadline: Deadline) -> io::R
         let _gone_or_told_below = fs::remove_file(file);
     }
     for name in names {
-        let _gone_or_told_below = fs::remove_file(working.join(name));
+        let _gone_or_told_below = fs::remove_file(View::plain(working).on_host(name));
     }
     for directory in LINKING.map(|name| working.join(name)).iter().chain([&working.to_path_buf()]) {
         let _gone_or_told_below = fs::remove_dir(directory);

@@ -79,7 +79,7 @@ pub enum Reason {
     #[error(transparent)]
     Vmm(#[from] firecracker::Error),
     /// The VMM failed at it, with a file that it knows by another name.
-    #[error("{} is known to the VMM as {}", link.target.display(), link.name.display())]
+    #[error("{} is known to the VMM as {}", link.target.display(), link.name)]
     LinkedFile {
         /// The file, and what the VMM calls it.
         link: Link,

@@ -60,6 +60,7 @@ pub use spec::{Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;
+use crate::host::files::View;
 use crate::journal::{OnOwnerExit, Record, StateDirectory};
 use crate::observe::events::{Events, What};
 use crate::observe::latency::Latencies;
@@ -255,6 +256,11 @@ impl Vm {
 
     fn files(&self) -> VmmFiles {
         self.place().files.clone()
+    }
+
+    /// Its VMM's files, as the host sees them.
+    fn view(&self) -> View {
+        View::plain(self.files().working_directory())
     }
 
     fn place(&self) -> Arc<Place> {

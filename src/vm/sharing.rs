@@ -6,6 +6,8 @@
 
 use super::VmId;
 use crate::firecracker::{ConfigSection, HostThing, SECTIONS};
+use crate::host::VmmPath;
+use crate::host::files::View;
 use crate::process::Process;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
@@ -25,7 +27,7 @@ pub(crate) struct HostUse {
     /// A path, or the name of a network device.
     pub(super) name: PathBuf,
     /// Of a device: the name by which the VMM knows its file, or would if it had one.
-    pub(super) link: Option<PathBuf>,
+    pub(super) link: Option<VmmPath>,
     pub(super) access: Access,
     /// In the VM's own directory there stands a file of its own instead.
     pub(super) is_own: bool,
@@ -144,7 +146,7 @@ impl Holdings {
         let sharing = holdings.get(&token).map_or(Sharing::Refused, |holding| holding.sharing);
         check_others(&holdings, (token, sharing), &more)?;
         let former = holdings.get(&token).map(|holding| holding.uses.clone()).unwrap_or_default();
-        holdings.entry(token).and_modify(|holding| holding.replace(link.as_deref(), more));
+        holdings.entry(token).and_modify(|holding| holding.replace(link.as_ref(), more));
         Ok(Former(former))
     }
 
@@ -154,12 +156,12 @@ impl Holdings {
     }
 
     /// The VM of `token` has no device by this link any more.
-    pub(super) fn release_link(&self, token: u64, link: &Path) {
+    pub(super) fn release_link(&self, token: u64, link: &VmmPath) {
         lock(&self.0).entry(token).and_modify(|holding| holding.replace(Some(link), Vec::new()));
     }
 
     /// How the VM of `token` uses what it has by this link.
-    pub(super) fn by_link(&self, token: u64, link: &Path) -> Option<HostUse> {
+    pub(super) fn by_link(&self, token: u64, link: &VmmPath) -> Option<HostUse> {
         let found = lock(&self.0).get(&token).map(|holding| holding.by_link(Some(link)));
         found?.pop().map(|(used, _)| used)
     }
@@ -192,13 +194,13 @@ fn check_others(
 }
 
 impl Holding {
-    fn by_link(&self, link: Option<&Path>) -> Vec<(HostUse, Identity)> {
-        let is_it = |(used, _): &&(HostUse, Identity)| link.is_some() && used.link.as_deref() == link;
+    fn by_link(&self, link: Option<&VmmPath>) -> Vec<(HostUse, Identity)> {
+        let is_it = |(used, _): &&(HostUse, Identity)| link.is_some() && used.link.as_ref() == link;
         self.uses.iter().filter(is_it).cloned().collect()
     }
 
-    fn replace(&mut self, link: Option<&Path>, uses: Vec<(HostUse, Identity)>) {
-        self.uses.retain(|(used, _)| link.is_none() || used.link.as_deref() != link);
+    fn replace(&mut self, link: Option<&VmmPath>, uses: Vec<(HostUse, Identity)>) {
+        self.uses.retain(|(used, _)| link.is_none() || used.link.as_ref() != link);
         self.uses.extend(uses);
     }
 
@@ -290,7 +292,8 @@ fn identity(wanted: &HostUse, working_directory: &Path) -> Option<Identity> {
     }
     // A restore or an exchange of the drive may have put another file there.
     let is_disk = matches!(wanted.thing, HostThing::Disk { .. });
-    let linked = wanted.link.as_ref().filter(|_| is_disk).map(|link| working_directory.join(link));
+    let linked =
+        wanted.link.as_ref().filter(|_| is_disk).map(|link| View::plain(working_directory).on_host(link));
     let linked = linked.filter(|link| link.exists());
     let path = linked.unwrap_or_else(|| wanted.name.clone());
     let about = fs::metadata(&path).ok();

@@ -27,7 +27,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::random;
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How to take a snapshot.
@@ -314,11 +314,11 @@ impl Vm {
         disks: Disks,
         turn: &Turn<'_>,
     ) -> Result<Vec<Drive>, Error> {
-        let files = self.files();
+        let view = self.view();
         let mut drives = Vec::new();
         for disk in api::disks_of(configuration) {
             let ConfiguredDisk { section, id: drive_id, path: path_in_vmm, is_read_only } = disk;
-            let path_on_host = on_host(files.working_directory(), &path_in_vmm);
+            let path_on_host = view.target_of(&path_in_vmm);
             let access = if is_read_only { Access::ReadOnly } else { Access::Writable };
             let kind = if section == ConfigSection::Pmem { "pmem" } else { "disk" };
             let copies = access == Access::Writable && disks == Disks::Copy;
@@ -362,12 +362,6 @@ impl Vm {
             memory: StoredFile::at(Path::new("memory")),
         })
     }
-}
-
-/// The file that a VMM in `directory` knows as `path`.
-fn on_host(directory: &Path, path: &Path) -> PathBuf {
-    let place = directory.join(path);
-    std::fs::canonicalize(&place).unwrap_or(place)
 }
 
 fn micros(span: Duration) -> u64 {

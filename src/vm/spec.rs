@@ -12,6 +12,7 @@ use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
     Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
 };
+use crate::host::VmmPath;
 use crate::journal::{self, Record, SpecRecord};
 use crate::settings;
 use crate::sys::socket;
@@ -36,7 +37,7 @@ pub struct Spec {
     /// What the VMM's version must have for them.
     pub(super) features: Vec<Feature>,
     /// The files that the VMM knows by names in its working directory.
-    pub(super) names: Vec<PathBuf>,
+    pub(super) names: Vec<VmmPath>,
     /// What it names on the host besides files that the VMM only reads.
     pub(super) uses: Vec<HostUse>,
     /// What its devices are called.
@@ -64,8 +65,8 @@ pub(super) struct Put {
 /// snapshot names no path of the host: whoever restores it puts under the same name what it is to find there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Relative to the VMM's working directory: `drives/rootfs`.
-    pub name: PathBuf,
+    /// As the VMM names it: `drives/rootfs`.
+    pub name: VmmPath,
     /// On the host.
     pub target: PathBuf,
 }
@@ -167,14 +168,14 @@ impl Spec {
     /// What is wrong, and where.
     pub(crate) fn of_record_file(record: &SpecRecord) -> Result<Self, SpecError> {
         let mut spec = Self::parse(&record.spec, &record.base)?;
-        let is_own = |link: &mut Link| record.own_files.contains(&link.name);
+        let is_own = |link: &mut Link| record.own_files.iter().any(|own| own == link.name.as_path());
         spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
         let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
         let vsock = spec.requests.iter_mut().find(|put| put.section == Some(ConfigSection::Vsock));
         vsock.filter(|_| has_siblings).into_iter().for_each(Put::bind_in_own_directory);
         for used in &mut spec.uses {
             used.is_own = match &used.link {
-                Some(link) => record.own_files.contains(link),
+                Some(link) => record.own_files.iter().any(|own| own == link.as_path()),
                 None => has_siblings && used.thing == HostThing::BoundSocket,
             };
         }
@@ -266,7 +267,7 @@ fn add_requests(
             log::warn!(
                 "{name}[{index}]: the id {id:?} is used again, and Firecracker keeps the last device of an id"
             );
-            file.as_mut_os_string().push(format!(".{index}"));
+            file = file.numbered(index);
         }
         requests.push(put(section, element.clone(), (&format!("{name}[{index}]"), Some(file)), base)?);
     }
@@ -277,7 +278,7 @@ fn add_requests(
 fn put(
     section: ConfigSection,
     mut value: Value,
-    (place, file): (&str, Option<PathBuf>),
+    (place, file): (&str, Option<VmmPath>),
     base: &Path,
 ) -> Result<Put, SpecError> {
     let (mut socket, mut link, mut uses) = (None, None, Vec::new());
@@ -300,7 +301,7 @@ fn put(
         match (host.names, &file) {
             (HostThing::BoundSocket, _) => socket = Some(checked_socket_path(named)?),
             (HostThing::Disk { .. }, Some(name)) => {
-                *named = name.to_string_lossy().into_owned();
+                *named = name.to_string();
                 link = Some(Link { target: path, name: name.clone() });
             }
             _ => {}

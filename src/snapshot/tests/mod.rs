@@ -103,7 +103,7 @@ fn manifest(name: &str, parent: Option<&str>, unfinished: &Unfinished<'_>) -> Ma
         configuration: json!({ "machine-config": { "vcpu_count": 2, "mem_size_mib": 128 } }),
         drives: vec![Drive {
             drive_id: "rootfs".into(),
-            path_in_vmm: "/rootfs".into(),
+            path_in_vmm: crate::host::VmmPath::new("/rootfs"),
             path_on_host: "/srv/rootfs".into(),
             access: Access::Writable,
             copy: Some(StoredFile::at(&unfinished.disk_file("disk", "rootfs"))),

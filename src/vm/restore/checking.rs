@@ -3,6 +3,7 @@
 use super::options::{Memory, Options};
 use super::{Restoration, VsockPlace};
 use crate::firecracker::{Binary, ConfigSection, Feature, Version};
+use crate::host::VmmPath;
 use crate::operation::Operation;
 use crate::snapshot::{Access, Manifest};
 use crate::sys::mapping::PageSize;
@@ -23,7 +24,7 @@ pub(super) struct Vsock {
 
 pub(super) struct Disks {
     pub(super) content: Content,
-    pub(super) patches: Vec<(String, PathBuf)>,
+    pub(super) patches: Vec<(String, VmmPath)>,
 }
 
 impl Vm {
@@ -115,16 +116,17 @@ impl Vm {
             if let Err(source) = std::fs::metadata(&target) {
                 return Err(self.disk_not_found("find the disk", &target, source));
             }
-            let is_ours = drive.path_in_vmm.is_relative();
+            let is_ours = drive.path_in_vmm.is_ours();
             let name = if is_ours {
                 drive.path_in_vmm.clone()
             } else {
                 ConfigSection::Drives.file_name(&drive.drive_id)
             };
             if !is_ours {
-                if let Err(source) = std::fs::metadata(&drive.path_in_vmm) {
+                let opened_first = drive.path_in_vmm.as_path();
+                if let Err(source) = std::fs::metadata(opened_first) {
                     let action = "find the disk that the VMM opens first";
-                    return Err(self.disk_not_found(action, &drive.path_in_vmm, source));
+                    return Err(self.disk_not_found(action, opened_first, source));
                 }
                 if chosen.is_none() && copy.is_none() {
                     continue;

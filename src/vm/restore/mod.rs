@@ -17,6 +17,7 @@ use super::plan::Plan;
 use super::{Error, Guest, State, Vm};
 use crate::firecracker::Request;
 use crate::firecracker::api::AfterLoad;
+use crate::host::VmmPath;
 use crate::journal::{PoolRecord, RestoredRecord, SpecRecord};
 use crate::observe::events::What;
 use crate::operation::Operation;
@@ -107,8 +108,9 @@ impl Vm {
 
 /// The requests that load a snapshot. What has to be changed before the guest goes on is changed while it is paused:
 /// `patches` are drives that the VMM does not find by a name of ours, and the paths of those that they become.
-fn requests(load: Value, patches: &[(String, PathBuf)], mmds: Option<&Value>, after: After) -> Vec<Request> {
-    let exchange = |(drive_id, path): &(String, PathBuf)| Request::exchange_drive(drive_id, path, Map::new());
+fn requests(load: Value, patches: &[(String, VmmPath)], mmds: Option<&Value>, after: After) -> Vec<Request> {
+    let exchange =
+        |(drive_id, path): &(String, VmmPath)| Request::exchange_drive(drive_id, path.as_path(), Map::new());
     let mut changes = patches.iter().map(exchange).collect::<Vec<_>>();
     changes.extend(mmds.map(Request::put_metadata));
     let then = match after {

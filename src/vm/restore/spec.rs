@@ -50,6 +50,6 @@ pub(crate) fn spec_of(
     }
     let is_chosen = |drive: &&Drive| options.drives.iter().all(|it| it.drive_id != drive.drive_id);
     let copied = manifest.drives.iter().filter(|drive| drive.copy.is_some()).filter(is_chosen);
-    own_files.extend(copied.map(|drive| drive.path_in_vmm.clone()));
+    own_files.extend(copied.map(|drive| drive.path_in_vmm.as_path().to_path_buf()));
     Ok(SpecRecord { spec: spec.to_string(), base: manifest.spec.base.clone(), own_files })
 }

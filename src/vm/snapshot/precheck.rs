@@ -17,10 +17,10 @@ impl Vm {
         configuration: &Value,
         unfinished: &Unfinished<'_>,
     ) -> Result<(), Error> {
-        let files = self.files();
+        let view = self.view();
         let copied = api::disks_of(configuration).into_iter().filter(|disk| !disk.is_read_only);
         for disk in copied.filter(|_| disks == Disks::Copy) {
-            disk::check_source(&files.working_directory().join(&disk.path)).map_err(|source| {
+            disk::check_source(&view.on_host(&disk.path)).map_err(|source| {
                 self.error(Operation::Snapshot, Reason::Drive { drive: disk.id.clone(), source })
             })?;
         }

@@ -94,7 +94,7 @@ fn no_id_changes_what_is_requested_or_linked() {
         let spec = parse(&format!(r#"{{"drives":[{{"drive_id":"{id}","path_on_host":"d"}}]}}"#)).unwrap();
         let name = paths(&spec)[0].strip_prefix("/drives/").unwrap();
         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
-        assert_eq!(spec.links().next().unwrap().name, Path::new("drives").join(name));
+        assert_eq!(spec.links().next().unwrap().name.as_path(), Path::new("drives").join(name));
     }
 }
 
@@ -103,7 +103,8 @@ fn of_two_devices_with_one_id_each_has_its_own_file_until_the_second_takes_the_f
     let drive = |path: &str| format!(r#"{{"drive_id":"a","path_on_host":"{path}"}}"#);
     let spec = parse(&format!(r#"{{"drives":[{},{}]}}"#, drive("one"), drive("two"))).unwrap();
     assert_eq!(paths(&spec), ["/drives/a", "/drives/a"]);
-    let links = spec.links().map(|link| (link.name.to_str(), link.target.to_str())).collect::<Vec<_>>();
+    let links =
+        spec.links().map(|link| (link.name.as_path().to_str(), link.target.to_str())).collect::<Vec<_>>();
     assert_eq!(links, [(Some("drives/a.0"), Some("/base/one")), (Some("drives/a"), Some("/base/two"))]);
 }
 
