@@ -225,3 +225,21 @@ fn what_clones_or_members_cannot_each_have_is_named_before_anything_starts() {
     assert!(told(&host.runtime.open_pool("warm", &restore).unwrap_err()).contains("host_dev_name"));
     host.runtime.clone_vms("base", 1, None).unwrap();
 }
+
+#[test]
+fn a_disk_that_a_snapshot_only_names_has_one_writer_too() {
+    let host = Host::new();
+    let vm = host.runtime.create("source", &with_disk(&host, "disk").to_string()).unwrap();
+    vm.start().unwrap();
+    host.runtime.take_snapshot(&vm, "base", Some(r#"{"disks":"reference"}"#)).unwrap();
+    let restore = |id: &str, options: Option<&str>| host.runtime.restore("base", id, options);
+    assert!(told(&restore("beside", None).unwrap_err()).contains("is used by VM source"));
+    // With a disk of its own it may, and so it may when the other one is gone.
+    with_disk(&host, "other");
+    let drives = json!([{ "drive_id": "data", "path_on_host": host.scratch.path().join("other") }]);
+    restore("beside", Some(&json!({ "drives": drives }).to_string())).unwrap();
+    vm.kill().unwrap();
+    restore("instead", None).unwrap();
+    assert!(told(&restore("again", None).unwrap_err()).contains("is used by VM instead"));
+    assert_eq!(host.runtime.list().len(), 3);
+}
