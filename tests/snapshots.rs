@@ -330,6 +330,13 @@ fn what_fails_before_firecracker_is_asked_costs_no_diff() {
     fs::create_dir(&disk).unwrap();
     let text = fails("directory", r#"{"type":"diff"}"#);
     assert!(text.contains("\"disks\": \"reference\"") && text.contains("no plain file"), "{text}");
+    fs::remove_dir(&disk).unwrap();
+    // It is not opened, so it need not lead anywhere. Without root there is none.
+    let made = std::process::Command::new("mknod").arg(&disk).args(["b", "7", "1000"]).output();
+    if made.is_ok_and(|made| made.status.success()) {
+        let text = fails("device", "{}");
+        assert!(text.contains("\"disks\": \"reference\"") && text.contains("a block device"), "{text}");
+    }
     assert_eq!((pauses(), vm.state()), (before, State::Running));
     let report = snapshot(&host, &vm, "next", json!({ "type": "diff", "disks": "reference" }));
     assert_eq!((&report["type"], &report["parent"]), (&json!("diff"), &json!("base")), "{report}");

@@ -190,6 +190,19 @@ fn checksums_are_those_of_sha256sum() {
 }
 
 #[test]
+fn too_little_room_is_told_where_it_is_certain() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("memory");
+    check_room(&path, 1).unwrap();
+    match check_room(&path, u64::MAX) {
+        Err(DiskError::NoRoom { bytes: u64::MAX, .. }) => {
+            assert!(filesystem::room(&scratch.0).unwrap().is_some());
+        }
+        checked => assert!(checked.is_ok() && filesystem::room(&scratch.0).unwrap().is_none()),
+    }
+}
+
+#[test]
 fn a_sync_hears_of_its_limits() {
     let scratch = Scratch::new();
     let path = scratch.file("file", &[Some(1), None, Some(2)]);
