@@ -99,6 +99,9 @@
 /** A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed. */
 #define MVM_REAP_DRY_RUN 1
 
+/** A flag of `mvm_runtime_reap`: end and remove VMs whose journal is damaged too. */
+#define MVM_REAP_DAMAGED 2
+
 /** "No limit", for every time in milliseconds. */
 #define MVM_FOREVER UINT64_MAX
 
@@ -645,11 +648,19 @@ mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
  * was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
  * not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
  *
- * `flags` is 0, or `MVM_REAP_DRY_RUN`: then nothing is removed, and the report says what would be. `*json`:
+ * `flags` is 0 or a sum of:
+ *
+ * - `MVM_REAP_DRY_RUN`: nothing is removed, and the report says what would be removed.
+ * - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed: every process that prints to
+ *   its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
+ *   killed too. The report says so under `damaged`. Without this flag they are left alone.
+ *
+ * `*json`:
  *
  *     { "dry_run": false,
  *       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
- *       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
+ *       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [],
+ *       "damaged": [{"path": "…/vms/web-4", "problem": "…", "ended": [4711]}] }
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (an unknown flag), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_IO`.
  * Blocks: for the disk, and as `mvm_runtime_open`. Ownership: `*json` is the caller's, for `mvm_string_free`.

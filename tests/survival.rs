@@ -196,7 +196,7 @@ fn a_dry_run_changes_nothing() {
     let host = Host::new();
     let leftover = host.scratch.path().join("state/vms/.b.gone");
     std::fs::create_dir(&leftover).unwrap();
-    host.runtime.reap(ReapOptions { dry_run: true }).unwrap();
+    host.runtime.reap(ReapOptions { dry_run: true, ..ReapOptions::default() }).unwrap();
     assert!(leftover.exists());
     host.runtime.reap(ReapOptions::default()).unwrap();
     assert!(!leftover.exists());
@@ -239,7 +239,7 @@ fn what_ended_without_an_owner_is_reaped_and_what_runs_is_not() {
     host.boot("stopped", Guest::Halt).kill().unwrap();
     host.change_owner();
     drop(host.boot("mine", Guest::Halt).kill());
-    let would = host.runtime.reap(ReapOptions { dry_run: true }).unwrap();
+    let would = host.runtime.reap(ReapOptions { dry_run: true, ..ReapOptions::default() }).unwrap();
     let ids = |report: &Value| {
         let removed = report["removed"].as_array().unwrap().iter();
         removed.map(|vm| vm["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()

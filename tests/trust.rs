@@ -129,6 +129,58 @@ fn a_rewritten_journal_removes_no_socket_of_somebody_else() {
 }
 
 #[test]
+fn a_vmm_whose_journal_is_of_no_use_is_ended_by_a_call_that_says_so() {
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("garbage", |journal| fs::write(journal, "garbage").unwrap()),
+        ("link", |journal| symlink("/etc/passwd", journal).unwrap()),
+        ("fifo", |journal| assert!(Command::new("mkfifo").arg(journal).status().unwrap().success())),
+        ("nothing", |_| {}),
+    ];
+    let mut host = Host::new();
+    let mut pids = Vec::new();
+    for (id, damage) in damages {
+        pids.push(pid_of(&host.boot(id, Guest::Halt)));
+        let journal = host.vm_directory(id).join("journal.json");
+        fs::remove_file(&journal).unwrap();
+        damage(&journal);
+    }
+    fs::create_dir(host.vm_directory("never-a-vm")).unwrap();
+    host.change_owner();
+    assert_eq!(host.runtime.report()["left_alone"].as_array().unwrap().len(), 5);
+    assert_eq!(host.runtime.reap(ReapOptions::default()).unwrap()["damaged"], json!([]));
+    assert_eq!(common::processes_below(&host.scratch.path().join("state/vms")).len(), 4);
+    let report = host.runtime.reap(ReapOptions { damaged: true, ..ReapOptions::default() }).unwrap();
+    let ended = report["damaged"].as_array().unwrap().iter();
+    let mut ended = ended.map(|one| one["ended"][0].as_i64().unwrap()).collect::<Vec<_>>();
+    ended.sort_unstable();
+    pids.sort_unstable();
+    assert_eq!(ended, pids, "{report}");
+    fs::remove_dir(host.vm_directory("never-a-vm")).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_vmm_whose_directory_was_moved_away_is_told_and_ended_by_a_call_that_says_so() {
+    for to in ["outside", "state/below", "state/vms/.hidden", "state/vms/with a blank"] {
+        let mut host = Host::new();
+        let pid = pid_of(&host.boot("mover", Guest::Halt));
+        let elsewhere = host.scratch.path().join(to);
+        host.without_owner_but(|directory| {
+            fs::rename(directory.join("state/vms/mover"), &elsewhere).unwrap();
+        });
+        let left = host.runtime.report()["left_alone"].to_string();
+        assert!(left.contains(&format!("process {pid} ")) && left.contains(to), "{left}");
+        host.runtime.reap(ReapOptions::default()).unwrap();
+        assert_eq!(common::processes_below(&elsewhere).len(), 1);
+        let report = host.runtime.reap(ReapOptions { damaged: true, ..ReapOptions::default() }).unwrap();
+        assert_eq!(report["damaged"][0]["ended"], json!([pid]), "{report}");
+        assert_eq!(common::processes_below(&elsewhere), Vec::<i32>::new());
+        fs::remove_dir_all(&elsewhere).unwrap();
+        host.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_planted_link_is_refused_and_what_it_leads_to_is_not_touched() {
     for name in ["lock", "vms", "snapshots"] {
         let scratch = Scratch::new();

@@ -22,6 +22,9 @@ pub struct mvm_runtime {
 /// A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed.
 pub const MVM_REAP_DRY_RUN: u32 = 1;
 
+/// A flag of `mvm_runtime_reap`: end and remove VMs whose journal is damaged too.
+pub const MVM_REAP_DAMAGED: u32 = 2;
+
 /// One of several VMs. Set `size` to `sizeof(mvm_vm_summary)` before the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -176,12 +179,20 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 /// was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
 /// not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
 ///
-/// `flags` is 0, or `MVM_REAP_DRY_RUN`: then nothing is removed, and the report says what would be. `*json`:
+/// `flags` is 0 or a sum of:
+///
+/// - `MVM_REAP_DRY_RUN`: nothing is removed, and the report says what would be removed.
+/// - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed: every process that prints to
+///   its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
+///   killed too. The report says so under `damaged`. Without this flag they are left alone.
+///
+/// `*json`:
 ///
 /// ```text
 ///     { "dry_run": false,
 ///       "removed": [{"id": "web-2", "state": "stopped", "owns": ["/var/lib/mvm/vms/web-2", …]}],
-///       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [] }
+///       "failed": [{"id": "…", "problem": "…"}], "undone": [], "left_alone": [],
+///       "damaged": [{"path": "…/vms/web-4", "problem": "…", "ended": [4711]}] }
 /// ```
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (an unknown flag), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_IO`.
@@ -197,8 +208,8 @@ pub unsafe extern "C" fn mvm_runtime_reap(
     guard(|| {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(json, ptr::null_mut(), "json") }?;
-        let [dry_run] = argument::flags(flags, [MVM_REAP_DRY_RUN])?;
-        out.write_text(&handle::get::<Runtime, _>(runtime)?.reap(ReapOptions { dry_run })?);
+        let [dry_run, damaged] = argument::flags(flags, [MVM_REAP_DRY_RUN, MVM_REAP_DAMAGED])?;
+        out.write_text(&handle::get::<Runtime, _>(runtime)?.reap(ReapOptions { dry_run, damaged })?);
         Ok(())
     })
 }

@@ -24,4 +24,5 @@ pub use section::{
     VSOCK_KEY,
 };
 pub use version::{Feature, Version};
+pub(crate) use vmm::MARKER;
 pub use vmm::{API_SOCKET, Launch, Started, Vmm, VmmFiles};

@@ -76,6 +76,8 @@ pub struct Started {
 
 /// The API socket's name in the VMM's working directory.
 pub const API_SOCKET: &str = "api.sock";
+/// The variable in a VMM's environment that names the VM's directory as it was when it was started.
+pub(crate) const MARKER: &str = "MVM_DIRECTORY";
 const LOG: &str = "vmm.log";
 const BODY_LIMIT: &str = "--http-api-max-payload-size";
 /// The longest body that the API takes when it is not told otherwise.
@@ -156,7 +158,7 @@ impl Vmm {
         let command = Command {
             program: launch.binary.path(),
             arguments: &arguments(launch),
-            environment: &[],
+            environment: &[marker(files)],
             stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
             directory: Some(files.working_directory()),
             session: Session::New,
@@ -392,6 +394,14 @@ impl Vmm {
             log::warn!("{}", with_causes(&error));
         }
     }
+}
+
+/// By which a VMM is known whose directory was moved away.
+fn marker(files: &VmmFiles) -> OsString {
+    let mut marker = OsString::from(MARKER);
+    marker.push("=");
+    marker.push(files.directory());
+    marker
 }
 
 fn place_of(file: &Path) -> Option<(u64, u64)> {

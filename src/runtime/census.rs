@@ -3,13 +3,16 @@
 //! A census takes over what runs, undoes what was half done, and tells all of it; what it does not understand it
 //! leaves alone.
 
+use super::strays::{self, Stray};
 use super::{Error, Runtime};
 use crate::causes::with_causes;
+use crate::firecracker::VmmFiles;
 use crate::journal::VMS;
 use crate::observe::events::{Events, What};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
+use crate::vm::remains;
 use crate::vm::{AdoptionError, Found, Vm, VmId, WhyEnded};
 use serde_json::{Value, json};
 use std::fs;
@@ -42,6 +45,7 @@ enum Problem {
     Foreign,
     Adoption(AdoptionError),
     Removal(io::Error),
+    Stray(Stray),
 }
 
 /// How long VMMs that were adopted may take to say what their guests do: each, and all of them.
@@ -74,6 +78,10 @@ impl Runtime {
                     adopted.extend(self.take_over(&id, &path, &mut census));
                 }
             }
+        }
+        for stray in strays::find(&vms) {
+            let path = stray.place.clone();
+            census.left_alone.push(LeftAlone { path, problem: Problem::Stray(stray) });
         }
         census.undone.extend(self.shared.snapshots.clear_leftovers());
         let all = Deadline::after(ALL_ANSWERS);
@@ -143,6 +151,27 @@ impl Drop for Examination<'_> {
 }
 
 impl Census {
+    /// Ends what runs without a journal that could be believed, and removes the directories of such VMs.
+    pub(super) fn end_damaged(&mut self, runtime: &Runtime) -> (Vec<Value>, Vec<Value>) {
+        let (mut ended, mut failed) = (Vec::new(), Vec::new());
+        self.left_alone.retain(|left| match left.end(runtime) {
+            None => true,
+            Some(Ok(pids)) => {
+                ended.push(json!({
+                    "path": left.path.to_string_lossy(),
+                    "problem": left.problem.to_string(),
+                    "ended": pids,
+                }));
+                false
+            }
+            Some(Err(problem)) => {
+                failed.push(json!({ "path": left.path.to_string_lossy(), "problem": problem }));
+                true
+            }
+        });
+        (ended, failed)
+    }
+
     /// Tells of what was left alone.
     pub(super) fn tell_damages(&self, events: &Events) {
         self.left_alone.iter().for_each(|left| events.push("", What::Damaged(left.to_string())));
@@ -183,6 +212,33 @@ impl Census {
     }
 }
 
+impl LeftAlone {
+    /// Ends what it is, if it is damaged, and gives the numbers of the processes; nothing for what is not.
+    fn end(&self, runtime: &Runtime) -> Option<Result<Vec<i32>, String>> {
+        match &self.problem {
+            Problem::Stray(stray) => {
+                Some(stray.end().map(|()| vec![stray.pid()]).map_err(|error| with_causes(&error)))
+            }
+            Problem::Adoption(error) if error.is_damage() => {
+                let Entry::Vm(id) = Entry::of(self.path.file_name()?) else { return None };
+                let _examination = runtime.examine(&id)?;
+                let files = VmmFiles::new(self.path.clone());
+                match remains::end_whatever_runs(&files) {
+                    // It may never have been a VM's.
+                    Ok(pids) if pids.is_empty() && error.is_without_journal() => None,
+                    Ok(pids) => {
+                        let removed =
+                            directory::remove(&self.path, &[], Deadline::after(directory::PATIENCE));
+                        Some(removed.map(|()| pids).map_err(|error| error.to_string()))
+                    }
+                    Err(error) => Some(Err(with_causes(&error))),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for LeftAlone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} was left alone: {}", self.path.display(), self.problem)
@@ -194,6 +250,12 @@ impl std::fmt::Display for Problem {
         match self {
             Self::Foreign => f.write_str("its name is no VM's"),
             Self::Adoption(error) => f.write_str(&with_causes(error)),
+            Self::Stray(stray) => write!(
+                f,
+                "process {} is a VMM that was started here, and its VM's directory was moved away or deleted; a reap of \
+                 what is damaged ends it",
+                stray.pid()
+            ),
             Self::Removal(error) => write!(f, "it cannot be removed: {error}"),
         }
     }

@@ -13,6 +13,7 @@ mod placeholders;
 mod pool;
 mod reaping;
 mod snapshots;
+mod strays;
 
 pub use crate::observe::events::{Event, What};
 pub use error::Error;

@@ -11,6 +11,9 @@ use std::sync::Arc;
 pub struct ReapOptions {
     /// Nothing is removed, and the report says what would be.
     pub dry_run: bool,
+    /// VMs whose journal cannot be read or believed are ended and removed, and VMMs whose VM's directory was moved away are
+    /// ended.
+    pub damaged: bool,
 }
 
 impl Runtime {
@@ -20,15 +23,16 @@ impl Runtime {
     /// # Errors
     /// When the state directory cannot be listed. What cannot be removed is in the report.
     pub fn reap(&self, options: ReapOptions) -> Result<Value, Error> {
-        let ReapOptions { dry_run } = options;
+        let ReapOptions { dry_run, damaged } = options;
         if dry_run {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
-            return Ok(report(dry_run, &would, &[], (json!([]), self.found.left_alone_json())));
+            return Ok(report(dry_run, &would, (&[], &[]), (json!([]), self.found.left_alone_json())));
         }
         self.shared.state.verify()?;
         // What could not be dealt with when the runtime was opened may be dealt with now.
-        let census = self.take_census()?;
-        let (mut removed, mut failed) = (Vec::new(), Vec::new());
+        let mut census = self.take_census()?;
+        let (ended, mut failed) = if damaged { census.end_damaged(self) } else { Default::default() };
+        let mut removed = Vec::new();
         for vm in &self.unwanted() {
             let remains = remains_json(vm);
             match vm.destroy_unwanted() {
@@ -41,7 +45,7 @@ impl Runtime {
                 Err(error) => failed.push(json!({ "id": vm.id().as_str(), "problem": with_causes(&error) })),
             }
         }
-        Ok(report(dry_run, &removed, &failed, (census.undone_json(), census.left_alone_json())))
+        Ok(report(dry_run, &removed, (&failed, &ended), (census.undone_json(), census.left_alone_json())))
     }
 }
 
@@ -53,11 +57,17 @@ impl Runtime {
     }
 }
 
-fn report(dry_run: bool, removed: &[Value], failed: &[Value], (undone, left_alone): (Value, Value)) -> Value {
+fn report(
+    dry_run: bool,
+    removed: &[Value],
+    (failed, damaged): (&[Value], &[Value]),
+    (undone, left_alone): (Value, Value),
+) -> Value {
     json!({
         "dry_run": dry_run,
         "removed": removed,
         "failed": failed,
+        "damaged": damaged,
         "undone": undone,
         "left_alone": left_alone,
     })

@@ -1,9 +1,11 @@
 //! What `/proc` says of processes: when they were born, how they ended, and where they print.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A few fields of `/proc/<pid>/stat`.
@@ -115,7 +117,10 @@ pub fn printing_to(file: &Path) -> io::Result<Vec<i32>> {
 }
 
 /// The numbers of all processes that can be seen.
-pub(super) fn processes() -> io::Result<impl Iterator<Item = i32>> {
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn processes() -> io::Result<impl Iterator<Item = i32>> {
     let entries = fs::read_dir("/proc")?.flatten();
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
@@ -130,6 +135,19 @@ pub fn prints_to(pid: i32, file: &Path) -> bool {
 pub fn works_in(pid: i32, directory: &Path) -> Option<bool> {
     let there = working_directory(pid)?;
     Some(fs::metadata(directory).is_ok_and(|about| place(&about) == there))
+}
+
+/// What the kernel calls the working directory of the process that has the number `pid` now; one that was deleted says so.
+pub fn working_path(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// What the process that has the number `pid` now was started with in its environment as `name`.
+pub fn variable_of(pid: i32, name: &str) -> Option<OsString> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|one| one.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(OsString::from_vec(value.to_vec()))
 }
 
 /// Where any of its threads works: the first one may have ended before the others.

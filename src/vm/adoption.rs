@@ -58,6 +58,23 @@ pub enum AdoptionError {
     Remove(#[source] std::io::Error),
 }
 
+impl AdoptionError {
+    /// Whether the journal is of no use: it cannot be read, or names a process that is not the VM's. One of a newer
+    /// library, or of another VM, is whole.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Journal(journal::Error::Newer { .. } | journal::Error::Write { .. }) => false,
+            Self::Journal(_) | Self::Remains(_) => true,
+            Self::OfAnother(_) | Self::Remove(_) => false,
+        }
+    }
+
+    /// Whether there is no journal at all.
+    pub(crate) fn is_without_journal(&self) -> bool {
+        matches!(self, Self::Journal(journal::Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
 impl Vm {
     /// Takes over the VM `id` in `directory`. After an error it is left to the next look.
     pub(crate) fn find(id: VmId, directory: &Path, shared: &Arc<Shared>) -> Result<Found, AdoptionError> {

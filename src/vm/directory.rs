@@ -116,7 +116,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Removes `directory` and all that is in it; that it is not there is no error. What cannot be removed in time stays
 /// aside, for the next removal of this id and for who opens or reaps the state directory.
-pub(super) fn remove(directory: &Path, names: &[VmmPath], deadline: Deadline) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path, names: &[VmmPath], deadline: Deadline) -> io::Result<()> {
     let aside = aside::removal_of(directory);
     clear(&aside, names, deadline)?;
     match fs::rename(directory, &aside) {

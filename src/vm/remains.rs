@@ -158,6 +158,37 @@ fn spec_in(files: &VmmFiles) -> Option<Spec> {
     Spec::of_record_file(&record).ok()
 }
 
+/// Ends every process that prints to the VM's console, or works in its VMM's directory, whatever its journal says; gives
+/// their numbers.
+pub(crate) fn end_whatever_runs(files: &VmmFiles) -> Result<Vec<i32>, RemainsError> {
+    let (console, own) = (files.console(), std::process::id().cast_signed());
+    let failed = |source| RemainsError::Search { console: console.clone(), source };
+    let is_one = |pid: i32| {
+        pid != own
+            && (procfs::prints_to(pid, &console)
+                || procfs::works_in(pid, files.working_directory()) == Some(true))
+    };
+    let mut ended = Vec::new();
+    loop {
+        let mut found = procfs::processes().map_err(failed)?.filter(|pid| is_one(*pid));
+        let Some(process) = found.find_map(|pid| Process::hold(pid, is_one).transpose()).transpose()? else {
+            break;
+        };
+        end(&process)?;
+        ended.push(process.pid());
+    }
+    // A child that has not executed yet, or one that cannot be seen.
+    match find_by_console(&console) {
+        Ok(None) | Err(RemainsError::Search { .. }) => Ok(ended),
+        Ok(Some(process)) => {
+            end(&process)?;
+            ended.push(process.pid());
+            Ok(ended)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
