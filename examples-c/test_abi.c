@@ -83,6 +83,10 @@ static void every_call_says(mvm_vm *vm, mvm_status wanted) {
   char id[MVM_ID_SIZE] = "untouched";
   IS(mvm_id(vm, id, sizeof id), wanted);
   CHECK(id[0] == '\0');
+  text = (char *)"untouched";
+  IS(mvm_owner_data(vm, &text), wanted);
+  CHECK(text == NULL);
+  IS(mvm_owner_data_set(vm, "data"), wanted);
   int32_t pid = 7;
   IS(mvm_pid(vm, &pid), wanted);
   CHECK(pid == 0);
@@ -181,6 +185,8 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_id(vm, NULL, 72), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_id(vm, NULL, 0), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_pid(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_owner_data(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_owner_data_set(vm, NULL), MVM_OK);
   IS(mvm_shutdown_report(vm, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_request(vm, NULL, "/", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_request(vm, "GET", NULL, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
@@ -238,6 +244,35 @@ static void enumeration(mvm_runtime *runtime, const char *spec) {
   }
 }
 
+/* What the owner keeps with a VM. */
+static void owner_data(mvm_runtime *runtime, const char *spec) {
+  static char longest[4098];
+  mvm_vm *vm;
+  char *text;
+  MUST(mvm_create(runtime, "kept", spec, &vm));
+  MUST(mvm_owner_data(vm, &text));
+  CHECK(text[0] == '\0');
+  mvm_string_free(text);
+  memset(longest, 'x', 4097);
+  IS(mvm_owner_data_set(vm, longest), MVM_ERR_INVALID_ARGUMENT);
+  IS(mvm_owner_data_set(vm, "\xff"), MVM_ERR_INVALID_ARGUMENT);
+  longest[4096] = '\0';
+  MUST(mvm_owner_data_set(vm, longest));
+  MUST(mvm_owner_data(vm, &text));
+  CHECK(strcmp(text, longest) == 0);
+  mvm_string_free(text);
+  MUST(mvm_owner_data_set(vm, "{\"tenant\": 7}"));
+  MUST(mvm_runtime_list(runtime, &text));
+  CHECK(strcmp(text, "[{\"id\":\"kept\",\"state\":\"created\",\"owner_data\":\"{\\\"tenant\\\": 7}\"}]") == 0);
+  mvm_string_free(text);
+  MUST(mvm_owner_data_set(vm, NULL));
+  MUST(mvm_owner_data(vm, &text));
+  CHECK(text[0] == '\0');
+  mvm_string_free(text);
+  MUST(mvm_destroy(vm));
+  MUST(mvm_release(vm));
+}
+
 /* The log: to a queue, to a pipe, to a pipe that nobody reads, and to nobody. */
 static void the_log(mvm_runtime *runtime, const char *spec) {
   mvm_vm *vm;
@@ -284,7 +319,8 @@ static void strings(mvm_runtime *runtime, const char *spec) {
     CHECK(vm == NULL);
     IS(mvm_open(runtime, ids[i], &vm), MVM_ERR_INVALID_ARGUMENT);
   }
-  const char *specs[] = {"", "{", "[]", "null", "7", "{}}", huge, "{\"mvm\":7}", "{\"mvm\":{\"shutdown\":{\"x\":1}}}"};
+  const char *specs[] = {"", "{", "[]", "null", "7", "{}}", huge, "{\"mvm\":7}", "{\"mvm\":{\"shutdown\":{\"x\":1}}}",
+                         "{\"drives\":[{\"drive_id\":7}]}", "{\"mvm\":{\"owner_data\":7}}"};
   for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
     IS(mvm_create(runtime, "strings", specs[i], &vm), MVM_ERR_INVALID_CONFIG);
   /* A config file may have any id, and sections that Firecracker ignores. A drive without a file is Firecracker's to refuse. */
@@ -387,6 +423,7 @@ int main(int argc, char **argv) {
   handles(runtime, spec);
   strings(runtime, spec);
   enumeration(runtime, spec);
+  owner_data(runtime, spec);
   the_log(runtime, spec);
   sizes(runtime);
   messages(runtime);

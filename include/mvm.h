@@ -604,13 +604,15 @@ mvm_status mvm_runtime_open(const char *state_dir,
 mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
 
 /**
- * Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`.
+ * Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`. A VM with owner data has one
+ * more key, `"owner_data"`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
-mvm_status mvm_runtime_list(struct mvm_runtime *runtime, char **json);
+mvm_status mvm_runtime_list(struct mvm_runtime *runtime,
+                            char **json);
 
 /**
  * Gives one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
@@ -694,6 +696,7 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "arguments": ["--enable-pci"],           more arguments for it
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
  *       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
+ *       "owner_data": "tenant 7",                text of your own, kept with the VM: see mvm_owner_data_set
  *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
  *       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
  *                                                that another VM uses which allows that too
@@ -923,6 +926,32 @@ mvm_status mvm_id(struct mvm_vm *vm,
 MVM_MUST_USE
 mvm_status mvm_pid(struct mvm_vm *vm,
                    int32_t *pid);
+
+/**
+ * Keeps `data` with the VM: text of the owner's own, at most 4096 bytes, which the library stores and never reads. It
+ * replaces what was kept before; NULL or "" keeps nothing. Bytes that are not text have to be encoded.
+ *
+ * The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state directory
+ * finds it. `mvm_runtime_list` and `mvm_info` show it. A spec can say it for a new VM, in `"mvm": {"owner_data": "…"}`;
+ * `"owner_data"` in the options of `mvm_restore`, `mvm_clone` and `mvm_pool_take` does the same. A VM that is restored from
+ * a snapshot does not have the data of the VM that the snapshot was taken of.
+ *
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is in flight), `MVM_ERR_INTERRUPTED`,
+ * `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_IO`; the former text stays then.
+ * Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_owner_data_set(struct mvm_vm *vm,
+                              const char *data);
+
+/**
+ * Gives the text that `mvm_owner_data_set` keeps with the VM; "" when there is none.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
+ * Blocks: never. Ownership: `*data` is the caller's, for `mvm_string_free`. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_owner_data(struct mvm_vm *vm, char **data);
 
 /**
  * Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`

@@ -35,6 +35,8 @@ pub enum Operation {
     Destroy,
     /// Giving a VM another id.
     Rename,
+    /// Keeping something for a VM's owner.
+    SetOwnerData,
     /// Saying what a VM is.
     Describe,
     /// Reading a console.
@@ -111,6 +113,7 @@ impl Operation {
             Self::WatchExit => ("exit_fd", "watch"),
             Self::Destroy => ("destroy", "destroy"),
             Self::Rename => ("rename", "rename"),
+            Self::SetOwnerData => ("owner_data_set", "set the owner data of"),
             Self::Describe => ("info", "describe"),
             Self::ReadConsole => ("console_read", "read the console of"),
             Self::Metrics => ("metrics", "read the metrics of"),

@@ -155,6 +155,8 @@ func (r *Runtime) newVM(ctx context.Context, in *arguments, made func(*C.shim_ca
 type Summary struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
+	// OwnerData is what SetOwnerData keeps.
+	OwnerData string `json:"owner_data"`
 }
 
 // List names all VMs of the runtime, by id.
@@ -294,6 +296,35 @@ func (v *VM) State() (State, error) {
 	var state C.mvm_vm_state
 	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_state(c, v.key, &state) })
 	return State(state), err
+}
+
+// ID is what the VM is called now.
+func (v *VM) ID() (string, error) {
+	var id [C.MVM_ID_SIZE]C.char
+	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_id(c, v.key, &id[0], C.MVM_ID_SIZE) })
+	return C.GoString(&id[0]), err
+}
+
+// PID is the number of the VMM's process, for people to read: it may be another process's once this one has ended.
+// While no VMM runs it is ErrBadState.
+func (v *VM) PID() (int, error) {
+	var pid C.int32_t
+	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_pid(c, v.key, &pid) })
+	return int(pid), err
+}
+
+// SetOwnerData keeps a text of the owner's own with the VM, at most 4096 bytes, over renames, starts and owners.
+func (v *VM) SetOwnerData(ctx context.Context, data string) error {
+	var in arguments
+	defer in.free()
+	cdata := in.text("data", data)
+	return call(ctx, &in, func(c *C.shim_call) C.mvm_status { return C.shim_owner_data_set(c, v.key, cdata) })
+}
+
+// OwnerData is what SetOwnerData keeps with the VM, or "".
+func (v *VM) OwnerData() (string, error) {
+	data, err := v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_owner_data(c, v.key, text) })
+	return string(data), err
 }
 
 // Info is all that is known of the VM, as JSON.

@@ -106,6 +106,36 @@ func TestAVMBootsIsHeldGoesOnAndPowersOff(t *testing.T) {
 	}
 }
 
+func TestAVMSaysWhatItIs(t *testing.T) {
+	ctx, runtime := context.Background(), open(t)
+	vm := boot(t, runtime, "itself", "halt")
+	if id, err := vm.ID(); err != nil || id != "itself" {
+		t.Error(id, err)
+	}
+	if pid, err := vm.PID(); err != nil || pid <= 0 {
+		t.Error(pid, err)
+	}
+	if data, err := vm.OwnerData(); err != nil || data != "" {
+		t.Error(data, err)
+	}
+	if err := vm.SetOwnerData(ctx, `{"tenant":"ä"}`); err != nil {
+		t.Error(err)
+	}
+	list, err := runtime.List()
+	if err != nil || len(list) != 1 || list[0] != (mvm.Summary{ID: "itself", State: "running", OwnerData: `{"tenant":"ä"}`}) {
+		t.Error(list, err)
+	}
+	if err := vm.SetOwnerData(ctx, strings.Repeat("x", 4097)); !errors.Is(err, mvm.ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if err := vm.Kill(ctx); err != nil {
+		t.Error(err)
+	}
+	if pid, err := vm.PID(); !errors.Is(err, mvm.ErrBadState) {
+		t.Error(pid, err)
+	}
+}
+
 func TestAnErrorHasItsStatusAndItsStory(t *testing.T) {
 	runtime := open(t)
 	_, err := runtime.Create(context.Background(), "a", []byte(`{"boot-source":{"kernel_image_path":"/nowhere"}}`))

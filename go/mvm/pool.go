@@ -46,6 +46,8 @@ type TakeOptions struct {
 	After  string          `json:"after,omitempty"`
 	Drives []DriveOverride `json:"drives,omitempty"`
 	MMDS   map[string]any  `json:"mmds,omitempty"`
+	// OwnerData is what SetOwnerData would keep with the VM.
+	OwnerData string `json:"owner_data,omitempty"`
 }
 
 // OpenPool opens a pool and has it filled.

@@ -117,6 +117,22 @@ static inline mvm_status shim_info(shim_call *call, uintptr_t key, char **json) 
   return SHIM(call, mvm_info(VM(key), json));
 }
 
+static inline mvm_status shim_id(shim_call *call, uintptr_t key, char *buffer, size_t length) {
+  return SHIM(call, mvm_id(VM(key), buffer, length));
+}
+
+static inline mvm_status shim_pid(shim_call *call, uintptr_t key, int32_t *pid) {
+  return SHIM(call, mvm_pid(VM(key), pid));
+}
+
+static inline mvm_status shim_owner_data_set(shim_call *call, uintptr_t key, const char *data) {
+  return SHIM(call, mvm_owner_data_set(VM(key), data));
+}
+
+static inline mvm_status shim_owner_data(shim_call *call, uintptr_t key, char **data) {
+  return SHIM(call, mvm_owner_data(VM(key), data));
+}
+
 static inline mvm_status shim_console_read(shim_call *call, uintptr_t key, uint64_t *offset, uint8_t *buffer,
                                            size_t length, size_t *read) {
   return SHIM(call, mvm_console_read(VM(key), offset, buffer, length, read));

@@ -72,9 +72,28 @@ func (v *VM) StoreWorkingSet(ctx context.Context) (uint64, error) {
 	return uint64(stretches), err
 }
 
-// Snapshots gives all snapshots, and what stands among them damaged, as JSON.
-func (r *Runtime) Snapshots() ([]byte, error) {
-	return textOf(context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
+// SnapshotSummary is one line of a list of snapshots.
+type SnapshotSummary struct {
+	ID string `json:"id"`
+	// Type is "full" or "diff", and Parent what a diff builds upon.
+	Type          string  `json:"type"`
+	Parent        *string `json:"parent"`
+	CreatedUnixMs int64   `json:"created_unix_ms"`
+	// VM is the id of the VM that it was taken of.
+	VM             string `json:"vm"`
+	MemoryBytes    uint64 `json:"memory_bytes"`
+	AllocatedBytes uint64 `json:"allocated_bytes"`
+}
+
+// SnapshotList is all snapshots, by id, and what is damaged among them.
+type SnapshotList struct {
+	Snapshots []SnapshotSummary `json:"snapshots"`
+	Damaged   []LeftAlone       `json:"damaged"`
+}
+
+// Snapshots gives all snapshots of the runtime.
+func (r *Runtime) Snapshots() (SnapshotList, error) {
+	return documentOf[SnapshotList](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_snapshot_list(c, r.key, text)
 	})
 }
@@ -141,8 +160,10 @@ type RestoreOptions struct {
 	MMDS  map[string]any `json:"mmds,omitempty"`
 	Pager *PagerOptions  `json:"pager,omitempty"`
 	// Mvm stands instead of that section of the snapshot's spec.
-	Mvm        map[string]any `json:"mvm,omitempty"`
-	DeadlineMs uint64         `json:"deadline_ms,omitempty"`
+	Mvm map[string]any `json:"mvm,omitempty"`
+	// OwnerData is what SetOwnerData would keep with the VM.
+	OwnerData  string `json:"owner_data,omitempty"`
+	DeadlineMs uint64 `json:"deadline_ms,omitempty"`
 }
 
 // NetworkOverride gives an interface another TAP device; the MAC address is only told to the guest.

@@ -28,6 +28,10 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 	must(t, vm.Destroy(ctx))
 	_, err = runtime.VerifySnapshot(ctx, "base")
 	must(t, err)
+	list, err := runtime.Snapshots()
+	if err != nil || len(list.Snapshots) != 1 || len(list.Damaged) != 0 || list.Snapshots[0].VM != "renamed" {
+		t.Errorf("the snapshots: %+v, %v", list, err)
+	}
 
 	restored, err := runtime.Restore(ctx, "base", "restored", mvm.RestoreOptions{
 		Memory: "pager", Pager: &mvm.PagerOptions{RunIn: "thread", FaultAroundBytes: mvm.Ptr(uint64(0))},
@@ -44,6 +48,12 @@ func TestASnapshotIsRestoredClonedAndPooled(t *testing.T) {
 	if _, err := runtime.Clone(ctx, "base", -1, mvm.CloneOptions{}); !errors.Is(err, mvm.ErrInvalidArgument) {
 		t.Errorf("less than none: %v", err)
 	}
+	owned, err := runtime.Restore(ctx, "base", "owned", mvm.RestoreOptions{OwnerData: "tenant 7"})
+	must(t, err)
+	if data, err := owned.OwnerData(); err != nil || data != "tenant 7" {
+		t.Errorf("the owner's data: %q, %v", data, err)
+	}
+	must(t, owned.Destroy(ctx))
 	clones, err := runtime.Clone(ctx, "base", 3, mvm.CloneOptions{Prefix: "web"})
 	must(t, err)
 	for _, clone := range clones {

@@ -16,7 +16,7 @@ use crate::process::{self, ExitStatus};
 use crate::runtime;
 use crate::settings;
 use crate::snapshot;
-use crate::vm::{self, IdError, NoTurn, Reason};
+use crate::vm::{self, IdError, NoTurn, OwnerDataError, Reason};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error;
@@ -410,6 +410,12 @@ impl From<process::Error> for Failure {
 impl From<settings::Error> for Failure {
     fn from(error: settings::Error) -> Self {
         Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_CONFIG).at("options"), &error)
+    }
+}
+
+impl From<OwnerDataError> for Failure {
+    fn from(error: OwnerDataError) -> Self {
+        Self::of(Facts::of(mvm_status::MVM_ERR_INVALID_ARGUMENT).at("owner_data"), &error)
     }
 }
 

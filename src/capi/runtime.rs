@@ -108,7 +108,8 @@ pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
     })
 }
 
-/// Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`.
+/// Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`. A VM with owner data has one
+/// more key, `"owner_data"`.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -241,6 +242,7 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       "arguments": ["--enable-pci"],           more arguments for it
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
 ///       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
+///       "owner_data": "tenant 7",                text of your own, kept with the VM: see mvm_owner_data_set
 ///       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
 ///       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
 ///                                                that another VM uses which allows that too

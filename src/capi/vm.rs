@@ -8,7 +8,7 @@ use super::status::{mvm_exit_kind, mvm_status};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::process::ExitStatus;
 use crate::process::ladder::Outcome;
-use crate::vm::State;
+use crate::vm::{OwnerData, State};
 use std::ffi::c_char;
 use std::os::fd::IntoRawFd;
 use std::ptr;
@@ -347,6 +347,42 @@ pub unsafe extern "C" fn mvm_pid(vm: *mut mvm_vm, pid: *mut i32) -> mvm_status {
         // SAFETY: places are as the contract page says.
         let out = unsafe { argument::out(pid, 0, "pid") }?;
         out.write(handle::get::<OwnedVm, _>(vm)?.vm.pid()?);
+        Ok(())
+    })
+}
+
+/// Keeps `data` with the VM: text of the owner's own, at most 4096 bytes, which the library stores and never reads. It
+/// replaces what was kept before; NULL or "" keeps nothing. Bytes that are not text have to be encoded.
+///
+/// The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state directory
+/// finds it. `mvm_runtime_list` and `mvm_info` show it. A spec can say it for a new VM, in `"mvm": {"owner_data": "…"}`;
+/// `"owner_data"` in the options of `mvm_restore`, `mvm_clone` and `mvm_pool_take` does the same. A VM that is restored from
+/// a snapshot does not have the data of the VM that the snapshot was taken of.
+///
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is in flight), `MVM_ERR_INTERRUPTED`,
+/// `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_IO`; the former text stays then.
+/// Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_owner_data_set(vm: *mut mvm_vm, data: *const c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: strings are as the contract page says.
+        let data = unsafe { argument::optional_text(data, "data") }?.unwrap_or_default();
+        Ok(handle::get::<OwnedVm, _>(vm)?.vm.set_owner_data(OwnerData::parse(data)?)?)
+    })
+}
+
+/// Gives the text that `mvm_owner_data_set` keeps with the VM; "" when there is none.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
+/// Blocks: never. Ownership: `*data` is the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_owner_data(vm: *mut mvm_vm, data: *mut *mut c_char) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says.
+        let out = unsafe { argument::out(data, ptr::null_mut(), "data") }?;
+        out.write_text(&handle::get::<OwnedVm, _>(vm)?.vm.owner_data()?);
         Ok(())
     })
 }

@@ -64,6 +64,9 @@ pub(crate) struct Record {
     /// The pool that it waits in.
     #[serde(default)]
     pub(crate) pool: Option<PoolRecord>,
+    /// What its owner keeps with it.
+    #[serde(default)]
+    pub(crate) owner_data: String,
 }
 
 /// What a VM waits in a pool for.
@@ -292,6 +295,7 @@ mod tests {
             why_no_parent: WhyNoParent::MemoryPlugged,
             held_for_snapshot: true,
             pool: Some(PoolRecord { name: "warm".into(), made_of: "c0de".into() }),
+            owner_data: "tenant \"7\"\n".into(),
         }
     }
 

@@ -354,12 +354,17 @@ impl Runtime {
         let _noticed = self.notice_ends();
         let vms = lock(&self.vms);
         let mut json = String::with_capacity(vms.known.len() * ONE);
-        for (id, state) in vms.known.iter().filter_map(|(id, vm)| Some((id, vm.last_known_state()?))) {
+        for (id, (state, record)) in vms.known.iter().filter_map(|(id, vm)| Some((id, vm.last_known()?))) {
             json.push(if json.is_empty() { '[' } else { ',' });
             // Neither an id nor a state has a character that JSON would write otherwise.
-            for part in ["{\"id\":\"", id.as_str(), "\",\"state\":\"", state.name(), "\"}"] {
+            for part in ["{\"id\":\"", id.as_str(), "\",\"state\":\"", state.name(), "\""] {
                 json.push_str(part);
             }
+            if !record.owner_data.is_empty() {
+                json.push_str(",\"owner_data\":");
+                json.push_str(&Value::from(record.owner_data.as_str()).to_string());
+            }
+            json.push('}');
         }
         if json.is_empty() { "[]".to_owned() } else { json + "]" }
     }

@@ -65,6 +65,7 @@ impl Vm {
             "restored_from": record.restored.as_ref().map(|restored| restored.snapshot.id.as_str()),
             "generation_id": record.restored.as_ref().map(|restored| restored.generation_id.as_str()),
             "last_snapshot": record.last_snapshot.as_ref().map(|last| &last.id),
+            "owner_data": record.owner_data,
             "pool": record.pool.as_ref().map(|pool| &pool.name),
             "vsock_socket": self.vsock_socket(record).map(|path| path.to_string_lossy().into_owned()),
             "pager": self.pager_figures().as_ref().map(pager_json),

@@ -28,6 +28,7 @@ mod info;
 mod life;
 mod lifecycle;
 mod metrics;
+mod owner_data;
 mod paging;
 mod plan;
 mod pooled;
@@ -49,6 +50,7 @@ pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
 pub use info::Summary;
 pub(crate) use metrics::{Counted, metrics_files};
+pub use owner_data::{OwnerData, OwnerDataError};
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
 pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
@@ -301,8 +303,13 @@ impl Vm {
 
     /// What it was doing when somebody last looked; nothing when there is no such VM.
     pub(crate) fn last_known_state(&self) -> Option<State> {
+        self.last_known().map(|(state, _)| state)
+    }
+
+    /// The same, and what its journal says.
+    pub(crate) fn last_known(&self) -> Option<(State, Arc<Record>)> {
         let core = lock(&self.core);
-        (core.life.presence() == Presence::Present).then(|| core.life.state())
+        (core.life.presence() == Presence::Present).then(|| (core.life.state(), Arc::clone(&core.record)))
     }
 
     /// Whether it was found without a VMM, and nobody has started it since.

@@ -1,7 +1,8 @@
 //! A VM that waits in a pool, and its way out: another id, what its taker wants changed, and on it goes.
 
 use super::restore::{After, DriveOverride};
-use super::{Error, Guest, State, Turn, Vm, VmId};
+use super::spec::OWNER_DATA_KEY;
+use super::{Error, Guest, OwnerData, State, Turn, Vm, VmId};
 use crate::firecracker::Request;
 use crate::journal::{PoolRecord, Stage};
 use crate::operation::Operation;
@@ -15,6 +16,7 @@ pub(crate) struct TakeOptions {
     after: After,
     drives: Vec<DriveOverride>,
     mmds: Option<Map<String, Value>>,
+    owner_data: Option<OwnerData>,
 }
 
 impl TakeOptions {
@@ -24,6 +26,7 @@ impl TakeOptions {
             after: After::take(&mut given)?,
             drives: DriveOverride::take(&mut given, base)?,
             mmds: given.take("mmds")?,
+            owner_data: given.take(OWNER_DATA_KEY)?,
         };
         given.finish().map(|()| options)
     }
@@ -36,6 +39,9 @@ impl Vm {
         // What is half handed over has no part of its taker's wishes for certain: without its owner it is undone.
         let record = &mut turn.own_mut().record;
         (record.pool, record.stage) = (None, Stage::Creating);
+        if let Some(data) = options.owner_data.clone() {
+            record.owner_data = data.into_text();
+        }
         self.move_to(id, &mut turn)?;
         self.fulfil(options, &mut turn)?;
         self.note(&mut turn, |record| (record.stage, record.renamed_from) = (Stage::Present, None))

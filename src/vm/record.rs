@@ -131,6 +131,7 @@ impl Record {
             why_no_parent: WhyNoParent::NoneTaken,
             held_for_snapshot: false,
             pool: None,
+            owner_data: options.owner_data.clone().into_text(),
         }
     }
 

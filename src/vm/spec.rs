@@ -5,7 +5,7 @@
 
 mod options;
 
-pub(super) use options::{Console, GuestRung, Options};
+pub(super) use options::{Console, GuestRung, OWNER_DATA_KEY, Options};
 
 use super::sharing::{Access, HostUse};
 use crate::firecracker::http::{Method, RequestPath};

@@ -72,6 +72,9 @@ impl Vm {
         let generation_id = restoration.identity.generation_id().to_owned();
         record.restored = Some(RestoredRecord { snapshot: snapshot.manifest.record(), generation_id });
         record.pool = restoration.pool.cloned();
+        if let Some(data) = options.owner_data.clone() {
+            record.owner_data = data.into_text();
+        }
         let memory = self.memory_of(options, &layers);
         let load = options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version());
         let requests = requests(load, &patches, options.mmds_of(restoration).as_ref(), options.after);

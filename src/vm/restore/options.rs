@@ -6,6 +6,8 @@ use crate::firecracker::api::{MemoryBackend, SnapshotLoad};
 use crate::pager;
 use crate::settings::{self, Section};
 use crate::snapshot::{Check, Snapshot};
+use crate::vm::OwnerData;
+use crate::vm::spec::OWNER_DATA_KEY;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(super) pager: PagerOptions,
     /// Instead of that section of the snapshot's spec.
     pub(super) mvm: Option<Value>,
+    /// What the owner keeps with the new VM.
+    pub(super) owner_data: Option<OwnerData>,
     pub(super) deadline_ms: u64,
 }
 
@@ -96,6 +100,7 @@ impl Options {
             mmds: given.take("mmds")?,
             pager: PagerOptions::read(given.section("pager")?)?,
             mvm: given.take_any("mvm"),
+            owner_data: given.take(OWNER_DATA_KEY)?,
             deadline_ms: given.take_or("deadline_ms", 30_000)?,
         };
         given.finish().map(|()| options)

@@ -7,6 +7,7 @@ use crate::journal::SpecRecord;
 use crate::settings;
 use crate::snapshot::{Drive, Manifest};
 use crate::vm::sharing::separate;
+use crate::vm::spec::OWNER_DATA_KEY;
 use serde_json::Value;
 
 /// The spec of a VM that is restored from the snapshot of `manifest`: that of the snapshot's VM, with what `options`
@@ -40,8 +41,14 @@ pub(crate) fn spec_of(
     if let (Some(vsock), Some(section)) = (&options.vsock_override, section) {
         section.insert(VSOCK_KEY.to_owned(), vsock.uds_path.to_string_lossy().into());
     }
-    if let (Some(own), Some(spec)) = (&options.mvm, spec.as_object_mut()) {
-        spec.insert("mvm".to_owned(), own.clone());
+    match (&options.mvm, spec.as_object_mut()) {
+        (Some(own), Some(spec)) => drop(spec.insert("mvm".to_owned(), own.clone())),
+        // What is kept with a VM belongs to that one alone.
+        (None, Some(spec)) => {
+            let own = spec.get_mut("mvm").and_then(Value::as_object_mut);
+            own.map(|own| own.remove(OWNER_DATA_KEY));
+        }
+        (_, None) => {}
     }
     let mut own_files = Vec::new();
     if let Some(spec) = spec.as_object_mut().filter(|_| vsock == VsockPlace::OwnDirectory) {

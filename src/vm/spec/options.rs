@@ -3,10 +3,14 @@
 use super::SpecError;
 use crate::journal::OnOwnerExit;
 use crate::settings::{self, Section};
+use crate::vm::OwnerData;
 use crate::vm::sharing::Sharing;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The key of what belongs to one VM alone, and to none that is restored from a snapshot of it.
+pub(in crate::vm) const OWNER_DATA_KEY: &str = "owner_data";
 
 /// The section `"mvm"`.
 #[derive(Debug, Default)]
@@ -21,6 +25,8 @@ pub(in crate::vm) struct Options {
     pub(in crate::vm) sharing: Sharing,
     /// The control groups that its processes are started in.
     pub(in crate::vm) cgroup: Option<Vec<PathBuf>>,
+    /// What the owner keeps with the VM from the beginning.
+    pub(in crate::vm) owner_data: OwnerData,
 }
 
 /// `"mvm"."shutdown"`.
@@ -71,6 +77,7 @@ impl Options {
             cgroup: given
                 .paths("cgroup")?
                 .map(|paths| paths.into_iter().map(|path| base.join(path)).collect()),
+            owner_data: given.take(OWNER_DATA_KEY)?.unwrap_or_default(),
         };
         given.finish().map(|()| options)
     }
