@@ -1,8 +1,10 @@
 //! Many descriptors watched at once, behind one descriptor that can itself be polled for.
 
-use super::checked;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::retry_on_intr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A set of watched descriptors; readable when one of them is ready.
 #[derive(Debug)]
@@ -23,10 +25,7 @@ impl Epoll {
     /// # Errors
     /// When no descriptor is left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is passed.
-        let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
     /// Watches `fd` for being readable; `token` tells it from the others.
@@ -34,20 +33,14 @@ impl Epoll {
     /// # Errors
     /// When it is watched already, or the user's limit on watches is reached.
     pub fn watch(&self, fd: BorrowedFd<'_>, token: u64, heard: Heard) -> io::Result<()> {
-        let once = if heard == Heard::Once { libc::EPOLLONESHOT } else { 0 };
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | once).cast_unsigned(), u64: token };
-        // SAFETY: `event` is initialised and outlives the call.
-        let added = unsafe {
-            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event)
-        };
-        checked(added).map(drop)
+        let once = if heard == Heard::Once { EventFlags::ONESHOT } else { EventFlags::empty() };
+        Ok(epoll::add(&self.0, fd, EventData::new_u64(token), EventFlags::IN | once)?)
     }
 
     /// Watches `fd` no more. Closing alone would not do while a duplicate of it is open anywhere.
     pub fn forget(&self, fd: BorrowedFd<'_>) {
-        let nothing = std::ptr::null_mut();
-        // SAFETY: deleting reads no event. The only error for an open descriptor is that it was not watched.
-        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), nothing) };
+        // The only error for an open descriptor is that it was not watched.
+        let _forgotten = epoll::delete(&self.0, fd);
     }
 
     /// The tokens of what is ready now, some of them when they are many. Never waits.
@@ -55,20 +48,12 @@ impl Epoll {
     /// # Errors
     /// Whatever `epoll_wait(2)` reports, except an interruption by a signal.
     pub fn ready(&self) -> io::Result<Vec<u64>> {
-        const AT_ONCE: libc::c_int = 64;
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE as usize];
-        loop {
-            // SAFETY: `events` has room for as many events as are asked for, and outlives the call.
-            let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), AT_ONCE, 0) };
-            match checked(count) {
-                Ok(count) => {
-                    let count = usize::try_from(count).unwrap_or_default();
-                    return Ok(events.iter().take(count).map(|event| event.u64).collect());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        const AT_ONCE: usize = 64;
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let none = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        let mut events = [none; AT_ONCE];
+        let count = retry_on_intr(|| epoll::wait(&self.0, &mut events, Some(&NOW)))?;
+        Ok(events.iter().take(count).map(|event| event.data.u64()).collect())
     }
 }
 

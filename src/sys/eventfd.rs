@@ -1,10 +1,10 @@
 //! A flag that other threads raise and that `poll` can wait for.
 
-use super::checked;
 use super::deadline::Deadline;
 use super::poll::{self, Interest};
+use rustix::event::EventfdFlags;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// An eventfd: lowered when made, and once raised it stays so until it is lowered.
@@ -17,26 +17,19 @@ impl EventFd {
     /// # Errors
     /// When the process or the machine has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is passed.
-        let fd = checked(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Raises the flag; everybody who polls it wakes.
     pub fn raise(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: eight readable bytes are passed, as an eventfd wants. It can fail only with EAGAIN, at a
-        // counter that is full, and then the flag is up already.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        // It can fail only with EAGAIN, at a counter that is full, and then the flag is up already.
+        let _raised = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
     /// Lowers the flag.
     pub fn lower(&self) {
-        let mut count = [0_u8; 8];
-        // SAFETY: eight writable bytes are passed, as an eventfd wants. It can fail only with EAGAIN, when the
-        // flag is down already.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        // It can fail only with EAGAIN, when the flag is down already.
+        let _lowered = rustix::io::read(&self.0, &mut [0_u8; 8]);
     }
 
     /// What to poll for one that may not be there.

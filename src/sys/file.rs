@@ -1,12 +1,12 @@
 //! What std does not offer on files and their descriptors: keeping clear of 0, 1 and 2, replacing a file at once,
 //! and a rename that replaces nothing.
 
-use super::checked;
 use super::mask;
+use rustix::fs::{CWD, IFlags, RenameFlags};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -27,10 +27,7 @@ pub fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// When no descriptor is left, or `fd` is not open.
 pub fn duplicate_above_stdio(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: no pointer is passed.
-    let copy = checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: the call above has just made `copy`, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// The same for a descriptor that came in as a number from outside.
@@ -95,7 +92,7 @@ pub fn create_anew(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Whatever the file system reports.
 pub fn exchange_or_rename(new: &Path, old: &Path) -> io::Result<()> {
-    rename(new, old, libc::RENAME_EXCHANGE).or_else(|_| std::fs::rename(new, old))
+    rename(new, old, RenameFlags::EXCHANGE).or_else(|_| std::fs::rename(new, old))
 }
 
 fn change_places(new: &Path, old: &Path) -> io::Result<()> {
@@ -124,15 +121,9 @@ pub const ASIDE: &str = ".new";
 /// Whatever the file system reports; most know no such thing.
 pub fn spread_subdirectories(directory: &Path) -> io::Result<()> {
     let directory = File::open(directory)?;
-    let mut flags: libc::c_int = 0;
-    // SAFETY: the kernel writes an int there, in spite of the request's name.
-    checked(unsafe { libc::ioctl(directory.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) })?;
-    flags |= FS_TOPDIR_FL;
-    // SAFETY: the kernel reads an int there.
-    checked(unsafe { libc::ioctl(directory.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags) }).map(drop)
+    let flags = rustix::fs::ioctl_getflags(&directory)?;
+    Ok(rustix::fs::ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
 }
-
-const FS_TOPDIR_FL: libc::c_int = 0x2_0000;
 
 /// The room in a file system, for users that are not root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,12 +141,7 @@ pub struct Space {
 /// # Errors
 /// Whatever the file system reports.
 pub fn space(path: &Path) -> io::Result<Space> {
-    let path = c_path(path)?;
-    let mut about = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path is NUL-terminated, and the kernel's answer has its place in this frame.
-    checked(unsafe { libc::statvfs(path.as_ptr(), about.as_mut_ptr()) })?;
-    // SAFETY: the call above has succeeded, and so filled it in.
-    let about = unsafe { about.assume_init() };
+    let about = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
     Ok(Space { bytes: bytes(about.f_blocks), free_bytes: bytes(about.f_bavail), free_files: about.f_favail })
 }
@@ -165,7 +151,7 @@ pub fn space(path: &Path) -> io::Result<Space> {
 /// # Errors
 /// `AlreadyExists` when it is.
 pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    rename(from, to, libc::RENAME_NOREPLACE)
+    rename(from, to, RenameFlags::NOREPLACE)
 }
 
 /// Lets what stands at the two paths change places, at once.
@@ -173,14 +159,11 @@ pub fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// `NotFound` when one of them is not there, `InvalidInput` where the file system cannot do it.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    rename(one, other, libc::RENAME_EXCHANGE)
+    rename(one, other, RenameFlags::EXCHANGE)
 }
 
-fn rename(from: &Path, to: &Path, how: libc::c_uint) -> io::Result<()> {
-    let (from, to) = (c_path(from)?, c_path(to)?);
-    let here = libc::AT_FDCWD;
-    // SAFETY: both paths are NUL-terminated and outlive the call.
-    checked(unsafe { libc::renameat2(here, from.as_ptr(), here, to.as_ptr(), how) }).map(drop)
+fn rename(from: &Path, to: &Path, how: RenameFlags) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(CWD, from, CWD, to, how)?)
 }
 
 /// The path as C takes it.

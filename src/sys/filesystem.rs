@@ -1,10 +1,6 @@
 //! How much room a file system has, where that can be told for certain.
 
-use super::checked;
-use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Those that store every byte that is written, zeros included, and say how many more they take: ext2 to ext4, xfs, and
@@ -16,12 +12,7 @@ const PLAIN: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 /// # Errors
 /// Whatever `statfs(2)` reports.
 pub fn room(path: &Path) -> io::Result<Option<u64>> {
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut about = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path ends with a NUL, and `about` is as large as the call needs.
-    checked(unsafe { libc::statfs(path.as_ptr(), about.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it has filled it in.
-    let about = unsafe { about.assume_init() };
+    let about = rustix::fs::statfs(path)?;
     #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
     let (kind, block) = (i64::from(about.f_type), u64::try_from(about.f_bsize).unwrap_or(0));
     // A tmpfs without a limit says that it has no blocks at all.

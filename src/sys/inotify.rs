@@ -1,11 +1,11 @@
 //! Directories and files to which something happens, told by the kernel. Only for what may take its time: closing one waits
 //! for a grace period of the kernel, some milliseconds.
 
-use super::file::c_path;
-use super::{checked, checked_len};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 use std::io;
-use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Watched directories; readable when something has happened in one of them.
@@ -42,10 +42,7 @@ impl Inotify {
     /// # Errors
     /// When no descriptor is left, or the user's limit of instances is reached.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointer is passed.
-        let fd = checked(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
     }
 
     /// Watches the directory or file at `path`; the watch goes when it does.
@@ -53,13 +50,11 @@ impl Inotify {
     /// # Errors
     /// When it is not there, or the user's limit of watches is reached.
     pub fn watch(&self, path: &Path, happening: Happening) -> io::Result<Watch> {
-        let path = c_path(path)?;
         let mask = match happening {
-            Happening::Arrival => libc::IN_MOVED_TO | libc::IN_CREATE,
-            Happening::Writing => libc::IN_MODIFY,
+            Happening::Arrival => WatchFlags::MOVED_TO | WatchFlags::CREATE,
+            Happening::Writing => WatchFlags::MODIFY,
         };
-        // SAFETY: `path` is NUL-terminated and outlives the call.
-        checked(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) }).map(Watch)
+        Ok(Watch(inotify::add_watch(&self.0, path, mask)?))
     }
 
     /// Takes what has happened so far, each thing once.
@@ -68,32 +63,32 @@ impl Inotify {
     /// Whatever `read(2)` reports, except that nothing has happened.
     pub fn happenings(&self) -> io::Result<Vec<Happened>> {
         let mut happened = Vec::new();
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
+        let mut buffer = vec![MaybeUninit::<u8>::uninit(); 16 * 1024];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
         loop {
-            // SAFETY: `buffer` is writable for its whole length.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-            let length = match checked_len(read) {
-                Ok(0) => return Ok(happened),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(happened),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+            let event = match reader.next() {
+                Ok(event) => event,
+                // The latter is how an end of file is told, which there is none of.
+                Err(Errno::AGAIN | Errno::INVAL) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
             };
-            let mut at = 0;
-            while at + size_of::<libc::inotify_event>() <= length {
-                // SAFETY: the kernel has written whole events into the first `length` bytes, and `at` is the
-                // beginning of one; it need not be aligned.
-                let event = unsafe { buffer.as_ptr().add(at).cast::<libc::inotify_event>().read_unaligned() };
-                happened.push(match event.mask {
-                    mask if mask & libc::IN_Q_OVERFLOW != 0 => Happened::MoreThanWasKept,
-                    mask if mask & libc::IN_IGNORED != 0 => Happened::Gone(Watch(event.wd)),
-                    _ => Happened::At(Watch(event.wd)),
-                });
-                at += size_of::<libc::inotify_event>() + usize::try_from(event.len).unwrap_or(length);
+            let flags = event.events();
+            happened.push(if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                Happened::MoreThanWasKept
+            } else if flags.contains(ReadFlags::IGNORED) {
+                Happened::Gone(Watch(event.wd()))
+            } else {
+                Happened::At(Watch(event.wd()))
+            });
+            if reader.is_buffer_empty() {
+                happened.sort_unstable();
+                happened.dedup();
             }
-            happened.sort_unstable();
-            happened.dedup();
         }
+        happened.sort_unstable();
+        happened.dedup();
+        Ok(happened)
     }
 }
 

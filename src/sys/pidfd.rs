@@ -2,9 +2,11 @@
 
 use super::checked;
 use super::procfs::ProcessStat;
+use rustix::io::Errno;
+use rustix::process::{self, Pid, PidfdFlags};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +51,8 @@ impl Pidfd {
     /// # Errors
     /// `ESRCH` when there is none.
     pub fn open(pid: i32) -> io::Result<Self> {
-        // SAFETY: no pointer is passed. The descriptor is close-on-exec without being asked.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        let fd = checked(libc::c_int::try_from(fd).unwrap_or(-1))?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, pid })
+        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::SRCH)?;
+        Ok(Self { fd: process::pidfd_open(number, PidfdFlags::empty())?, pid })
     }
 
     pub(super) fn new(fd: OwnedFd, pid: libc::pid_t) -> Self {
@@ -71,29 +70,23 @@ impl Pidfd {
     /// `EPERM` when the process belongs to somebody else.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
         let number = match signal {
-            Signal::Terminate => libc::SIGTERM,
-            Signal::Kill => libc::SIGKILL,
+            Signal::Terminate => process::Signal::TERM,
+            Signal::Kill => process::Signal::KILL,
         };
-        let no_info = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: a NULL siginfo asks for the one that kill(2) would send; no other pointer is passed.
-        let sent =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), number, no_info, 0) };
-        match io::Error::last_os_error() {
-            _ if sent == 0 => Ok(()),
-            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            error if error.raw_os_error() == Some(libc::ENOSYS) => self.send_by_number(number),
-            error => Err(error),
+        match process::pidfd_send_signal(&self.fd, number) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(Errno::NOSYS) => self.send_by_number(number),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// For emulations of Linux that have pidfds and no `pidfd_send_signal`, such as valgrind. The number is the
     /// process's own as long as it has not ended.
-    fn send_by_number(&self, number: libc::c_int) -> io::Result<()> {
-        if self.look()?.is_some() {
-            return Ok(());
+    fn send_by_number(&self, number: process::Signal) -> io::Result<()> {
+        match (self.look()?, Pid::from_raw(self.pid)) {
+            (None, Some(pid)) => Ok(process::kill_process(pid, number)?),
+            _ => Ok(()),
         }
-        // SAFETY: no pointer is passed.
-        checked(unsafe { libc::kill(self.pid, number) }).map(drop)
     }
 
     /// How the process ended, or `None` while it runs. Never waits; reaps a child that has ended.

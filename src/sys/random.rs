@@ -1,6 +1,6 @@
 //! Random bytes from the kernel.
 
-use super::checked_len;
+use rustix::rand::GetRandomFlags;
 use std::io;
 
 /// So many of them.
@@ -9,7 +9,7 @@ use std::io;
 /// Whatever `getrandom(2)` reports.
 pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    // SAFETY: `bytes` is writable for its whole length. Up to 256 bytes always come at once.
-    checked_len(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) })?;
+    // Up to 256 bytes always come at once.
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(bytes)
 }

@@ -1,5 +1,6 @@
 //! Sessions and process groups: who a process has started, and has not been told apart since.
 
+use rustix::process::{self, Pid};
 use std::io;
 
 /// The numbers of the processes in the session `session`, zombies included, as far as they can be seen.
@@ -13,15 +14,15 @@ pub fn members(session: i32) -> io::Result<Vec<i32>> {
 
 /// The session of the process that has the number `pid` now.
 pub fn session_of(pid: i32) -> Option<i32> {
-    // SAFETY: no pointer is passed.
-    Some(unsafe { libc::getsid(pid) }).filter(|session| *session > 0)
+    let session = process::getsid(Some(Pid::from_raw(pid)?)).ok()?;
+    Some(session.as_raw_pid())
 }
 
 /// Whether a process, be it a zombie, is in the process group `group`. Takes no longer than a system call.
 pub fn group_exists(group: i32) -> bool {
-    // 0 and 1 would mean "my own" and "everybody".
-    // SAFETY: no pointer is passed, and signal 0 is none.
-    group > 1 && unsafe { libc::kill(-group, 0) } == 0
+    // 1 would mean "everybody".
+    let group = Pid::from_raw(group).filter(|group| *group != Pid::INIT);
+    group.is_some_and(|group| process::test_kill_process_group(group).is_ok())
 }
 
 #[cfg(test)]
@@ -33,8 +34,7 @@ mod tests {
         let me = std::process::id().cast_signed();
         let session = session_of(me).unwrap();
         assert!(members(session).unwrap().contains(&me));
-        // SAFETY: no pointer is passed.
-        assert!(group_exists(unsafe { libc::getpgrp() }));
+        assert!(group_exists(process::getpgrp().as_raw_pid()));
         assert_eq!((session_of(i32::MAX), group_exists(i32::MAX), group_exists(1)), (None, false, false));
     }
 }

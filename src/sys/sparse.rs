@@ -1,10 +1,10 @@
 //! Files with holes: where their data is, and making holes. What the data means is for others to know.
 
-use super::checked;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 
 /// The stretches of `file` that hold data, in order, with nothing between them but holes. A file system that knows no
 /// holes calls all of it data. It moves the file's own position.
@@ -13,9 +13,9 @@ use std::os::fd::AsRawFd;
 /// Whatever `lseek(2)` reports.
 pub fn data_extents(file: &File) -> io::Result<Vec<Range<u64>>> {
     let (mut extents, mut at) = (Vec::new(), 0);
-    while let Some(start) = seek(file, at, libc::SEEK_DATA)? {
+    while let Some(start) = seek(file, SeekFrom::Data(at))? {
         // A file that is cut off meanwhile has no hole any more, not even the one at its end.
-        let Some(end) = seek(file, start, libc::SEEK_HOLE)? else { break };
+        let Some(end) = seek(file, SeekFrom::Hole(start))? else { break };
         extents.push(start..end);
         at = end;
     }
@@ -28,7 +28,7 @@ pub fn data_extents(file: &File) -> io::Result<Vec<Range<u64>>> {
 /// # Errors
 /// Whatever `lseek(2)` reports.
 pub fn first_data(file: &File) -> io::Result<u64> {
-    match seek(file, 0, libc::SEEK_DATA)? {
+    match seek(file, SeekFrom::Data(0))? {
         Some(offset) => Ok(offset),
         None => Ok(file.metadata()?.len()),
     }
@@ -40,29 +40,23 @@ pub fn first_data(file: &File) -> io::Result<u64> {
 /// # Errors
 /// `EOPNOTSUPP` on a file system without holes.
 pub fn punch_head(file: &File, end: u64) -> io::Result<()> {
-    let length = libc::off_t::try_from(end - end % BLOCK).unwrap_or(libc::off_t::MAX);
+    let length = end - end % BLOCK;
     if length == 0 {
         return Ok(());
     }
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: no pointer is passed.
-    checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, length) }).map(drop)
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::fs::fallocate(file, mode, 0, length.min(i64::MAX as u64))?)
 }
 
 /// The size of a block on every file system in use, or a multiple of it.
 const BLOCK: u64 = 4096;
 
-/// Where data or a hole begins, at `from` or after it; nothing when there is none before the file's end.
-fn seek(file: &File, from: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
-    let from = libc::off_t::try_from(from).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: no pointer is passed.
-    let offset = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
-    match u64::try_from(offset) {
+/// Where data or a hole begins, at an offset or after it; nothing when there is none before the file's end.
+fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, to) {
         Ok(offset) => Ok(Some(offset)),
-        Err(_) => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
-            error => Err(error),
-        },
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -72,7 +66,7 @@ mod tests {
     use crate::scratch::Scratch;
     use crate::sys::file::replace;
     use std::fs::OpenOptions;
-    use std::io::{Read, Seek, SeekFrom};
+    use std::io::{Read, Seek};
     use std::os::unix::fs::FileExt;
 
     #[test]
@@ -82,7 +76,7 @@ mod tests {
         let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         punch_head(&file, 9000).unwrap();
         assert_eq!(first_data(&file).unwrap(), 8192);
-        file.seek(SeekFrom::Start(8192)).unwrap();
+        file.seek(std::io::SeekFrom::Start(8192)).unwrap();
         assert_eq!((file.metadata().unwrap().len(), Read::bytes(&file).count()), (20_000, 11_808));
         punch_head(&file, 20_480).unwrap();
         assert_eq!(first_data(&file).unwrap(), 20_000);

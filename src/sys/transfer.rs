@@ -1,18 +1,15 @@
 //! The content of one file for another, without a way through this process's memory.
 
-use super::{checked, checked_len, mask};
+use super::mask;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 
 /// Makes `to` share the blocks of `from`, all at once, on file systems that can.
 ///
 /// # Errors
 /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where that is not possible; `to` is then as it was.
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
-    // SAFETY: the argument is a descriptor, no pointer.
-    let shared = || checked(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) });
-    mask::without_sigxfsz(shared).map(drop)
+    mask::without_sigxfsz(|| Ok(rustix::fs::ioctl_ficlone(to, from)?))
 }
 
 /// Copies up to `length` bytes at `offset` of one file to the same place of another, within the kernel; says how
@@ -21,12 +18,9 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 /// # Errors
 /// Whatever `copy_file_range(2)` reports.
 pub fn copy_range(from: &File, to: &File, offset: u64, length: usize) -> io::Result<usize> {
-    let mut source = libc::off64_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut target = source;
-    let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
+    let (mut source, mut target) = (offset, offset);
     mask::without_sigxfsz(|| {
-        // SAFETY: both offsets are initialised, and outlive the call.
-        checked_len(unsafe { libc::copy_file_range(from, &raw mut source, to, &raw mut target, length, 0) })
+        Ok(rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length)?)
     })
 }
 
