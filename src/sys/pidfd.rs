@@ -51,7 +51,7 @@ impl Pidfd {
     /// # Errors
     /// `ESRCH` when there is none.
     pub fn open(pid: i32) -> io::Result<Self> {
-        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::SRCH)?;
+        let number = Pid::from_raw(pid.max(0)).ok_or(Errno::SRCH)?;
         Ok(Self { fd: process::pidfd_open(number, PidfdFlags::empty())?, pid })
     }
 

@@ -14,14 +14,15 @@ pub fn members(session: i32) -> io::Result<Vec<i32>> {
 
 /// The session of the process that has the number `pid` now.
 pub fn session_of(pid: i32) -> Option<i32> {
-    let session = process::getsid(Some(Pid::from_raw(pid)?)).ok()?;
-    Some(session.as_raw_pid())
+    // Not by rustix, which takes the 0 that the kernel's own threads have for impossible.
+    // SAFETY: no pointer is passed.
+    Some(unsafe { libc::getsid(pid) }).filter(|session| *session > 0)
 }
 
 /// Whether a process, be it a zombie, is in the process group `group`. Takes no longer than a system call.
 pub fn group_exists(group: i32) -> bool {
     // 1 would mean "everybody".
-    let group = Pid::from_raw(group).filter(|group| *group != Pid::INIT);
+    let group = if group > 1 { Pid::from_raw(group) } else { None };
     group.is_some_and(|group| process::test_kill_process_group(group).is_ok())
 }
 

@@ -82,6 +82,8 @@ impl Vm {
             (core.life.running().cloned(), core.life.exit(), core.life.state())
         };
         let Some(process) = process else {
+            // Somebody may just have seen it, and noted nothing.
+            let _noted = exit.is_some() && self.note_end();
             return exit.ok_or_else(|| self.wrong_state(OPERATION, state, Some("it never ran")));
         };
         let listening = self.turns.listen();
