@@ -1,8 +1,9 @@
 //! The content of one file for another, without a way through this process's memory.
 
-use super::mask;
+use super::{checked, mask};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// Makes `to` share the blocks of `from`, all at once, on file systems that can.
 ///
