@@ -1434,7 +1434,8 @@ mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
 
 /**
  * Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
- * poll it, do not read it, and take events until there are none. It may wake without an event.
+ * poll it, do not read it, and take events until there are none. It may wake without an event. Closing the
+ * runtime does not wake it: tell whoever polls.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
  * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.

@@ -266,7 +266,7 @@ func newExitStatus(kind C.mvm_exit_kind, value C.int32_t) ExitStatus {
 }
 
 // ExitFile becomes readable when the present VMM has ended. It is the caller's, for Close. It is a pidfd: poll it, do
-// not read it. Go's poller has it: SetReadDeadline works, and so does the Read of its SyscallConn, whose function
+// not read it, and do not call its Fd, which takes the file from Go's poller. The poller has it: SetReadDeadline works, and so does the Read of its SyscallConn, whose function
 // should ask poll(2) whether the file is readable. Wait does all that.
 func (v *VM) ExitFile() (*os.File, error) {
 	var fd C.int32_t
