@@ -36,7 +36,7 @@ static void print_and_free(const char *what, char *json) {
 }
 
 /* Has a VM go on from a snapshot; gives the first number that it prints. */
-static uint64_t go_on_from(mvm_runtime *runtime, const char *snapshot, const char *id) {
+static uint64_t resume_from(mvm_runtime *runtime, const char *snapshot, const char *id) {
   mvm_vm *vm;
   MUST(mvm_restore(runtime, snapshot, id, NULL, &vm));
   uint64_t count = count_above(vm, 0);
@@ -66,8 +66,8 @@ int main(int argc, char **argv) {
   MUST(mvm_destroy(vm));
   MUST(mvm_release(vm));
 
-  uint64_t after_base = go_on_from(runtime, "base", "second");
-  uint64_t after_later = go_on_from(runtime, "later", "third");
+  uint64_t after_base = resume_from(runtime, "base", "second");
+  uint64_t after_later = resume_from(runtime, "later", "third");
 
   /* Before it is trusted far from here: are all files what they were? */
   MUST(mvm_snapshot_verify(runtime, "later", MVM_FOREVER, &text));
@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
   tell("mvm_snapshot_delete, as it should be");
   MUST(mvm_snapshot_merge(runtime, "later", NULL, NULL));
   MUST(mvm_snapshot_delete(runtime, "base"));
-  uint64_t after_merge = go_on_from(runtime, "later", "fourth");
+  uint64_t after_merge = resume_from(runtime, "later", "fourth");
 
   mvm_snapshot_summary left = MVM_SNAPSHOT_SUMMARY_INIT;
   MUST(mvm_snapshot_next(runtime, NULL, &left));

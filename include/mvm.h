@@ -984,7 +984,7 @@ mvm_status mvm_info(struct mvm_vm *vm, char **json);
  *                                   Firecracker 1.13 it works without, and holds more)
  *       "when_uncertain": "full", what happens where it is not certain that a diff would hold every changed page: a full
  *                                   snapshot is taken, and the report says why; or "fail": none is taken
- *       "after": "go_on",         or "stay_paused"
+ *       "after": "resume",         or "stay_paused"
  *       "disks": "copy",          or "reference": drives the guest writes to are named, not copied
  *       "checksums": "omitted",   or "taken": SHA-256 of all files, for mvm_snapshot_verify
  *       "deadline_ms": 600000 }
@@ -1113,7 +1113,7 @@ mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
  * socket. `options` is a JSON object, or NULL:
  *
  *     { "memory": "file",         Firecracker maps the snapshot's memory; or "pager": the library serves page faults
- *       "after": "go_on",         or "stay_paused"
+ *       "after": "resume",         or "stay_paused"
  *       "verify": "when_changed", the state's checksum, and that of files whose time stamp has changed;
  *                                   or "cheap": lengths only; or "always": all checksums
  *       "track_dirty_pages": false,   as in the snapshot, when left out
@@ -1219,7 +1219,7 @@ mvm_status mvm_pool_open(struct mvm_runtime *runtime,
  * Takes a VM out of the pool, which is called `id` from now on, and lets its guest go on, or starts it. `options` is a
  * JSON object, or NULL:
  *
- *     { "after": "go_on",            or "stay_paused": it is left as it waited
+ *     { "after": "resume",            or "stay_paused": it is left as it waited
  *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
  *       "mmds": {…} }                merged into the guest's metadata
  *

@@ -2,6 +2,9 @@
 //!
 //! Firecracker's part of a spec is not read here: a VMM judges its own configuration.
 
+#[cfg(test)]
+pub(crate) mod reference;
+
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -180,6 +183,8 @@ impl Section {
     /// Any value at `key`; null is none.
     pub(crate) fn take_any(&mut self, key: &'static str) -> Option<Value> {
         self.asked.push(key);
+        #[cfg(test)]
+        reference::note(&self.path_of(key));
         self.content.remove(key).filter(|value| !value.is_null())
     }
 

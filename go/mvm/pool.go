@@ -42,7 +42,7 @@ type PoolInfo struct {
 
 // TakeOptions are those of Take; the zero value lets the guest go on, or starts it.
 type TakeOptions struct {
-	// After is "go_on" or "stay_paused".
+	// After is "resume" or "stay_paused".
 	After  string          `json:"after,omitempty"`
 	Drives []DriveOverride `json:"drives,omitempty"`
 	MMDS   map[string]any  `json:"mmds,omitempty"`

@@ -25,7 +25,7 @@ type SnapshotOptions struct {
 	Type string `json:"type,omitempty"`
 	// WhenUncertain is "full" or "fail": what happens where a diff might lack pages.
 	WhenUncertain string `json:"when_uncertain,omitempty"`
-	// After is "go_on" or "stay_paused".
+	// After is "resume" or "stay_paused".
 	After string `json:"after,omitempty"`
 	// Disks is "copy" or "reference".
 	Disks string `json:"disks,omitempty"`
@@ -147,7 +147,7 @@ func (r *Runtime) DeleteSnapshot(id string) error {
 type RestoreOptions struct {
 	// Memory is "file" or "pager".
 	Memory string `json:"memory,omitempty"`
-	// After is "go_on" or "stay_paused".
+	// After is "resume" or "stay_paused".
 	After string `json:"after,omitempty"`
 	// Verify is "when_changed", "cheap" or "always".
 	Verify           string            `json:"verify,omitempty"`

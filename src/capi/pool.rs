@@ -80,7 +80,7 @@ pub unsafe extern "C" fn mvm_pool_open(
 /// JSON object, or NULL:
 ///
 /// ```text
-///     { "after": "go_on",            or "stay_paused": it is left as it waited
+///     { "after": "resume",            or "stay_paused": it is left as it waited
 ///       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
 ///       "mmds": {…} }                merged into the guest's metadata
 /// ```

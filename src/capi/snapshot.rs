@@ -60,7 +60,7 @@ pub struct mvm_snapshot_summary {
 ///                                   Firecracker 1.13 it works without, and holds more)
 ///       "when_uncertain": "full", what happens where it is not certain that a diff would hold every changed page: a full
 ///                                   snapshot is taken, and the report says why; or "fail": none is taken
-///       "after": "go_on",         or "stay_paused"
+///       "after": "resume",         or "stay_paused"
 ///       "disks": "copy",          or "reference": drives the guest writes to are named, not copied
 ///       "checksums": "omitted",   or "taken": SHA-256 of all files, for mvm_snapshot_verify
 ///       "deadline_ms": 600000 }
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn mvm_snapshot_delete(runtime: *mut mvm_runtime, id: *con
 ///
 /// ```text
 ///     { "memory": "file",         Firecracker maps the snapshot's memory; or "pager": the library serves page faults
-///       "after": "go_on",         or "stay_paused"
+///       "after": "resume",         or "stay_paused"
 ///       "verify": "when_changed", the state's checksum, and that of files whose time stamp has changed;
 ///                                   or "cheap": lengths only; or "always": all checksums
 ///       "track_dirty_pages": false,   as in the snapshot, when left out

@@ -110,3 +110,14 @@ impl Job {
         self.interrupts.raise();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_process() {
+        reference::hold(reference::PROCESS, || JobOptions::parse(None));
+    }
+}

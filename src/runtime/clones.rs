@@ -158,3 +158,14 @@ fn threads_for(count: usize) -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     count.min(processors * 2).clamp(1, MOST_THREADS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_clone() {
+        reference::hold(reference::CLONE, || Section::parse(None, "options").and_then(Names::split));
+    }
+}

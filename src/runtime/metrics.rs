@@ -194,3 +194,14 @@ impl Need {
         self.on_owner_exit == OnOwnerExit::Kill || self.bounded_console || self.paged
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_the_metrics_text() {
+        reference::hold(reference::METRICS, || Options::parse(None));
+    }
+}

@@ -36,3 +36,14 @@ impl Options {
         given.finish().map(|()| options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_runtime() {
+        reference::hold(reference::RUNTIME, || Options::read(None, Path::new("/")));
+    }
+}

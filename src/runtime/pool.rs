@@ -562,3 +562,14 @@ impl Pool {
         waiting
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_pool() {
+        reference::hold(reference::POOL, || Section::parse(None, "options").and_then(Given::read));
+    }
+}

@@ -5,7 +5,7 @@ use crate::journal::{PoolRecord, SpecRecord};
 use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
-use crate::settings::Section;
+use crate::settings::{self, Section};
 use crate::snapshot::{Checksums, Manifest, SnapshotId, SnapshotSummary};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
@@ -98,12 +98,8 @@ impl Runtime {
     /// When it is no diff, something of it is missing, or the disk is full; it is what it was then.
     pub fn merge_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
         let id = SnapshotId::parse(id)?;
-        let given = Section::parse(options, "options").and_then(|mut given| {
-            let checksums = Checksums::take_for_merge(&mut given)?;
-            let deadline_ms = given.take_or("deadline_ms", LONG_MS)?;
-            given.finish().map(|()| (checksums, deadline_ms))
-        });
-        let (checksums, deadline_ms) = given.map_err(Error::of_options(Operation::MergeSnapshot))?;
+        let options = merge_options(options).map_err(Error::of_options(Operation::MergeSnapshot))?;
+        let (checksums, deadline_ms) = options;
         let listening = self.waiting.listen();
         let deadline = Deadline::after(Duration::from_millis(deadline_ms));
         let limits = Limits { deadline, interrupt: listening.flag() };
@@ -178,4 +174,22 @@ pub(super) fn restored_spec(
     let given = vm::spec_of(manifest, options, vsock).map_err(|error| spec_error(SpecError::from(error)))?;
     let spec = Spec::of_record_file(&given).map_err(spec_error)?;
     Ok((given, spec))
+}
+
+/// What becomes of checksums, and how long a merge may take.
+fn merge_options(json: Option<&str>) -> Result<(Option<Checksums>, u64), settings::Error> {
+    let mut given = Section::parse(json, "options")?;
+    let options = (Checksums::take_for_merge(&mut given)?, given.take_or("deadline_ms", LONG_MS)?);
+    given.finish().map(|()| options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_merge() {
+        reference::hold(reference::MERGE, || merge_options(None));
+    }
 }

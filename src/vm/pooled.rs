@@ -58,8 +58,8 @@ impl Vm {
             self.demand(&Request::merge_metadata(&Value::Object(document.clone())), turn)?;
         }
         match (options.after, self.state()) {
-            (After::GoOn, State::Paused) => self.switch(Guest::Running, turn),
-            (After::GoOn, State::Created) => self.boot(turn),
+            (After::Resume, State::Paused) => self.switch(Guest::Running, turn),
+            (After::Resume, State::Created) => self.boot(turn),
             _ => Ok(()),
         }
     }
@@ -73,5 +73,18 @@ impl Vm {
     pub(crate) fn is_ready(&self) -> bool {
         let restored = self.recorded().restored.is_some();
         self.state() == if restored { State::Paused } else { State::Created }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_take() {
+        let given = r#"{"drives":[{"drive_id":"a","path_on_host":"/a"}]}"#;
+        let read = || TakeOptions::read(Section::parse(Some(given), "options")?, Path::new("/"));
+        reference::hold(reference::TAKE, read);
     }
 }

@@ -180,7 +180,7 @@ impl Vm {
     /// snapshot is whole: the VMM forgets which pages have changed before it has made sure that they are on disk.
     fn hold(&self, options: &Options, turn: &mut Turn<'_>) -> Result<Hold, Error> {
         let ran = self.state() == State::Running;
-        let goes_on = ran && options.after == After::GoOn;
+        let goes_on = ran && options.after == After::Resume;
         let base = {
             let record = &turn.own().record;
             (record.last_snapshot.clone(), record.why_no_parent)
@@ -366,4 +366,15 @@ impl Vm {
 
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_snapshot() {
+        reference::hold(reference::SNAPSHOT, || Options::parse(None));
+    }
 }

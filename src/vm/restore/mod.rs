@@ -78,7 +78,7 @@ impl Vm {
         let memory = self.memory_of(options, &layers);
         let load = options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version());
         let requests = requests(load, &patches, options.mmds_of(restoration).as_ref(), options.after);
-        let guest = if options.after == After::GoOn { Guest::Running } else { Guest::Paused };
+        let guest = if options.after == After::Resume { Guest::Running } else { Guest::Paused };
         let plan = Plan::of_snapshot((&self.spec, binary), requests, vsock.bound.as_ref(), guest, pager);
         let directory = self.make_directory(&restoration.spec, content, &plan, &mut turn)?;
         let is_put_together = options.memory == Memory::File && layers.len() > 1;
@@ -117,8 +117,8 @@ fn requests(load: Value, patches: &[(String, VmmPath)], mmds: Option<&Value>, af
     let mut changes = patches.iter().map(exchange).collect::<Vec<_>>();
     changes.extend(mmds.map(Request::put_metadata));
     let then = match after {
-        After::GoOn if changes.is_empty() => AfterLoad::Resume,
-        After::GoOn => {
+        After::Resume if changes.is_empty() => AfterLoad::Resume,
+        After::Resume => {
             changes.push(Request::resume());
             AfterLoad::StayPaused
         }

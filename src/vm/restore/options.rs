@@ -43,7 +43,7 @@ pub(crate) enum Memory {
 /// What becomes of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vm) enum After {
-    GoOn,
+    Resume,
     StayPaused,
 }
 
@@ -128,7 +128,7 @@ pub(in crate::vm) struct Paging {
 impl After {
     /// What the options of a call say.
     pub(in crate::vm) fn take(given: &mut Section) -> Result<Self, settings::Error> {
-        given.choose("after", &[("go_on", Self::GoOn), ("stay_paused", Self::StayPaused)])
+        given.choose("after", &[("resume", Self::Resume), ("stay_paused", Self::StayPaused)])
     }
 }
 
@@ -246,5 +246,19 @@ impl Options {
             removals: if balloon { pager::Removals::Possible } else { pager::Removals::Impossible },
         };
         Paging { plan, run_in: self.pager.run_in }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_options_of_a_restore() {
+        let given = r#"{"network_overrides":[{"iface_id":"a"}],"vsock_override":{"uds_path":"/a"},
+            "drives":[{"drive_id":"a","path_on_host":"/a"}],"pager":{"record":{}}}"#;
+        let read = || Options::read(Section::parse(Some(given), "options")?, Path::new("/"));
+        reference::hold(reference::RESTORE, read);
     }
 }

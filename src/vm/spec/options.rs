@@ -157,3 +157,14 @@ pub(super) fn read(own: Value, base: &Path) -> Result<Options, SpecError> {
 fn is_assigned(argument: &str, name: &str) -> bool {
     argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::reference;
+
+    #[test]
+    fn the_reference_has_the_section_of_the_library() {
+        reference::hold(reference::SPEC, || read(Value::Null, Path::new("/")));
+    }
+}
