@@ -4,10 +4,12 @@
 //! view has said where it is. A snapshot holds such paths and no others: whoever restores it puts under the same name what
 //! it is to find there.
 
+use crate::sys::directory::Directory;
 use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -26,8 +28,15 @@ pub(crate) struct View {
 #[derive(Debug)]
 #[must_use = "it is kept or taken back"]
 pub(crate) struct Replaced {
-    place: PathBuf,
+    place: Place,
     former: Former,
+}
+
+/// A name in a directory that is held.
+#[derive(Debug)]
+struct Place {
+    _parent: Directory,
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -93,31 +102,44 @@ impl View {
 
     /// Lets the VMM find `target` as `name`, which is new.
     pub(crate) fn expose(&self, target: &Path, name: &VmmPath) -> io::Result<()> {
-        let place = self.on_host(name);
-        make_parent(&place)?;
-        symlink(target, place)
+        symlink(target, self.place_of(name)?.path)
     }
 
     /// Has the VMM find nothing as `name` any more.
     pub(crate) fn conceal(&self, name: &VmmPath) {
-        let _gone = std::fs::remove_file(self.on_host(name));
+        let _gone = self.place_of(name).and_then(|place| std::fs::remove_file(place.path));
     }
 
     /// Lets the VMM find `target` as `name` from the next time on that it opens it.
     pub(crate) fn replace(&self, target: &Path, name: &VmmPath) -> io::Result<Replaced> {
         std::fs::metadata(target)?;
-        let place = self.on_host(name);
+        let place = self.place_of(name)?;
         // A file that has grown may be the VM's own, to which no link is to lead.
-        if is_same_file(target, &place) {
+        if is_same_file(target, &place.path) {
             return Ok(Replaced { place, former: Former::Same });
         }
-        let aside = beside(&place);
+        let aside = beside(&place.path);
         let _left_by_a_former_owner = std::fs::remove_file(&aside);
-        make_parent(&place)?;
         symlink(target, &aside)?;
-        file::exchange_or_rename(&aside, &place)?;
+        file::exchange_or_rename(&aside, &place.path)?;
         let former = if aside.symlink_metadata().is_ok() { Former::Aside(aside) } else { Former::Nothing };
         Ok(Replaced { place, former })
+    }
+
+    /// The place of one of our names. A VMM may put a link where its directory was: none is followed.
+    fn place_of(&self, name: &VmmPath) -> io::Result<Place> {
+        let not_a_name = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (parent, file) = name.0.parent().zip(name.0.file_name()).ok_or_else(not_a_name)?;
+        let working = Directory::open(&self.working_directory)?;
+        if let Some(Component::Normal(child)) = parent.components().next() {
+            match working.make_directory(child) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
+        let parent = working.open_below(parent)?;
+        let path = Path::new("/proc/self/fd").join(parent.as_fd().as_raw_fd().to_string()).join(file);
+        Ok(Place { _parent: parent, path })
     }
 }
 
@@ -133,10 +155,11 @@ impl Replaced {
     pub(crate) fn take_back(self) {
         let taken_back = match self.former {
             Former::Same => Ok(()),
-            Former::Nothing => std::fs::remove_file(&self.place),
-            Former::Aside(aside) => std::fs::rename(aside, &self.place),
+            Former::Nothing => std::fs::remove_file(&self.place.path),
+            Former::Aside(aside) => std::fs::rename(aside, &self.place.path),
         };
-        taken_back.unwrap_or_else(|error| log::warn!("cannot put {} back: {error}", self.place.display()));
+        taken_back
+            .unwrap_or_else(|error| log::warn!("cannot put {} back: {error}", self.place.path.display()));
     }
 }
 
@@ -149,14 +172,6 @@ fn beside(place: &Path) -> PathBuf {
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let which = |path: &Path| std::fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
     which(one).is_some_and(|one| which(other) == Some(one))
-}
-
-fn make_parent(place: &Path) -> io::Result<()> {
-    let Some(parent) = place.parent() else { return Ok(()) };
-    match std::fs::create_dir(parent) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
 }
 
 #[cfg(test)]
@@ -206,5 +221,20 @@ mod tests {
         std::fs::write(view.on_host(&name), "own").unwrap();
         view.replace(&view.on_host(&name), &name).unwrap().keep();
         assert!(view.on_host(&name).symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn no_link_that_a_vmm_has_planted_is_followed() {
+        let scratch = directory();
+        let (view, name) = (View::plain(&scratch), VmmPath::new("drives/data"));
+        let [disk, elsewhere] = ["disk", "elsewhere"].map(|name| scratch.join(name));
+        std::fs::write(&disk, "disk").unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("data"), "precious").unwrap();
+        symlink(&elsewhere, scratch.join("drives")).unwrap();
+        assert!(view.expose(&disk, &name).is_err() && view.replace(&disk, &name).is_err());
+        view.conceal(&name);
+        assert_eq!(std::fs::read_to_string(elsewhere.join("data")).unwrap(), "precious");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
     }
 }
