@@ -1,7 +1,8 @@
 /*
  * libmvm: Firecracker microVMs from inside your own process.
  *
- * This header is the reference; docs/ tells the whole story. A first program:
+ * This header is the reference of functions, docs/json.md that of options. docs/operator-guide.md explains how to use
+ * both. A first program:
  *
  *     mvm_runtime *runtime = NULL;
  *     mvm_vm *vm = NULL;
@@ -17,60 +18,66 @@
  *
  * THE CONTRACT, which holds for every function unless it says otherwise:
  *
+ * Words. The owner is the process that has a state directory open. The VMM is the Firecracker process of one VM.
+ *
  * Names. mvm_<verb> creates a VM or acts on one: mvm_create(), mvm_restore(), mvm_start(). mvm_<part>_<verb> acts on a
- *   part of a VM: mvm_drive_update(), mvm_console_read(). All other names begin with what they are about: mvm_runtime_,
- *   mvm_snapshot_, mvm_pool_, mvm_process_, mvm_cancel_, mvm_log_. ..._release() forgets a handle and leaves the thing;
+ *   part of a VM: mvm_drive_update(), mvm_console_read(). All other names begin with their subject: mvm_runtime_,
+ *   mvm_snapshot_, mvm_pool_, mvm_process_, mvm_cancel_, mvm_log_. ..._release() releases a handle and keeps the thing;
  *   ..._destroy() removes the thing. Arguments come in the order handle, inputs, results.
  *
- * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so that the compiler tells
- *   the kinds apart, but its value is a key that is never used twice, and nothing to dereference. A handle that is
- *   NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
- *   Releasing a handle never ends what it stands for; a call that runs on it meanwhile goes on.
+ * Handles. mvm_runtime, mvm_vm, mvm_pool, mvm_process and mvm_cancel are opaque. A handle has a pointer type, so the
+ *   compiler tells the kinds apart. Its value is a key that is never used twice; do not dereference it. A handle that
+ *   is NULL, was released, is of another kind or is invented is MVM_ERR_BAD_HANDLE, never undefined behaviour.
+ *   To release a handle never ends a VM or a process. A call that is running on the handle continues.
  *
- * Errors. A call returns MVM_OK (0) or a negative mvm_status. mvm_last_error() gives the details of the calling
+ * Errors. A call returns MVM_OK (0) or a negative mvm_status. mvm_last_error() returns the details of the calling
  *   thread's last failure: the whole message, errno, HTTP status, Firecracker's own words, the VMM's last output.
  *   A failed call leaves nothing of itself behind.
  *
- * Results. A place for a result is set to NULL, 0, -1 or its ..._NONE value first, and to the result on success.
- *   A struct that begins with `size` wants sizeof of it there; the library writes no further than that, so a
- *   program goes on working with a newer library whose struct has grown. The macro MVM_<STRUCT>_INIT initializes one.
+ * Results. The place for a result is first set to NULL, 0, -1 or its ..._NONE value, and on success to the result.
+ *   In a struct that begins with `size`, set `size` to sizeof of the struct; the macro MVM_<STRUCT>_INIT does it. The
+ *   library writes no more than that. So a program works with a newer library whose struct has grown.
  *
- * Strings. In: NUL-terminated UTF-8, lent for the call. Out: the caller's own, for mvm_string_free().
- *   Configuration and reports are JSON.
+ * Strings. In: NUL-terminated UTF-8; the library keeps no pointer to them after the call. Out: the caller's, for
+ *   mvm_string_free(). Configuration and reports are JSON. docs/json.md lists every key.
  *
  * Signal handlers. A handler may call mvm_cancel_raise(), mvm_interrupt(), mvm_process_interrupt(), mvm_version() and
  *   mvm_status_name(), and nothing else. They keep errno.
  *
- * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM, the
- *   others wait their turn; calls on other VMs, and all queries ("Blocks: never"), wait for nobody. The library
- *   starts no thread but these, with all signals blocked: "mvm-clone" for the time of an mvm_clone(); "mvm-pool",
- *   one for each open pool; "mvm-keeper", one for each runtime that has made a VM and whose options name no keeper;
- *   "mvm-remove", one for each runtime until the files of an interrupted snapshot are removed;
- *   and "mvm-pager", some for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
+ * Threads. Every function may be called from any thread at any time. One operation at a time runs on one VM; others
+ *   wait for their turn. Calls on other VMs, and all queries ("Blocks: never"), do not wait for it. The library
+ *   starts these threads and no others, with all signals blocked: "mvm-clone" during mvm_clone(); "mvm-pool", one for
+ *   each open pool; "mvm-keeper", one for each runtime that has created a VM and whose options name no keeper;
+ *   "mvm-remove", one for each runtime, until the files of an interrupted snapshot are removed; and "mvm-pager",
+ *   several for each VM restored with {"memory": "pager", "pager": {"run_in": "thread"}}.
  *
- * Blocking. Every call that blocks has a limit, in milliseconds on the monotonic clock: an argument (MVM_FOREVER
- *   for none), or a deadline in the VM's spec. Another thread or a signal handler ends one call by
- *   mvm_cancel_raise(), or all calls on a VM by mvm_interrupt(). A signal that arrives meanwhile does no harm.
+ * Blocking. "Blocks:" says how long a call may take. "never": microseconds, without waiting for anything. "up to" a
+ *   limit: that limit, in milliseconds on the monotonic clock. It is an argument (MVM_FOREVER for none), a key of the
+ *   options, or one of the VM's "deadlines". "for the disk": as long as the disk takes; no limit applies to that.
+ *   Another thread or a signal handler ends one call by mvm_cancel_raise(), or all calls on a VM by mvm_interrupt().
+ *   A signal that arrives during a call does no harm.
  *
- * The host process. The library installs no signal handler and ignores none, writes nothing to stdin, stdout or
- *   stderr, never exits or aborts, raises no SIGPIPE, changes neither working directory, umask, environment,
- *   limits nor credentials, and reads no environment variable. A write that would pass RLIMIT_FSIZE is an error
- *   (MVM_ERR_NO_RESOURCES, errno EFBIG), and no SIGXFSZ. Firecracker inherits the limit, and ends by it. The calling
- *   thread holds its signals back for some microseconds while a process or a thread is started, for less than one while
- *   a handle is looked up, and SIGXFSZ alone while a file is written. Its descriptors are close-on-exec and above 2 in
- *   its children. It waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1)
- *   disturbs nothing; only the exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST).
+ * The host process. The library installs no signal handler and ignores no signal. It writes nothing to stdin, stdout
+ *   or stderr, never exits or aborts, and raises no SIGPIPE. It changes neither working directory, umask, environment,
+ *   limits nor credentials, and reads no environment variable. A write beyond RLIMIT_FSIZE is an error
+ *   (MVM_ERR_NO_RESOURCES, errno EFBIG), not a SIGXFSZ. Firecracker inherits the limit, and is ended by it. The calling
+ *   thread blocks its signals for some microseconds while a process or a thread is started, for less than one while
+ *   a handle is looked up, and SIGXFSZ alone while a file is written. The library's descriptors are close-on-exec. It
+ *   waits for its own children by pidfd, so a host that ignores SIGCHLD or calls waitpid(-1) disturbs nothing; only the
+ *   exit status may then be known to the host alone (MVM_EXIT_REAPED_BY_HOST). VMMs, pagers and mvm-keeper may outlive
+ *   the process.
  *
- * Fork. In a forked child every call answers MVM_ERR_FORKED at once and takes no lock. Only mvm_last_error,
- *   mvm_string_free, and the functions that return constants work there. Go on in the parent, or execute a program.
+ * Fork. In a forked child every call returns MVM_ERR_FORKED at once and takes no lock. Only mvm_last_error,
+ *   mvm_string_free, and the functions that return constants work there. Use the parent, or execute a program.
  *
  * Stacks. A thread that calls needs a stack of 32 KiB, its thread-local data included (a debug build: 128 KiB).
  *
- * Copies. Two copies of the library may be loaded into one process. Each has its own handles, and answers
- *   MVM_ERR_BAD_HANDLE for those of the other.
+ * Copies. Two copies of the library may be loaded into one process. Each has its own handles. For a handle of the other
+ *   copy it returns MVM_ERR_BAD_HANDLE.
  *
- * Versions. MVM_VERSION_NUMBER is the header's, mvm_version() the library's. "Since" says in which version a
- *   function came. The numbers of enums and the layout of structs are frozen; new ones are added at the end.
+ * Versions. MVM_VERSION_NUMBER is the version of the header, mvm_version() that of the library. "Since" says in which
+ *   version a function was added. The numbers of enums and the layout of structs never change; new ones are added at
+ *   the end.
  *
  * Linux on x86_64 and aarch64, kernel 5.10 or newer. This file is generated; do not edit it.
  */
@@ -96,78 +103,78 @@
 #endif
 #endif
 
-/** A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed. */
+/** A flag of `mvm_runtime_reap`: remove nothing, and report what would be removed. */
 #define MVM_REAP_DRY_RUN 1
 
-/** A flag of `mvm_runtime_reap`: end and remove VMs whose journal is damaged too. */
+/** A flag of `mvm_runtime_reap`: also end and remove VMs whose journal is damaged. */
 #define MVM_REAP_DAMAGED 2
 
-/** "No limit", for every time in milliseconds. */
+/** No limit, for every time in milliseconds. */
 #define MVM_FOREVER UINT64_MAX
 
-/** A good `grace_ms`: the polite window of a shutdown. */
+/** Default `grace_ms`: how long a shutdown waits before SIGTERM or SIGKILL follows. */
 #define MVM_DEFAULT_GRACE_MS 2000
 
-/** A good `poll_ms`: the longest sleep without a look. */
+/** Default `poll_ms`: the longest time between two checks of the process. */
 #define MVM_DEFAULT_POLL_MS 50
 
-/** Room for every id of a VM, a snapshot or a pool, and its NUL. */
+/** Room for any id of a VM, a snapshot or a pool, with its NUL. */
 #define MVM_ID_SIZE 72
 
-/** What `mvm_balloon_set` gives when the balloon tells nothing. */
+/** The result of `mvm_balloon_set` when the balloon reports nothing. */
 #define MVM_UNKNOWN UINT64_MAX
 
 /**
- * What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
- * caller can take.
+ * What a call returns: 0, or why the call failed. The numbers never change. There is one status for each decision that
+ * a caller can take.
  */
 enum mvm_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /** It is done. */
+  /** The call succeeded. */
   MVM_OK = 0,
-  /** A defect of the library: a panic was caught. Its text is in the error. */
+  /** A bug in the library: a panic was caught. The message has its text. */
   MVM_ERR_INTERNAL = -1,
-  /** The handle is NULL, was released, is of another kind, or never was one. */
+  /** The handle is NULL, was released, is of another kind, or never existed. */
   MVM_ERR_BAD_HANDLE = -2,
-  /** The process was forked since the library was first used; only the parent can go on. */
+  /** This process was forked after the library was first used. Only the parent may use the library. */
   MVM_ERR_FORKED = -3,
-  /** An argument is NULL, not UTF-8, or not one of the values that are allowed. */
+  /** An argument is NULL, not UTF-8, or not one of the allowed values. */
   MVM_ERR_INVALID_ARGUMENT = -4,
-  /** A spec or options: not JSON, an unknown key, or a value that is not possible. The message names it. */
+  /** A spec or options: not JSON, an unknown key, or an impossible value. The message names the key. */
   MVM_ERR_INVALID_CONFIG = -5,
-  /** The VM is in a state in which this cannot be done. */
+  /** The call is not possible in the present state of the VM. */
   MVM_ERR_BAD_STATE = -6,
-  /** There is no such VM, or no such file. */
+  /** There is no such VM, snapshot, pool or file. */
   MVM_ERR_NOT_FOUND = -7,
-  /** There is a VM of this id already. */
+  /** There is a VM, a snapshot or a pool with this id already. */
   MVM_ERR_ALREADY_EXISTS = -8,
   /**
-   * Another runtime owns the state directory; something depends on the snapshot, or works on it; or another VM uses
-   * the file, the socket or the device.
+   * Another runtime owns the state directory; or something depends on the snapshot, or works on it; or another VM
+   * uses the file, the socket or the device.
    */
   MVM_ERR_BUSY = -9,
-  /** It was not done within its time. */
+  /** The call did not finish within its limit. */
   MVM_ERR_TIMEOUT = -10,
-  /** `mvm_interrupt` or its like ended the call. */
+  /** The call was ended early: by `mvm_cancel_raise`, `mvm_interrupt`, or the closing of the runtime. */
   MVM_ERR_INTERRUPTED = -11,
-  /** Firecracker refused; its own words are in the error. */
+  /** Firecracker refused. Its own words are in `fault_message`. */
   MVM_ERR_VMM_REFUSED = -12,
-  /** The VMM ended while it was needed; how, and its last words, are in the error. */
+  /** The VMM ended while it was needed. The error says how, with its last output. */
   MVM_ERR_VMM_EXITED = -13,
-  /** The VMM, or what was taken for one, does not speak as Firecracker does. */
+  /** The VMM, or a program in its place, does not speak as Firecracker does. */
   MVM_ERR_VMM_PROTOCOL = -14,
-  /** The machine, or this version of Firecracker, cannot do it. */
+  /** This machine, or this version of Firecracker, cannot do it. */
   MVM_ERR_UNSUPPORTED = -15,
-  /** The operating system forbids it; `os_errno` is in the error. */
+  /** The operating system forbids it. See `os_errno`. */
   MVM_ERR_PERMISSION = -16,
-  /** Descriptors, memory, processes or disk space have run out; it may succeed when some are free. */
+  /** Descriptors, memory, processes or disk space have run out. The call may succeed later. */
   MVM_ERR_NO_RESOURCES = -17,
-  /** The operating system reports another error; `os_errno` is in the error. */
+  /** The operating system reports another error. See `os_errno`. */
   MVM_ERR_IO = -18,
-  /** A snapshot is not what it was when it was taken: a file is missing, cut off or altered. Use another one. */
+  /** A snapshot has changed since it was taken: a file is missing, cut off or altered. Use another snapshot. */
   MVM_ERR_DAMAGED = -19,
 };
 #ifndef __cplusplus
@@ -184,15 +191,15 @@ enum mvm_exit_kind
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /** It has not ended. */
+  /** The process has not ended. */
   MVM_EXIT_NONE = 0,
-  /** It exited, with the code in `value`. */
+  /** The process exited, with the code in `value`. */
   MVM_EXIT_CODE = 1,
   /** The signal in `value` ended it. */
   MVM_EXIT_SIGNAL = 2,
   /**
-   * It has ended, but the host process (a `waitpid(-1)`, or SIGCHLD ignored) took its status first, on a
-   * kernel that does not keep it (before 6.15).
+   * The process has ended, but its status is not known. The host process took the status first (by `waitpid(-1)`, or
+   * with SIGCHLD ignored) on a kernel before 6.15; or no owner noted the end.
    */
   MVM_EXIT_REAPED_BY_HOST = 3,
 };
@@ -216,11 +223,11 @@ enum mvm_vm_state
   MVM_STATE_CREATED = 1,
   /** The guest runs. */
   MVM_STATE_RUNNING = 2,
-  /** The guest is held. */
+  /** The guest is paused. */
   MVM_STATE_PAUSED = 3,
-  /** It was ended, or powered itself off. It can be started again. */
+  /** A call ended the VM, or the guest powered off. The VM can be started again. */
   MVM_STATE_STOPPED = 4,
-  /** Its VMM ended otherwise: it crashed, or the guest did. It can be started again. */
+  /** The VMM ended in another way: the VMM or the guest crashed. The VM can be started again. */
   MVM_STATE_FAILED = 5,
 };
 #ifndef __cplusplus
@@ -239,11 +246,11 @@ enum mvm_shutdown_outcome
  {
   /** Nothing has ended: the call failed. */
   MVM_SHUTDOWN_NONE = 0,
-  /** It ended by itself within the window: the guest powered off, or the process followed SIGTERM. */
+  /** The VMM ended by itself within the grace time: the guest powered off, or the VMM followed SIGTERM. */
   MVM_SHUTDOWN_GRACEFUL = 1,
-  /** The window closed first, or there was none, or somebody killed it. */
+  /** The VMM did not end within the grace time, or there was none, or another call killed it. */
   MVM_SHUTDOWN_FORCED = 2,
-  /** It had ended before it was asked. */
+  /** The VMM had ended before the call. */
   MVM_SHUTDOWN_ALREADY_EXITED = 3,
 };
 #ifndef __cplusplus
@@ -264,9 +271,9 @@ enum mvm_snapshot_kind
   MVM_SNAPSHOT_NONE = 0,
   /** All of it. */
   MVM_SNAPSHOT_FULL = 1,
-  /** What changed since its parent was taken. */
+  /** What changed since its parent. */
   MVM_SNAPSHOT_DIFF = 2,
-  /** It cannot be read now, or is damaged: nothing but its id is known. `mvm_snapshot_info` fails and says why. */
+  /** It is damaged or cannot be read now. Only its id is known. `mvm_snapshot_info` fails, and says why. */
   MVM_SNAPSHOT_UNREADABLE = 3,
 };
 #ifndef __cplusplus
@@ -283,37 +290,37 @@ enum mvm_event_kind
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /** Nothing within the time. */
+  /** No event within the time. */
   MVM_EVENT_NONE = 0,
-  /** The VM was made. */
+  /** The VM was created. */
   MVM_EVENT_CREATED = 1,
   /** Its guest was started. */
   MVM_EVENT_STARTED = 2,
-  /** It is held. */
+  /** The guest was paused. */
   MVM_EVENT_PAUSED = 3,
-  /** It goes on. */
+  /** The guest was resumed. */
   MVM_EVENT_RESUMED = 4,
   /** Its VMM has ended: `exit_kind` and `exit_value` say how. */
   MVM_EVENT_EXITED = 5,
-  /** It was destroyed. */
+  /** The VM was destroyed. */
   MVM_EVENT_DESTROYED = 6,
-  /** It ran when the runtime was opened, and is this runtime's now. */
+  /** The VM was running when the runtime was opened, and now belongs to this runtime. */
   MVM_EVENT_ADOPTED = 7,
-  /** It had no VMM when the runtime was opened: start it again, or see `mvm_runtime_reap`. */
+  /** The VM had no VMM when the runtime was opened. Start it again, or see `mvm_runtime_reap`. */
   MVM_EVENT_ORPHAN_FOUND = 8,
-  /** Something in the state directory is not as it should be, and was left alone; `text` says what. */
+  /** Something in the state directory is damaged or unknown, and was left alone. `text` says what. */
   MVM_EVENT_DAMAGED = 9,
-  /** The keeper is gone, and could not be replaced; `text` says why. */
+  /** The keeper has ended, and no other could be started. `text` says why. */
   MVM_EVENT_KEEPER_LOST = 10,
-  /** `count` events before this one were lost, because nobody took them. */
+  /** `count` events before this one were lost, because nobody took them in time. */
   MVM_EVENT_DROPPED = 11,
-  /** It has another id; `text` is the former one. */
+  /** The VM has another id. `text` is the former one. */
   MVM_EVENT_RENAMED = 12,
-  /** A snapshot of it was made; `text` is the snapshot's id. */
+  /** A snapshot of the VM was taken. `text` is the snapshot's id. */
   MVM_EVENT_SNAPSHOTTED = 13,
-  /** It was restored from the snapshot `text`, and is held. */
+  /** The VM was restored from the snapshot `text`, and is paused. */
   MVM_EVENT_RESTORED = 14,
-  /** What served its page faults is gone or has failed, and the VM was ended; `text` says why. */
+  /** The pager of the VM has failed or ended, and the VM was killed. `text` says why. */
   MVM_EVENT_PAGER_LOST = 15,
 };
 #ifndef __cplusplus
@@ -324,17 +331,17 @@ typedef int32_t mvm_event_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-/** How much a line of the log matters. */
+/** How severe a line of the log is. */
 enum mvm_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-  /** No line; as a level to log at: nothing. */
+  /** No line. As a level to log at: nothing is logged. */
   MVM_LOG_OFF = 0,
   /** Something has failed. */
   MVM_LOG_ERROR = 1,
-  /** Something needs a look. */
+  /** Something needs attention. */
   MVM_LOG_WARN = 2,
   /** What happens to VMs. */
   MVM_LOG_INFO = 3,
@@ -400,9 +407,9 @@ typedef struct mvm_vm_summary {
   uint32_t size;
   /** What it is doing. */
   mvm_vm_state state;
-  /** The number of its VMM's process, or 0 while no VMM runs. */
+  /** The process id of its VMM, or 0 while no VMM runs. */
   int32_t pid;
-  /** How its last VMM ended, while none runs. */
+  /** How its last VMM ended, while no VMM runs. */
   mvm_exit_kind exit_kind;
   /** The exit code or the signal. */
   int32_t exit_value;
@@ -438,20 +445,20 @@ typedef struct mvm_snapshot_summary {
   uint64_t time_ms;
   /** The size of the guest's memory. */
   uint64_t memory_bytes;
-  /** What all its files take on the disk. */
+  /** The disk space of all its files. */
   uint64_t allocated_bytes;
   /** Its id; "" when there is no snapshot. */
   char id[72];
   /** The id of its parent, for a diff; or "". */
   char parent[72];
-  /** The id of the VM that it was taken of. */
+  /** The id of the VM. */
   char vm[72];
 } mvm_snapshot_summary;
 
 /** An empty one, with its size: `mvm_snapshot_summary it = MVM_SNAPSHOT_SUMMARY_INIT;` */
 #define MVM_SNAPSHOT_SUMMARY_INIT {sizeof(mvm_snapshot_summary), MVM_SNAPSHOT_NONE, 0, 0, 0, {0}, {0}, {0}}
 
-/** What a pool holds and has done. Set `size` to `sizeof(mvm_pool_counts)` before the call. */
+/** What a pool holds, and what it did. Set `size` to `sizeof(mvm_pool_counts)` before the call. */
 typedef struct mvm_pool_counts {
   /** In: `sizeof(mvm_pool_counts)`. */
   uint32_t size;
@@ -488,7 +495,7 @@ typedef struct mvm_event {
   int32_t exit_value;
   /** The VM's id, or "". */
   char vm[72];
-  /** More in words, or "". */
+  /** A text that says more, or "". */
   char text[512];
 } mvm_event;
 
@@ -499,15 +506,15 @@ typedef struct mvm_event {
 typedef struct mvm_log_line {
   /** In: `sizeof(mvm_log_line)`. */
   uint32_t size;
-  /** How much it matters; `MVM_LOG_OFF` when there is none. */
+  /** How severe the line is; `MVM_LOG_OFF` when there is no line. */
   mvm_log_level level;
   /** When it was written, in milliseconds since 1970. */
   uint64_t time_ms;
   /** How many lines before it were lost. */
   uint64_t dropped;
-  /** Which part of the library says so. */
+  /** The part of the library that wrote it. */
   char target[64];
-  /** What it says. */
+  /** The text. */
   char text[1024];
 } mvm_log_line;
 
@@ -521,23 +528,23 @@ extern "C" {
 /* ======== ERRORS ====================================================================================*/
 
 /**
- * Copies the details of the calling thread's last failure into `*error`. A call that succeeds leaves them as
- * they are; with no failure so far, `error->status` is `MVM_OK` and the texts are empty.
+ * Copies the details of the calling thread's last failure into `*error`. A call that succeeds does not change them. If
+ * no call has failed, `error->status` is `MVM_OK` and the texts are empty.
  *
- * Ask on the thread that made the call, before its next one. A binding for a language that moves code between
- * threads makes both calls in one C function.
+ * Call this on the thread that made the failed call, before its next call. In a language that moves code between
+ * threads, make both calls in one C function.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1); these leave
- * the details alone.
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1). These do not change
+ * the details.
  * Blocks: never. Since 0.1.
  */
 mvm_status mvm_last_error(struct mvm_error *error);
 
 /**
- * Returns the whole message of the calling thread's last failure, as a string that is never NULL; `""` when no call has
- * failed. It is the `message` of `mvm_last_error`, and is not cut.
+ * Returns the message of the calling thread's last failure. The string is never NULL, and is `""` when no call has
+ * failed. It is the `message` of `mvm_last_error`, but never cut.
  *
- * The string belongs to the library. It stays as it is until this thread calls this function again, or ends.
+ * The string belongs to the library. It does not change until this thread calls this function again, or ends.
  *
  * Blocks: never. Since 0.1.
  */
@@ -552,40 +559,41 @@ const char *mvm_last_error_message(void);
 const char *mvm_status_name(int32_t status);
 
 /**
- * Returns the name of an `mvm_exit_kind`, the constant's own without its prefix: `"code"`, `"signal"`,
- * `"reaped_by_host"`, `"none"`; `"unknown"` for any other number. The string is constant and never freed.
+ * Returns the name of an `mvm_exit_kind`, as in JSON: `"code"`, `"signal"`, `"reaped_by_host"`, `"none"`. Any other
+ * number is `"unknown"`. The string is constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
 const char *mvm_exit_name(int32_t kind);
 
-/* ======== RUNTIMES, AND MAKING VMS ==================================================================*/
+/* ======== RUNTIMES, AND CREATING VMS ================================================================*/
 
 /**
- * Opens the state directory `state_dir`, which is made if it is not there, and keeps every other runtime out of
- * it for as long as this one is open. Everything that the library keeps on disk is below it, readable by this
- * user alone.
+ * Opens the state directory `state_dir`, and creates it when it does not exist. As long as this runtime is open, no
+ * other runtime can open the directory. Everything that the library keeps on disk is below it, readable by this user
+ * alone.
  *
- * VMs of an owner that is gone are taken over: one that runs is a full VM again, for `mvm_open`; one that was to end
- * with its owner is ended; what was half done is undone. `mvm_runtime_report` tells, and so do events.
+ * VMs of an owner that has ended are taken over. A running VM is a full VM again, for `mvm_open`. A VM that was to end
+ * with its owner is killed. An unfinished creation or removal is undone. `mvm_runtime_report` and events say what was
+ * found.
  *
  * `options` is a JSON object, or NULL for an empty one:
  *
- *     { "firecracker": "/usr/bin/firecracker",   the VMM of those VMs whose spec names none
- *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and ends VMs
+ *     { "firecracker": "/usr/bin/firecracker",   the VMM of VMs whose spec names none
+ *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
  *                                                whose "on_owner_exit" is "kill"
- *       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper and of VMs whose spec names none
- *       "event_queue": 4096 }                    how many events wait for somebody to take them
+ *       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
+ *       "event_queue": 4096 }                    how many events the queue holds
  *
- * VMM and keeper are always named by the caller: no search path and no environment variable is read. The keeper is
- * asked for its version here, and must be that of the library. It is
- * started when the first VM is made that needs it, and ends when neither an owner nor a VM does. Without one a thread
- * of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
+ * You always name the VMM and the keeper: the library reads no search path and no environment variable. This call asks
+ * the keeper program for its version, which must be that of the library. The keeper is started when the first VM needs
+ * it. It ends when there is no owner and no VM that needs it. Without a keeper program, a thread of the library,
+ * `mvm-keeper`, bounds consoles while the runtime is open, and `"kill"` is an error.
  *
- * Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
- * message), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
- * Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
- * for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+ * Errors: `MVM_ERR_BUSY` (another runtime has the directory open, in this process or another; the message has its
+ * pid), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+ * Blocks: for the disk; up to 5 s for all adopted VMMs to say what their guests do; and up to 5 s for each VM that is
+ * killed. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_runtime_open(const char *state_dir,
@@ -593,19 +601,20 @@ mvm_status mvm_runtime_open(const char *state_dir,
                             struct mvm_runtime **runtime);
 
 /**
- * Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
- * become bad handles, and the state directory is free once those calls have returned. No VM is ended, but VMs whose
- * "on_owner_exit" is "kill" end when the process does, unless another one has taken them over by then; one whose
- * mvm_create was just about to return goes on without a handle, and is there again when the directory is opened
- * anew. NULL is fine.
+ * Closes the runtime. Calls that are running on its VMs end with `MVM_ERR_INTERRUPTED`. Handles of its VMs and pools
+ * become bad handles. The state directory is free when those calls have returned.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper has ended, milliseconds. Since 0.1.
+ * No VM is stopped. A VM with "on_owner_exit": "kill" still ends with this process, unless another process has opened
+ * the directory first. A VM whose mvm_create is just returning keeps running; mvm_open finds it when the directory is
+ * opened again. NULL is allowed.
+ *
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper thread has ended, some milliseconds. Since 0.1.
  */
 mvm_status mvm_runtime_close(struct mvm_runtime *runtime);
 
 /**
- * Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`. A VM with owner data has one
- * more key, `"owner_data"`.
+ * Returns all VMs of the runtime as a JSON array, in the order of their ids: `[{"id":"web-1","state":"running"}]`. A
+ * VM with owner data has `owner_data` too.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -615,14 +624,14 @@ mvm_status mvm_runtime_list(struct mvm_runtime *runtime,
                             char **json);
 
 /**
- * Gives one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
+ * Returns one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
  * `after` is NULL or "". After the last one the call succeeds, and `vm->id` is "". `after` may be `vm->id` itself:
  *
  *     mvm_vm_summary vm = MVM_VM_SUMMARY_INIT;
  *     while (mvm_runtime_next_vm(runtime, vm.id, &vm) == MVM_OK && vm.id[0] != '\0')
  *       printf("%s is %s\n", vm.id, mvm_state_name(vm.state));
  *
- * VMs may come and go meanwhile; a VM that is there all the time is given exactly once, unless it is renamed.
+ * VMs may be created and destroyed meanwhile. A VM that exists all the time is returned exactly once, unless it is renamed.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`; `vm->id` is "" then. Blocks: never. Since 0.1.
  */
@@ -632,30 +641,31 @@ mvm_status mvm_runtime_next_vm(struct mvm_runtime *runtime,
                                struct mvm_vm_summary *vm);
 
 /**
- * Gives what was found when the runtime was opened, as a JSON object:
+ * Returns what was found when the runtime was opened, as a JSON object:
  *
- *     { "adopted": ["web-1"],                                    running, and this runtime's now
- *       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  here, and without a VMM
- *       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
- *       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
+ *     { "adopted": ["web-1"],                                    they run, and now belong to this runtime
+ *       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  VMs without a VMM
+ *       "undone": ["/var/lib/mvm/vms/web-3"],                    unfinished creations and removals
+ *       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not known to the library, and not touched
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
-mvm_status mvm_runtime_report(struct mvm_runtime *runtime, char **json);
+mvm_status mvm_runtime_report(struct mvm_runtime *runtime,
+                              char **json);
 
 /**
- * Removes what is left of VMs whose owner is gone and that have no VMM: those that were found so when the runtime
- * was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
- * not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
+ * Removes leftovers: VMs that had no VMM when the runtime was opened, and were not started since. VMs that this
+ * runtime stopped are not touched. Nothing is touched that does not certainly belong to the library. What
+ * `mvm_runtime_open` could not deal with is checked once more.
  *
  * `flags` is 0 or a sum of:
  *
  * - `MVM_REAP_DRY_RUN`: nothing is removed, and the report says what would be removed.
- * - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed: every process that prints to
- *   its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
- *   killed too. The report says so under `damaged`. Without this flag they are left alone.
+ * - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed. Every process that prints
+ *   to its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
+ *   killed too. The report lists them under `damaged`. Without this flag they are left alone.
  *
  * `*json`:
  *
@@ -674,9 +684,9 @@ mvm_status mvm_runtime_reap(struct mvm_runtime *runtime,
                             char **json);
 
 /**
- * Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
- * `mvm_interrupt` it reaches an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not yet given a
- * handle. Nothing happens when there is no such VM.
+ * Ends the calls that are running on the VM `id`, in any thread, with `MVM_ERR_INTERRUPTED`. Unlike `mvm_interrupt`,
+ * it also ends an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not returned a handle yet. If
+ * there is no such VM, nothing happens.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
@@ -684,37 +694,37 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
                                  const char *id);
 
 /**
- * Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
+ * Creates a VM: starts its VMM and configures it. `mvm_start` starts the guest. After an error there is no process, no
  * socket and no file.
  *
  * `id` has 1 to 64 letters, digits and '-', and begins with a letter or a digit. `spec` is a Firecracker config file,
- * as JSON: what `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM
- * stands in one more section, in which every key may be left out:
+ * as JSON: whatever `firecracker --config-file` accepts, sections of newer releases included. One more section is for
+ * the library itself. Each of its keys may be left out; docs/json.md lists all keys:
  *
  *     "mvm": {
  *       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
  *       "arguments": ["--enable-pci"],           more arguments for it
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
- *       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
- *       "owner_data": "tenant 7",                text of your own, kept with the VM: see mvm_owner_data_set
+ *       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
  *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
- *       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
- *                                                that another VM uses which allows that too
- *       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
- *       "deadlines": {                           how long calls may take, in milliseconds
+ *       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
+ *       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
+ *                                                that another VM uses, when that VM allows it too
+ *       "console": { "limit_bytes": 1048576 },   how much of the console is kept; 0: everything
+ *       "deadlines": {                           limits of calls, in milliseconds
  *         "create_ms": 10000,                      mvm_create
  *         "start_ms": 30000,                       mvm_start
- *         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request
+ *         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request and others
  *         "kill_ms": 5000                          the end of the process after SIGKILL
  *       }
  *     }
  *
- * Paths are host paths; relative ones are relative to the caller's working directory.
+ * Paths are host paths. Relative ones are relative to the caller's working directory.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
- * `MVM_ERR_BUSY` (another VM uses a disk, of which one of the two is a writer, or a file, a socket or a device),
- * `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
- * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
+ * `MVM_ERR_BUSY` (another VM uses a file, a socket or a device of the spec, or a disk that one of the two writes to),
+ * `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (the VMM is too old, or is not Firecracker),
+ * `MVM_ERR_VMM_REFUSED`, `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
  * `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
  * Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
@@ -725,7 +735,7 @@ mvm_status mvm_create(struct mvm_runtime *runtime,
                       struct mvm_vm **vm);
 
 /**
- * Gives a handle to the VM `id`, a new one with each call.
+ * Returns a handle to the VM `id`, a new one with each call.
  *
  * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
@@ -736,33 +746,34 @@ mvm_status mvm_open(struct mvm_runtime *runtime, const char *id, struct mvm_vm *
 /* ======== VIRTUAL MACHINES ==========================================================================*/
 
 /**
- * Forgets the handle. The VM goes on; `mvm_open` gives another handle. NULL is fine.
+ * Releases the handle. The VM keeps running; `mvm_open` returns another handle. NULL is allowed.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */
 mvm_status mvm_release(struct mvm_vm *vm);
 
 /**
- * Starts the guest. A VM that was stopped or has failed gets a new VMM first. One that runs is left alone.
+ * Starts the guest. A VM that is stopped or failed gets a new VMM first. A running VM is left as it is.
  *
- * Errors: `MVM_ERR_BAD_STATE` (it is paused), `MVM_ERR_VMM_REFUSED` (a kernel that is none; the VM is as it was),
- * `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND`
- * (destroyed), `MVM_ERR_NO_RESOURCES`. A start from stopped that fails leaves it stopped.
+ * Errors: `MVM_ERR_BAD_STATE` (it is paused), `MVM_ERR_VMM_REFUSED` (for example: the file is not a kernel; the VM is
+ * unchanged), `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_BUSY` (another VM uses a disk, a file, a socket
+ * or a device of this one), `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed),
+ * `MVM_ERR_NO_RESOURCES`. If the start of a stopped VM fails, the VM is stopped.
  * Blocks: up to `start_ms`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_start(struct mvm_vm *vm);
 
 /**
- * Holds the guest; its memory and devices stay. One that is held is left alone.
+ * Pauses the guest. Its memory and devices stay. A paused VM is left as it is.
  *
- * Errors: `MVM_ERR_BAD_STATE` (it does not run), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+ * Errors: `MVM_ERR_BAD_STATE` (it is not running), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_pause(struct mvm_vm *vm);
 
 /**
- * Lets the guest go on. One that runs is left alone.
+ * Resumes the guest. A running VM is left as it is.
  *
  * Errors: `MVM_ERR_BAD_STATE` (it is not paused), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
  */
@@ -770,24 +781,26 @@ MVM_MUST_USE
 mvm_status mvm_resume(struct mvm_vm *vm);
 
 /**
- * Ends the VM, and says truly how. The ladder:
+ * Ends the VM in up to three steps, and reports how it ended:
  *
- *  1. the guest is asked to power off by Ctrl-Alt-Del, where it can hear it: x86_64, running, not turned off in
- *     the spec, keyboard controller not disabled. A paused guest is not resumed for this;
- *  2. the VMM gets SIGTERM, which ends Firecracker at once and tells the guest nothing;
- *  3. the VMM gets SIGKILL.
+ * 1. The guest gets Ctrl-Alt-Del, which asks it to power off. This step is skipped when the guest cannot receive it:
+ *    not on x86_64, not running, turned off in the spec, or keyboard controller disabled. A paused guest is not
+ *    resumed for this.
+ * 2. The VMM gets SIGTERM. It ends Firecracker at once, and the guest is not told.
+ * 3. The VMM gets SIGKILL.
  *
- * `grace_ms` is the polite window. The guest has all of it; when it closes, rungs 2 and 3 follow, 100 ms apart.
- * Without rung 1 it is exactly: SIGTERM, wait up to `grace_ms`, SIGKILL. 0 goes straight to SIGKILL.
- * `poll_ms` is the longest sleep without a look; 0 asks for none, and the end is noticed at once either way.
+ * `grace_ms` is the grace time. With step 1, the guest has all of it; then steps 2 and 3 follow, 100 ms apart. Without
+ * step 1, SIGTERM comes first and SIGKILL after `grace_ms`. With 0, SIGKILL comes at once. `poll_ms` is the longest
+ * time between two checks of the process; 0 sets no such limit. The end of the process is noticed at once either way.
  *
- * The process is reaped and its socket removed; console and log stay until `mvm_destroy`, and the VM can be
- * started again. A second caller joins the first and gets the same outcome; when its own window closes before the
- * first caller's, the VM is killed then. An operation in flight on the VM is
- * waited for no longer than the window. `outcome` may be NULL; `mvm_shutdown_report` tells more.
+ * The process is reaped, and its sockets are removed. Console and log stay until `mvm_destroy`. The VM can be started
+ * again. A second caller joins the first, and gets the same outcome. If the second caller's grace time ends first, the
+ * VM is killed then. If another operation runs on the VM, the shutdown waits for it, but not longer than the grace
+ * time. `outcome` may be NULL. `mvm_shutdown_report` returns more.
  *
- * Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`
- * (it outlived SIGKILL by `kill_ms`: stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
+ * Errors: `MVM_ERR_INTERRUPTED` (a power-off request that the guest already received stays in effect),
+ * `MVM_ERR_TIMEOUT` (the VMM outlived SIGKILL by `kill_ms`: it is stuck in the kernel), `MVM_ERR_NOT_FOUND`
+ * (destroyed).
  * Blocks: up to `grace_ms` + 100 ms + `kill_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -797,15 +810,15 @@ mvm_status mvm_shutdown(struct mvm_vm *vm,
                         mvm_shutdown_outcome *outcome);
 
 /**
- * Returns the name of an `mvm_shutdown_outcome`, the constant's own without its prefix, as JSON has it: `"graceful"`;
- * `"unknown"` for any other number. The string is constant and never freed.
+ * Returns the name of an `mvm_shutdown_outcome`, as in JSON: the constant without its prefix, in lower case, such as
+ * `"graceful"`. Any other number is `"unknown"`. The string is constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
 const char *mvm_outcome_name(int32_t outcome);
 
 /**
- * Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
+ * Returns the report of the last shutdown of this VM as a JSON object, or `null` when there was none:
  *
  *     { "outcome": "graceful", "rung": "guest", "exit": {"code": 0}, "guest_powered_off": true,
  *       "asked": [{"rung": "guest", "at_us": 3, "delivered": true}], "elapsed_us": 81234 }
@@ -817,8 +830,8 @@ MVM_MUST_USE
 mvm_status mvm_shutdown_report(struct mvm_vm *vm, char **json);
 
 /**
- * Kills the VMM at once, whatever is in flight on it; that other call ends with `MVM_ERR_VMM_EXITED`. One that
- * has ended is left alone.
+ * Kills the VMM at once. A call that is running on the VM ends with `MVM_ERR_VMM_EXITED`. A VM without a VMM is left
+ * as it is.
  *
  * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: up to `kill_ms`. Since 0.1.
@@ -826,10 +839,12 @@ mvm_status mvm_shutdown_report(struct mvm_vm *vm, char **json);
 mvm_status mvm_kill(struct mvm_vm *vm);
 
 /**
- * Waits until the VMM has ended, at most `timeout_ms`; at once when none runs. `*exit` says how it ended.
+ * Waits until the VMM has ended, at most `timeout_ms`. Returns at once when no VMM runs. `*exit` receives how the VMM
+ * ended.
  *
- * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
- * Blocks: up to `timeout_ms`; it holds up nobody else. Since 0.1.
+ * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_BAD_STATE` (no end of a VMM is known),
+ * `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
+ * Blocks: up to `timeout_ms`. No other call waits for this one. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_wait(struct mvm_vm *vm,
@@ -837,41 +852,42 @@ mvm_status mvm_wait(struct mvm_vm *vm,
                     struct mvm_exit *exit);
 
 /**
- * Gives a file descriptor that becomes readable when the present VMM has ended, for epoll, libuv or Go's
- * netpoller. It is a pidfd: poll it, do not read it.
+ * Returns a file descriptor that becomes readable when the present VMM has ended, for epoll, libuv or Go's netpoller.
+ * It is a pidfd: poll it, do not read it.
  *
  * Errors: `MVM_ERR_BAD_STATE` (no VMM runs), `MVM_ERR_NO_RESOURCES`.
- * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+ * Blocks: never. Ownership: `*fd` is the caller's, close-on-exec, for `close`; -1 after an error. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_exit_fd(struct mvm_vm *vm,
                        int32_t *fd);
 
 /**
- * Kills the VM if it runs, and removes all that belongs to it. All its handles stay valid and answer
- * `MVM_ERR_NOT_FOUND`, until they are released; a second destroy is fine. The id is free again.
+ * Kills the VM if it runs, and removes everything that belongs to it. All its handles stay valid until they are
+ * released; calls on them return `MVM_ERR_NOT_FOUND`. A second destroy succeeds. The id can be used again.
  *
- * Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`; it can be tried again.
+ * Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. The call can be repeated.
  * Blocks: up to twice `kill_ms`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_destroy(struct mvm_vm *vm);
 
 /**
- * Calls the VM `id` from now on, whatever it is doing: its directory and what stands in it are found under the new
- * id, and so is the VM after the owner's death. Firecracker goes on calling the VM what it was started as.
+ * Changes the VM's id to `id`, in any state. Its directory is renamed. The next owner finds the VM under the new id.
+ * Firecracker itself keeps the id that it was started with.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is in
- * flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
- * Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is
+ * running on the VM), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`. After an error the VM has
+ * its former id.
+ * Blocks: up to `request_ms` while another call is running on the VM. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_rename(struct mvm_vm *vm,
                       const char *id);
 
 /**
- * Ends every call in flight on this VM, whoever made it, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no call in
- * flight nothing happens, now or later. To end one call and no other, see `mvm_cancel_raise`.
+ * Ends every call that is running on this VM, in any thread, with `MVM_ERR_INTERRUPTED`. The VM keeps running. If no
+ * call is running, nothing happens, now or later. `mvm_cancel_raise` ends the calls of one task only.
  *
  * This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
  *
@@ -880,9 +896,8 @@ mvm_status mvm_rename(struct mvm_vm *vm,
 mvm_status mvm_interrupt(struct mvm_vm *vm);
 
 /**
- * Sends any request to the VMM's API: nothing of it is out of reach. `method` is "GET", "PUT", "PATCH" or
- * "DELETE", `path` begins with '/', `body` is JSON or NULL. `*response` is the body of the answer, often empty; it
- * may be NULL when it is not wanted.
+ * Sends any request to Firecracker's API. `method` is "GET", "PUT", "PATCH" or "DELETE". `path` begins with '/'.
+ * `body` is JSON, or NULL. `*response` receives the body of the answer, which is often empty. `response` may be NULL.
  *
  * Errors: `MVM_ERR_VMM_REFUSED` (with `http_status` and `fault_message`), `MVM_ERR_INVALID_ARGUMENT`,
  * `MVM_ERR_BAD_STATE` (no VMM runs), and those of `mvm_start`.
@@ -896,7 +911,7 @@ mvm_status mvm_request(struct mvm_vm *vm,
                        char **response);
 
 /**
- * Says what the VM is doing. The VMM is not asked, so this takes microseconds whatever else goes on.
+ * Returns what the VM is doing. The VMM is not asked, so this takes microseconds.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Since 0.1.
@@ -905,8 +920,8 @@ MVM_MUST_USE
 mvm_status mvm_state(struct mvm_vm *vm, mvm_vm_state *state);
 
 /**
- * Copies the id of the VM into `buffer`, which has room for `length` bytes; `MVM_ID_SIZE` is enough for every id. With too
- * little room `buffer` is the empty string.
+ * Copies the id of the VM into `buffer`, which has room for `length` bytes. `MVM_ID_SIZE` bytes are enough for every
+ * id. If there is too little room, `buffer` receives the empty string.
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (too little room), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Since 0.1.
@@ -917,8 +932,8 @@ mvm_status mvm_id(struct mvm_vm *vm,
                   size_t length);
 
 /**
- * Gives the number of the process of the VMM, for people to read: it may be another process's once this one has ended.
- * `mvm_exit_fd` gives what stays true.
+ * Returns the process id of the VMM. It is for people to read: once the VMM has ended, another process may have this
+ * id. `mvm_exit_fd` returns a descriptor that always means this VMM.
  *
  * Errors: `MVM_ERR_BAD_STATE` (no VMM runs; `*pid` is 0), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`,
  * `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
@@ -928,24 +943,25 @@ mvm_status mvm_pid(struct mvm_vm *vm,
                    int32_t *pid);
 
 /**
- * Keeps `data` with the VM: text of the owner's own, at most 4096 bytes, which the library stores and never reads. It
- * replaces what was kept before; NULL or "" keeps nothing. Bytes that are not text have to be encoded.
+ * Keeps `data` with the VM: text of your own, at most 4096 bytes, which the library stores and never reads. It
+ * replaces the former text. NULL or "" removes it. Encode bytes that are not text.
  *
- * The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state directory
- * finds it. `mvm_runtime_list` and `mvm_info` show it. A spec can say it for a new VM, in `"mvm": {"owner_data": "…"}`;
- * `"owner_data"` in the options of `mvm_restore`, `mvm_clone` and `mvm_pool_take` does the same. A VM that is restored from
- * a snapshot does not have the data of the VM that the snapshot was taken of.
+ * The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state
+ * directory finds it. `mvm_runtime_list` and `mvm_info` show it. For a new VM it may stand in the spec: `"mvm":
+ * {"owner_data": "…"}`. For `mvm_restore`, `mvm_clone` and `mvm_pool_take` it may stand in the options:
+ * `"owner_data"`. A restored VM does not get the text of the VM in the snapshot.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is in flight), `MVM_ERR_INTERRUPTED`,
- * `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_IO`; the former text stays then.
- * Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is running on the VM),
+ * `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (the disk is full), `MVM_ERR_IO`.
+ * After an error the former text stays.
+ * Blocks: up to `request_ms` while another call is running on the VM. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_owner_data_set(struct mvm_vm *vm,
                               const char *data);
 
 /**
- * Gives the text that `mvm_owner_data_set` keeps with the VM; "" when there is none.
+ * Returns the text that `mvm_owner_data_set` keeps with the VM, or "".
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Ownership: `*data` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -954,61 +970,63 @@ MVM_MUST_USE
 mvm_status mvm_owner_data(struct mvm_vm *vm, char **data);
 
 /**
- * Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`
- * for any other number. The string is constant and never freed.
+ * Returns the name of an `mvm_vm_state`, as in JSON: the constant without its prefix, in lower case, such as
+ * `"running"`. Any other number is `"unknown"`. The string is constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
 const char *mvm_state_name(int32_t state);
 
 /**
- * Gives all that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
- * directory, API socket, console and log, the times of the last start, the report of the last shutdown.
+ * Returns everything that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
+ * directory, API socket, console and log, the times of the last start, the report of the last shutdown. docs/json.md
+ * lists all keys.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
-mvm_status mvm_info(struct mvm_vm *vm, char **json);
+mvm_status mvm_info(struct mvm_vm *vm,
+                    char **json);
 
 /* ======== SNAPSHOTS =================================================================================*/
 
 /**
- * Takes the snapshot `id` of a VM that runs or is paused. The guest is held while Firecracker writes its memory and
- * while disks are copied, and goes on then. The snapshot is a directory of its own below the state directory; it needs
+ * Takes the snapshot `id` of a running or paused VM. The guest is paused while Firecracker writes its memory and while
+ * disks are copied, and is then resumed. The snapshot is a directory of its own below the state directory. It needs
  * neither the VM nor its files any more. `id` has 1 to 64 letters, digits and '-', and begins with a letter or a
  * digit. `options` is a JSON object, or NULL:
  *
- *     { "type": "full",           or "diff": only the pages that changed since the last snapshot that was taken of
- *                                   this VM or that it was restored from (machine-config: "track_dirty_pages"; since
- *                                   Firecracker 1.13 it works without, and holds more)
- *       "when_uncertain": "full", what happens where it is not certain that a diff would hold every changed page: a full
- *                                   snapshot is taken, and the report says why; or "fail": none is taken
- *       "after": "resume",         or "stay_paused"
- *       "disks": "copy",          or "reference": drives the guest writes to are named, not copied
+ *     { "type": "full",           or "diff": only the pages that changed since the parent, which is the last snapshot of
+ *                                   this VM, or the one that it was restored from (machine-config: "track_dirty_pages";
+ *                                   since Firecracker 1.13 it works without, and holds more)
+ *       "when_uncertain": "full", when a diff might lack a changed page, a full snapshot is taken, and the report says
+ *                                   why; or "fail": the call fails
+ *       "after": "resume",        or "stay_paused"
+ *       "disks": "copy",          or "reference": drives that the guest writes to are named, not copied
  *       "checksums": "omitted",   or "taken": SHA-256 of all files, for mvm_snapshot_verify
  *       "deadline_ms": 600000 }
  *
- * `*report`, which may be NULL when it is not wanted:
+ * `*report` (`report` may be NULL):
  *
  *     { "id": "base", "type": "full", "wanted": "full", "parent": null, "directory": "…/snapshots/base",
- *       "why_full": null,         why "type" is "full" where "wanted" is "diff": a sentence
+ *       "why_full": null,         why "type" is "full" although "wanted" is "diff": a sentence
  *       "memory_bytes": 134217728, "memory_allocated_bytes": 134217728,
- *       "paused_us": 176304,      how long the guest was held; null when it was held before, or still is
+ *       "paused_us": 176304,      how long the guest was paused; null when it was paused before, or still is
  *       "memory_us": 175820, "disks_us": 12, "elapsed_us": 181007 }
  *
- * Firecracker cannot be stopped while it writes. A call that is interrupted, or whose deadline passes, returns at once;
- * what was written goes, and Firecracker lets the guest go on as soon as it is done. Until then the VM's state is in
- * doubt (`state_in_doubt` in `mvm_info`), and the next call on it waits.
+ * Firecracker cannot be stopped while it writes. A call that is interrupted, or whose deadline passes, returns at
+ * once. Its files are removed, and Firecracker resumes the guest when it has finished. Until then the VM's state is in
+ * doubt (`state_in_doubt` in `mvm_info`), and the next call on the VM waits.
  *
- * Whatever can be checked is checked before the guest is paused. A snapshot that fails for such a reason leaves the
- * chain of diffs as it is; after any other failure the next snapshot is a full one.
+ * Everything that can be checked is checked before the guest is paused. A snapshot that fails such a check does not
+ * affect later diffs. After any other failure the next snapshot is a full one.
  *
- * Errors: `MVM_ERR_BAD_STATE` (it is not started, or "when_uncertain" is "fail"), `MVM_ERR_UNSUPPORTED` (a drive that is
- * not a file, or a diff that this Firecracker or file system is not good for), `MVM_ERR_ALREADY_EXISTS`,
- * `MVM_ERR_INVALID_ARGUMENT` (not an id), `MVM_ERR_INVALID_CONFIG` (the options),
- * `MVM_ERR_NO_RESOURCES` or `MVM_ERR_VMM_REFUSED` (a full disk), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`,
- * `MVM_ERR_VMM_EXITED`, `MVM_ERR_IO`. The guest does what it did then, and nothing is left of the snapshot.
+ * Errors: `MVM_ERR_BAD_STATE` (the VM is not started, or "when_uncertain" is "fail"), `MVM_ERR_UNSUPPORTED` (a drive
+ * is not a file; or this Firecracker or file system cannot do diffs), `MVM_ERR_ALREADY_EXISTS`,
+ * `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_NO_RESOURCES` or
+ * `MVM_ERR_VMM_REFUSED` (the disk is full), `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT`, `MVM_ERR_VMM_EXITED`,
+ * `MVM_ERR_IO`. After an error there is no snapshot and no leftovers, and the guest runs or is paused as before.
  * Blocks: for Firecracker and the disk, up to `deadline_ms`. Ownership: `*report` is the caller's, for
  * `mvm_string_free`. Since 0.1.
  */
@@ -1019,7 +1037,7 @@ mvm_status mvm_snapshot_create(struct mvm_vm *vm,
                                char **report);
 
 /**
- * Gives all snapshots of the runtime, by id, and what stands among them damaged, as a JSON object:
+ * Returns all snapshots of the runtime, in the order of their ids, and damaged ones, as a JSON object:
  *
  *     { "snapshots": [{"id": "base", "type": "full", "parent": null, "created_unix_ms": 1764000000000, "vm": "web-1",
  *                      "memory_bytes": 134217728, "allocated_bytes": 134217728}],
@@ -1033,7 +1051,7 @@ mvm_status mvm_snapshot_list(struct mvm_runtime *runtime,
                              char **json);
 
 /**
- * Gives one snapshot after the other, in the order of their ids: the first whose id comes after `after`, or the very first
+ * Returns one snapshot after the other, in the order of their ids: the first whose id comes after `after`, or the very first
  * when `after` is NULL or "". After the last one the call succeeds, and `snapshot->id` is "". `after` may be `snapshot->id`
  * itself, as in `mvm_runtime_next_vm`. Each call lists the directory of the snapshots.
  *
@@ -1046,17 +1064,17 @@ mvm_status mvm_snapshot_next(struct mvm_runtime *runtime,
                              struct mvm_snapshot_summary *snapshot);
 
 /**
- * Returns the name of an `mvm_snapshot_kind`, the constant's own without its prefix, as JSON has it: `"diff"`; `"unknown"`
- * for any other number. The string is constant and never freed.
+ * Returns the name of an `mvm_snapshot_kind`, as in JSON: the constant without its prefix, in lower case, such as
+ * `"diff"`. Any other number is `"unknown"`. The string is constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
 const char *mvm_snapshot_kind_name(int32_t kind);
 
 /**
- * Gives all that is known of a snapshot as a JSON object: when, of what and by which Firecracker it was taken, the CPU,
- * the machine, its drives and files with their sizes and checksums, the snapshots it builds upon (`chain`), those that
- * build upon it (`children`), and what else would miss it (`in_use_by`).
+ * Returns everything that is known of a snapshot, as a JSON object: its VM, its release of Firecracker, the CPU, the
+ * machine, its drives and files with sizes and checksums; the snapshots that a restore needs (`chain`), the diffs
+ * whose parent it is (`children`), and what else uses it (`in_use_by`). docs/json.md lists all keys.
  *
  * Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: for the disk. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -1067,13 +1085,12 @@ mvm_status mvm_snapshot_info(struct mvm_runtime *runtime,
                              char **json);
 
 /**
- * Reads every file that a restore of the snapshot needs, those of the snapshots it builds upon included, and compares
- * it with its checksum, for at most `timeout_ms`. `*report`, which may be NULL, is a JSON object that names the files.
+ * Reads every file that a restore of the snapshot needs, its parents' files included, and compares it with its
+ * checksum. `*report` (`report` may be NULL) receives a JSON object that names the files.
  *
- * Errors: `MVM_ERR_DAMAGED` (which file, and how), `MVM_ERR_UNSUPPORTED` (it was taken without checksums),
- * `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (the runtime was closed),
- * `MVM_ERR_IO`. Blocks: for the disk, up to `timeout_ms`. Ownership: `*report` is the caller's, for
- * `mvm_string_free`. Since 0.1.
+ * Errors: `MVM_ERR_DAMAGED` (the message says which file, and how), `MVM_ERR_UNSUPPORTED` (the snapshot has no
+ * checksums), `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`.
+ * Blocks: for the disk, up to `timeout_ms`. Ownership: `*report` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
@@ -1082,14 +1099,14 @@ mvm_status mvm_snapshot_verify(struct mvm_runtime *runtime,
                                char **report);
 
 /**
- * Turns a diff snapshot into a full one under the same id; it then needs no parent. Its memory is put together aside and
- * takes the place of the old one at once; snapshots that build upon it still do. `options` is a JSON object, or NULL:
- * `{"checksums": "kept", "deadline_ms": 600000}`. The merged snapshot has checksums when the diff had them; "taken" or
- * "omitted" decide otherwise. `*info`, which may be NULL, is what `mvm_snapshot_info` gives.
+ * Turns a diff snapshot into a full one under the same id; it then needs no parent. The full one replaces the diff at
+ * once, when it is complete. Diffs whose parent it is stay valid. `options` is a JSON object, or NULL: `{"checksums":
+ * "kept", "deadline_ms": 600000}`. With "kept", the merged snapshot has checksums when the diff had them; "taken" and
+ * "omitted" decide otherwise. `*info` (`info` may be NULL) receives what `mvm_snapshot_info` returns.
  *
- * Errors: `MVM_ERR_BAD_STATE` (it is no diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call works
- * on it), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`,
- * `MVM_ERR_IO`; it is what it was then.
+ * Errors: `MVM_ERR_BAD_STATE` (it is not a diff), `MVM_ERR_NOT_FOUND`, `MVM_ERR_DAMAGED`, `MVM_ERR_BUSY` (another call
+ * works on it), `MVM_ERR_NO_RESOURCES` (the disk is full), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_TIMEOUT`,
+ * `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. After an error the snapshot is unchanged.
  * Blocks: for the disk, up to `deadline_ms`. Ownership: `*info` is the caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1099,29 +1116,30 @@ mvm_status mvm_snapshot_merge(struct mvm_runtime *runtime,
                               char **info);
 
 /**
- * Deletes a snapshot, damaged or not. Running VMs that map its memory go on.
+ * Deletes a snapshot, damaged or not. Running VMs that map its memory keep running.
  *
- * Errors: `MVM_ERR_BUSY` (diffs build upon it, a pool is of it, or the pager serves a VM from it: they are named; or a VM
- * is just being made of it), `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`. Blocks: for the disk. Since 0.1.
+ * Errors: `MVM_ERR_BUSY` (it is the parent of diffs, a pool uses it, or a pager serves a VM from it, which the message
+ * names; or a VM is just being restored from it), `MVM_ERR_NOT_FOUND`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO`.
+ * Blocks: for the disk. Since 0.1.
  */
 mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
                                const char *id);
 
 /**
- * Makes the VM `id` of a snapshot: it goes on where the snapshot was taken. Everything that would make it fail is looked
- * for before anything is started: the files and their lengths, the version of Firecracker, the CPU, the disks, the vsock
- * socket. `options` is a JSON object, or NULL:
+ * Creates the VM `id` from a snapshot and resumes it. Everything that could make this fail is checked first: the files
+ * and their lengths, the version of Firecracker, the CPU, the disks, the vsock socket. `options` is a JSON object, or
+ * NULL; docs/json.md lists all keys:
  *
  *     { "memory": "file",         Firecracker maps the snapshot's memory; or "pager": the library serves page faults
- *       "after": "resume",         or "stay_paused"
+ *       "after": "resume",        or "stay_paused"
  *       "verify": "when_changed", the state's checksum, and that of files whose time stamp has changed;
  *                                   or "cheap": lengths only; or "always": all checksums
  *       "track_dirty_pages": false,   as in the snapshot, when left out
- *       "clock_realtime": false,      1.16: the guest's clock is advanced by the time that has gone by
+ *       "clock_realtime": false,      1.16: the guest's clock is advanced by the time since the snapshot
  *       "network_overrides": [{"iface_id": "eth0", "host_dev_name": "tap7",      1.12
- *                              "guest_mac": "02:…"}],   told to the guest, whose device keeps the one it has
+ *                              "guest_mac": "02:…"}],   for the guest's metadata; the device keeps its old address
  *       "vsock_override": {"uds_path": "/run/web-2.vsock"},                      1.16
- *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-2"}],  instead of what the snapshot holds
+ *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-2"}],  instead of the snapshot's files
  *       "mmds": {…},              the guest's metadata, which no snapshot holds
  *       "pager": {
  *         "run_in": "process",    mvm-keeper, which outlives the caller; or "thread": the VM ends with the caller
@@ -1129,17 +1147,19 @@ mvm_status mvm_snapshot_delete(struct mvm_runtime *runtime,
  *         "ahead": "nothing",     or "working_set": what was recorded; or "everything"
  *         "record": {"limit_bytes": 1073741824, "for_ms": 10000} },   records the working set, for later restores
  *       "mvm": {…},               instead of that section of the snapshot's spec
+ *       "owner_data": "tenant 7", text of your own (mvm_owner_data_set)
  *       "deadline_ms": 30000 }
  *
- * Drives that the guest writes to and of which the snapshot holds a copy are copied once more, for this VM alone (by
- * reference where the file system can). A guest with metadata finds under `/mvm` a `generation_id` that no other restore
- * has; Firecracker gives Linux guests a new VMGenID besides. The VM's spec is that of the snapshot's VM with the
- * overrides: when it has ended, `mvm_start` boots that.
+ * If the guest writes to a drive and the snapshot holds a copy of it, the VM gets its own copy (a reflink where the
+ * file system can do it). A guest with metadata finds under `/mvm` a `generation_id` that no other restore has.
+ * Firecracker also gives Linux guests a new VMGenID. The VM's spec is that of the snapshot, with the overrides. When
+ * the VM has ended, `mvm_start` boots that spec.
  *
- * Errors: `MVM_ERR_UNSUPPORTED` (another CPU, another format, an override this Firecracker has not),
+ * Errors: `MVM_ERR_UNSUPPORTED` (another CPU, another format, or an override that this Firecracker does not support),
  * `MVM_ERR_DAMAGED` (a file is missing, cut off or altered), `MVM_ERR_NOT_FOUND` (no such snapshot, or a disk that it
- * names is gone), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_CONFIG` (the options),
- * `MVM_ERR_VMM_EXITED` (a pager that failed included), and those of `mvm_create`. Nothing is left then.
+ * names does not exist), `MVM_ERR_ALREADY_EXISTS` (the VM, or its vsock socket), `MVM_ERR_INVALID_CONFIG` (the
+ * options), `MVM_ERR_VMM_EXITED` (also when the pager failed), and those of `mvm_create`. After an error there are no
+ * leftovers.
  * Blocks: up to `deadline_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1150,35 +1170,36 @@ mvm_status mvm_restore(struct mvm_runtime *runtime,
                        struct mvm_vm **vm);
 
 /**
- * Has the pager of a restored VM store the working set that it has recorded so far (`"record"` in `mvm_restore`) with the
- * snapshot; later restores replay it by `"ahead": "working_set"`. Without this call it is stored when the recording's
- * limits are reached, or when the VM ends. `*stretches`, which may be NULL, says of how many stretches of memory it is.
+ * Stores the working set that the pager of a restored VM has recorded so far (`"record"` in `mvm_restore`) with the
+ * snapshot. Later restores replay it with `"ahead": "working_set"`. Without this call, it is stored when a limit of
+ * the recording is reached, or when the VM ends. `*ranges` (`ranges` may be NULL) receives the number of contiguous
+ * ranges stored.
  *
  * Errors: `MVM_ERR_BAD_STATE` (nothing is recorded), `MVM_ERR_NOT_FOUND` (no pager serves the VM), `MVM_ERR_TIMEOUT`,
  * `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_working_set_store(struct mvm_vm *vm,
-                                 uint64_t *stretches);
+                                 uint64_t *ranges);
 
 /**
- * Makes `count` VMs of one snapshot: all of them, or none (an owner that dies meanwhile leaves those that are whole).
- * They share the snapshot's memory in the page cache, and each has its own copy of every disk it writes to, its own vsock
- * socket (`vsock.sock` in its directory, unless the options say otherwise; 1.16) and its own `generation_id`. `options` is
- * that of `mvm_restore`, and besides:
+ * Creates `count` VMs from one snapshot, all or none. (If the owner dies during the call, the complete ones stay.)
+ * They share the snapshot's memory in the page cache. Each has its own copy of every disk that it writes to, and its
+ * own `generation_id`. With Firecracker 1.16, each has its own vsock socket too: `vsock.sock` in its directory, unless
+ * the options say otherwise. `options` has the keys of `mvm_restore`, and:
  *
  *     { "ids": ["web-1", "web-2"],   or "prefix": "web", for web-1, web-2, …; "clone" when left out
- *       "each": [{…}, {…}] }         for each VM, what differs from the rest
+ *       "each": [{…}, {…}] }         options that differ, one object for each VM
  *
  * In `path_on_host`, `host_dev_name` and `uds_path`, `{id}` is replaced by the VM's id and `{n}` by its number from 1:
  * `"host_dev_name": "tap{n}"`. Write `{{` and `}}` for braces there. Metadata is not changed, unless
- * `"mmds_placeholders"` is `"filled_in"`. `vms` has room for `count` handles. A few threads work for the time of the call.
+ * `"mmds_placeholders"` is `"filled_in"`. `vms` has room for `count` handles. A few threads work during the call.
  *
- * Errors: those of `mvm_restore` for the first that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a list of
- * the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
- * `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for any VM of them that is being made).
- * Blocks: up to `deadline_ms` for each. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for `mvm_release`; all
- * are NULL after an error. Since 0.1.
+ * Errors: those of `mvm_restore` for the first VM that failed, which the message names; `MVM_ERR_INVALID_CONFIG` (a
+ * list of the wrong length, or a writable disk that the snapshot does not hold and that no option replaces);
+ * `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` with the id of a clone that is just being created).
+ * Blocks: up to `deadline_ms` for each VM. Ownership: `vms[0]` to `vms[count - 1]` are the caller's, for
+ * `mvm_release`; all are NULL after an error. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_clone(struct mvm_runtime *runtime,
@@ -1190,24 +1211,27 @@ mvm_status mvm_clone(struct mvm_runtime *runtime,
 /* ======== WARM POOLS ================================================================================*/
 
 /**
- * Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-', and
- * begins with a letter or a digit. Members are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
+ * Opens the pool `name`. A thread of the pool creates its members. `name` has 1 to 53 letters, digits and '-', and
+ * begins with a letter or a digit. Members are VMs with the id `<name>-<number>`, which `mvm_runtime_list` shows.
+ * `options` is a JSON object:
  *
- *     { "snapshot": "base",          members are restored from it, and held; or
- *       "spec": {…},                 members are configured by it, and not started
- *       "restore": {…},              the options of mvm_restore, for "snapshot"
- *       "size": 4,                   how many wait
- *       "refill_per_second": 20,     at most so many are made
- *       "when_empty": "make" }       a taker waits while one is made; or "fail"
+ *     { "snapshot": "base",          members are restored from it, and wait paused; or
+ *       "spec": {…},                 members are configured by it, and wait without being started
+ *       "restore": {…},              with "snapshot": the options of mvm_restore
+ *       "size": 4,                   how many members wait
+ *       "refill_per_second": 20,     the most members that are created in a second
+ *       "when_empty": "make" }       mvm_pool_take waits while a member is created; or "fail"
  *
  * Paths and host devices in "restore" and "spec" may hold the placeholders of `mvm_clone`.
  *
- * Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
- * wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
+ * Members outlive their owner, as other VMs do. The next pool of the same name takes over members that were created
+ * with the same options, and destroys the others. `mvm_runtime_reap` removes members of pools that are not open.
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
- * `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
- * Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_release`. Since 0.1.
+ * `MVM_ERR_ALREADY_EXISTS` (the pool is open), `MVM_ERR_NO_RESOURCES`. If members cannot be created, `mvm_pool_info`
+ * reports why.
+ * Blocks: as `mvm_destroy` for each former member that is destroyed. Ownership: `*pool` is the caller's, for
+ * `mvm_pool_release`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_pool_open(struct mvm_runtime *runtime,
@@ -1216,16 +1240,17 @@ mvm_status mvm_pool_open(struct mvm_runtime *runtime,
                          struct mvm_pool **pool);
 
 /**
- * Takes a VM out of the pool, which is called `id` from now on, and lets its guest go on, or starts it. `options` is a
- * JSON object, or NULL:
+ * Takes a VM out of the pool and gives it the id `id`. Its guest is resumed, or started when it was not started.
+ * `options` is a JSON object, or NULL:
  *
- *     { "after": "resume",            or "stay_paused": it is left as it waited
+ *     { "after": "resume",           or "stay_paused": the VM stays as it waited
  *       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
- *       "mmds": {…} }                merged into the guest's metadata
+ *       "mmds": {…},                 merged into the guest's metadata
+ *       "owner_data": "tenant 7" }   text of your own (mvm_owner_data_set)
  *
- * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (it is
- * empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
- * `mvm_restore` and `mvm_start`; the VM is gone then.
+ * Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (the
+ * pool is empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` with `id`), and those of
+ * `mvm_restore` and `mvm_start`. A VM that could not be handed over is destroyed.
  * Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
  * `mvm_release`. Since 0.1.
  */
@@ -1236,8 +1261,8 @@ mvm_status mvm_pool_take(struct mvm_pool *pool,
                          struct mvm_vm **vm);
 
 /**
- * Says what the pool holds and has done, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4, "ready": 3,
- * "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
+ * Returns what the pool holds, and what it did, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4,
+ * "ready": 3, "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
  * Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -1247,7 +1272,7 @@ mvm_status mvm_pool_info(struct mvm_pool *pool,
                          char **json);
 
 /**
- * Gives what the pool holds and has done, in numbers.
+ * Returns what the pool holds, and what it did, in numbers.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
  */
@@ -1256,33 +1281,34 @@ mvm_status mvm_pool_count(struct mvm_pool *pool,
                           struct mvm_pool_counts *counts);
 
 /**
- * Destroys the pool and the VMs that wait in it. VMs that were taken out of it are not its any more, and run on. The
- * handle stays valid and answers `MVM_ERR_NOT_FOUND`, until it is released; a second destroy is fine.
+ * Destroys the pool and its members. VMs that were taken out of it are not members any more, and keep running. The
+ * handle stays valid until it is released; calls on it return `MVM_ERR_NOT_FOUND`. A second destroy succeeds.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. The pool is closed then, and its other VMs are destroyed; it
- * can be tried again.
- * Blocks: for a member that is being made, and as `mvm_destroy` for each member. Since 0.1.
+ * Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. After an error the pool is closed, and all other members
+ * are destroyed. The call can be repeated.
+ * Blocks: for a member that is just being created, and as `mvm_destroy` for each member. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_pool_destroy(struct mvm_pool *pool);
 
 /**
- * Closes the pool and forgets the handle. The VMs that wait in it stay as they are: `mvm_pool_open` takes them over into
- * the next pool of this name, in this process or a later one. NULL is fine.
+ * Closes the pool and releases the handle. Its members stay as they are. `mvm_pool_open` takes them over into the next
+ * pool of this name, in this process or a later one. NULL is allowed.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is being made. Since 0.1.
+ * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is just being created. Since 0.1.
  */
 mvm_status mvm_pool_release(struct mvm_pool *pool);
 
 /* ======== DEVICES ===================================================================================*/
 
 /**
- * Has the guest give `amount_mib` of its memory to the balloon, or take back what is more, and waits up to `timeout_ms`
- * until it has; 0 does not wait. `*actual_mib`, which may be NULL, is what the balloon holds then: `MVM_UNKNOWN` when its
- * statistics are off (`stats_polling_interval_s`), and then nothing is waited for.
+ * Sets the size of the balloon to `amount_mib`: the guest gives that much memory to the balloon, or takes back what is
+ * more. Waits up to `timeout_ms` until the guest has followed; 0 does not wait. `*actual_mib` (`actual_mib` may be
+ * NULL) receives the size of the balloon after the call. It is `MVM_UNKNOWN` when the balloon's statistics are off
+ * (`stats_polling_interval_s`); the call then does not wait.
  *
- * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE` (not started),
- * `MVM_ERR_VMM_REFUSED` (no balloon, or more than there is memory), and those of `mvm_request`.
+ * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it still may), `MVM_ERR_BAD_STATE` (not started),
+ * `MVM_ERR_VMM_REFUSED` (no balloon, or more than the memory), and those of `mvm_request`.
  * Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1292,7 +1318,7 @@ mvm_status mvm_balloon_set(struct mvm_vm *vm,
                            uint64_t *actual_mib);
 
 /**
- * Gives what the guest says of its memory, as the JSON object that Firecracker's `GET /balloon/statistics` answers.
+ * Returns what the guest reports about its memory: the JSON object of Firecracker's `GET /balloon/statistics`.
  *
  * Errors: `MVM_ERR_VMM_REFUSED` (no balloon, or its statistics are off), and those of `mvm_request`.
  * Blocks: up to `request_ms`. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -1302,10 +1328,11 @@ mvm_status mvm_balloon_statistics(struct mvm_vm *vm,
                                   char **json);
 
 /**
- * Plugs memory in or out until `size_mib` of the spec's `memory-hotplug` are plugged in, and waits up to `timeout_ms`
- * until the guest has followed; 0 does not wait. `*plugged_mib`, which may be NULL, is how much is plugged in then.
+ * Plugs memory in or out until `size_mib` of the spec's `memory-hotplug` are plugged in. Waits up to `timeout_ms`
+ * until the guest has followed; 0 does not wait. `*plugged_mib` (`plugged_mib` may be NULL) receives how much is
+ * plugged in after the call.
  *
- * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
+ * Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it still may), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
  * such memory, or not so much), and those of `mvm_request`. Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1315,11 +1342,12 @@ mvm_status mvm_memory_hotplug(struct mvm_vm *vm,
                               uint64_t *plugged_mib);
 
 /**
- * Gives the drive `drive_id` another file, another rate limit, or both; NULL leaves what there is. A file that has grown
- * is given once more, and the guest sees its new size. `rate_limiter` is JSON, as in a spec.
+ * Gives the drive `drive_id` another file, another rate limit, or both. NULL keeps the present one. When a file has
+ * grown, pass its path again: the guest then sees the new size. `rate_limiter` is JSON, as in a spec.
  *
- * Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
- * `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
+ * Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not
+ * started), `MVM_ERR_BUSY` (another VM uses the file), `MVM_ERR_INVALID_CONFIG` (not JSON), and those of
+ * `mvm_request`. After an error the drive is unchanged.
  * Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1329,11 +1357,11 @@ mvm_status mvm_drive_update(struct mvm_vm *vm,
                             const char *rate_limiter);
 
 /**
- * Limits the rates of the network interface `iface_id`: what the guest receives and what it sends, each JSON as in a
- * spec; NULL leaves what there is.
+ * Limits the rates of the network interface `iface_id`: of what the guest receives and of what it sends. Each limit is
+ * JSON, as in a spec. NULL keeps the present one.
  *
- * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
- * and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+ * Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (not
+ * JSON), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_network_update(struct mvm_vm *vm,
@@ -1342,12 +1370,13 @@ mvm_status mvm_network_update(struct mvm_vm *vm,
                               const char *tx_rate_limiter);
 
 /**
- * Plugs a device into a VM that runs (Firecracker 1.16, started with `--enable-pci`); the guest finds it when it scans
- * its PCI bus anew. `section` is where the device would stand in a spec: "drives", "pmem" or "network-interfaces";
- * `definition` is the JSON that would stand there.
+ * Plugs a device into a running VM (Firecracker 1.16, started with `--enable-pci`). The guest finds the device at its
+ * next scan of the PCI bus. `section` is the device's section of a spec: "drives", "pmem" or "network-interfaces".
+ * `definition` is the device's JSON in that section.
  *
- * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
- * `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
+ * Errors: `MVM_ERR_UNSUPPORTED` (Firecracker is too old), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
+ * `MVM_ERR_BUSY` (another VM uses the file or network device), `MVM_ERR_INVALID_ARGUMENT` (the section),
+ * `MVM_ERR_INVALID_CONFIG` (not JSON), and those of `mvm_request`.
  * Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1356,9 +1385,9 @@ mvm_status mvm_device_attach(struct mvm_vm *vm,
                              const char *definition);
 
 /**
- * Plugs out a device that the guest has let go of before (Firecracker 1.16, started with `--enable-pci`).
+ * Plugs out a device (Firecracker 1.16, started with `--enable-pci`). The guest must have removed the device first.
  *
- * Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
+ * Errors: `MVM_ERR_UNSUPPORTED` (Firecracker is too old), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
  * `MVM_ERR_INVALID_ARGUMENT` (the section), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1388,17 +1417,17 @@ MVM_MUST_USE
 mvm_status mvm_cancel_create(struct mvm_cancel **cancel);
 
 /**
- * Binds the calls that this thread makes from now on to the token, instead of the one that was bound before. NULL binds
- * them to none. Only calls that can block heed a token. A language that moves code between threads binds, calls and
- * unbinds in one C function.
+ * Binds the later calls of this thread to the token, instead of the token that was bound before. NULL binds them to
+ * none. Only calls that can block check a token. In a language that moves code between threads, bind, call and unbind
+ * in one C function.
  *
- * Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
+ * Errors: `MVM_ERR_BAD_HANDLE`. After an error the former token stays bound. Blocks: never. Since 0.1.
  */
 mvm_status mvm_cancel_bind(struct mvm_cancel *cancel);
 
 /**
- * Raises the token, for good: every call that is bound to it ends with `MVM_ERR_INTERRUPTED`, and so does every later
- * one, before it does anything. An interrupted call undoes its own effects; the VM goes on.
+ * Raises the token for good. Every call that is bound to it ends with `MVM_ERR_INTERRUPTED`. Every later call that is
+ * bound to it returns `MVM_ERR_INTERRUPTED` before it does anything. The VM keeps running.
  *
  * This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
  *
@@ -1407,7 +1436,7 @@ mvm_status mvm_cancel_bind(struct mvm_cancel *cancel);
 mvm_status mvm_cancel_raise(struct mvm_cancel *cancel);
 
 /**
- * Releases the handle. Threads that are bound to the token stay bound to it. NULL is fine.
+ * Releases the handle. Threads that are bound to the token stay bound to it. NULL is allowed.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */
@@ -1416,12 +1445,13 @@ mvm_status mvm_cancel_release(struct mvm_cancel *cancel);
 /* ======== EVENTS ====================================================================================*/
 
 /**
- * Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
- * call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
- * other query on their VM. The end of a VMM is in the VM's journal before its event is returned, unless another call is
- * at work on the VM: then it follows. So the next owner is told the same.
+ * Takes the next event. If there is none, the call waits at most `timeout_ms`; 0 does not wait. If there is no event
+ * in that time, the call succeeds, and `event->kind` is `MVM_EVENT_NONE`. This call notices and reaps VMMs that have
+ * ended; other queries do so for their own VM. The end of a VMM is written to the VM's journal before its event is
+ * returned, so the next owner reports the same. If another call is running on the VM just then, the journal is written
+ * when that call ends.
  *
- * The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
+ * The queue holds 4,096 events (the option `event_queue`). When it is full, the oldest events are dropped, and
  * `MVM_EVENT_DROPPED` says how many.
  *
  * Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
@@ -1433,8 +1463,8 @@ mvm_status mvm_runtime_next_event(struct mvm_runtime *runtime,
                                   struct mvm_event *event);
 
 /**
- * Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
- * poll it, do not read it, and take events until there are none. It may wake without an event. Closing the
+ * Returns a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller. Poll it,
+ * do not read it, and take events until there are none. It may wake up without an event. Closing the
  * runtime does not wake it: tell whoever polls.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
@@ -1445,9 +1475,9 @@ mvm_status mvm_runtime_events_fd(struct mvm_runtime *runtime,
                                  int32_t *fd);
 
 /**
- * Returns the name of an `mvm_event_kind`, the constant's own without its prefix: `"exited"`, `"pager_lost"`;
- * `"unknown"` for any other number, such as the kind of an event that is newer than the caller. The string is constant
- * and never freed.
+ * Returns the name of an `mvm_event_kind`: the constant without its prefix, in lower case, such as `"exited"` or
+ * `"pager_lost"`. Any other number is `"unknown"`, such as the kind of an event of a newer library. The string is
+ * constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
@@ -1456,14 +1486,14 @@ const char *mvm_event_name(int32_t kind);
 /* ======== THE CONSOLE ===============================================================================*/
 
 /**
- * Reads what the guest has printed on its serial console, from the absolute offset `*offset`, into `buffer`, and
- * moves `*offset` past it. `*read` is 0 when nothing has been printed beyond `*offset` yet. Offsets count from
- * the VM's creation and go on over its restarts; the text stays readable after the VM has ended, until
- * `mvm_destroy`, and after another owner has taken the VM over. The bytes are the guest's: they need not be UTF-8.
+ * Reads the guest's serial console from the absolute offset `*offset` into `buffer`, and adds the number of bytes to
+ * `*offset`. `*read` receives that number. It is 0 when the guest has printed nothing beyond `*offset` yet. Offsets
+ * count from the VM's creation, over all its starts and owners. The text can be read until `mvm_destroy`, also after
+ * the VM has ended. The bytes come from the guest and need not be UTF-8.
  *
- * The last `console.limit_bytes` are kept (at least three quarters of them). Where `*offset` lies before those the
- * call reads from the first byte that is kept: what was lost is `*offset - *read` after the call, less `*offset`
- * before it. A guest whose spec leads its console elsewhere (`serial.serial_out_path`) is read from there.
+ * The last `console.limit_bytes` are kept (at least three quarters of them). If `*offset` is before those, the call
+ * reads from the first byte that is kept. Bytes lost = (new `*offset` - `*read`) - old `*offset`. When the spec puts
+ * the console elsewhere (`serial.serial_out_path`), the call reads that file.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
  * Blocks: for the disk. Since 0.1.
@@ -1478,8 +1508,8 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
 /* ======== METRICS ===================================================================================*/
 
 /**
- * Gives what the VM has counted since it was made, over all its starts and owners, and what its VMM's process uses
- * now, as a JSON object:
+ * Returns what the VM has counted since it was created, over all its starts and owners, and what its VMM's process
+ * uses now, as a JSON object:
  *
  *     { "id": "web-1", "state": "running",
  *       "host": { "cpu_user_us": 120000, "cpu_system_us": 40000, "rss_bytes": 52428800, "threads": 3, "cgroup": "/…" },
@@ -1487,21 +1517,22 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
  *       "core": { "vcpu_exits": {…}, "block": {…}, "net": {…}, "vsock": {…}, "uart": {…}, "lost": {…}, … },
  *       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
  *
- * Firecracker tells what it has counted once a minute, when the guest powers off, and on `mvm_metrics_flush`; one
- * that is killed takes the last minute with it. `core.lost` says what Firecracker itself has lost, and how many lines
- * were damaged. `host` is null while no VMM runs; the rest is null for a VM whose spec has a `metrics` section of its
- * own. What a VMM writes beyond all measure is not read: `core.lost.skipped_bytes` says how much.
+ * Firecracker writes its counts once a minute, when the guest powers off, and on `mvm_metrics_flush`. When it is
+ * killed, the last minute is lost. `core.lost` says what Firecracker itself lost, how many lines were damaged, and how
+ * many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs. The rest
+ * is null for a VM whose spec has a `metrics` section.
  *
  * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the
  * time), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
- * Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+ * Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the
+ * caller's, for `mvm_string_free`. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_metrics(struct mvm_vm *vm,
                        char **json);
 
 /**
- * Has the VMM write down what it has counted, for `mvm_metrics` to read.
+ * Makes the VMM write its counts now, for `mvm_metrics` to read.
  *
  * Errors: `MVM_ERR_BAD_STATE` (its guest was not started), and those of `mvm_start`. Blocks: up to `request_ms`.
  * Since 0.1.
@@ -1509,18 +1540,20 @@ mvm_status mvm_metrics(struct mvm_vm *vm,
 mvm_status mvm_metrics_flush(struct mvm_vm *vm);
 
 /**
- * Gives what the VMs of the runtime have counted and use, and what the runtime itself has done, in the text format of
- * Prometheus (0.0.4), for whoever serves it. `options` is a JSON object, or NULL:
+ * Returns the counts of the runtime's VMs, what their processes use, and what the runtime itself did, in the text
+ * format of Prometheus (0.0.4). `options` is a JSON object, or NULL:
  *
- *     { "set": "core",           what operators watch; "all" adds every number that Firecracker counts
- *       "ids": ["web-1"],        these VMs and no others
- *       "prefix": "web-",        VMs whose ids begin so
+ *     { "set": "core",           the most useful numbers; "all" adds every number that Firecracker counts
+ *       "ids": ["web-1"],        only these VMs
+ *       "prefix": "web-",        only VMs whose ids begin with this
  *       "deadline_ms": 5000 }    for the whole call
  *
- * `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface. `mvm_firecracker_<group>_<field>`
- * is Firecracker's own number, in "all". Other `mvm_…` families are about the runtime. docs/json.md lists them.
+ * `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface.
+ * `mvm_firecracker_<group>_<field>` is Firecracker's own number, with "all". Other `mvm_…` families are about the
+ * runtime. docs/json.md lists them.
  *
- * A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
+ * A VM whose metrics cannot be read in time is given with the last metrics that were read, or without any.
+ * `mvm_late_vms` counts such VMs.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG` (the options).
  * Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -1533,19 +1566,19 @@ mvm_status mvm_runtime_metrics(struct mvm_runtime *runtime,
 /* ======== THE LOG ===================================================================================*/
 
 /**
- * Has the library's log, lines of `level` (an `mvm_log_level`) and those that matter more, kept in a queue of
- * `capacity` lines for `mvm_log_next`; the oldest make room. `MVM_LOG_OFF` makes it silent again, as it is at first.
- * There is one log for the process.
+ * Keeps the library's log in a queue of `capacity` lines, for `mvm_log_next`. Lines less severe than `level` (an
+ * `mvm_log_level`) are discarded. When the queue is full, the oldest lines are dropped. `MVM_LOG_OFF` turns the log
+ * off; it is off at first. There is one log for the process.
  *
- * Errors: `MVM_ERR_INVALID_ARGUMENT` (no such level), `MVM_ERR_BAD_STATE` (a Rust program has led the log elsewhere),
- * `MVM_ERR_NO_RESOURCES`. Blocks: never. Since 0.1.
+ * Errors: `MVM_ERR_INVALID_ARGUMENT` (not a level), `MVM_ERR_BAD_STATE` (a Rust program has already set a logger of
+ * its own), `MVM_ERR_NO_RESOURCES`. Blocks: never. Since 0.1.
  */
 mvm_status mvm_log_to_queue(int32_t level,
                             size_t capacity);
 
 /**
- * Has the log written to a duplicate of `fd`, a file, a pipe, a socket or a terminal: one line at a time, in one
- * call. A line that would have to wait is dropped, and the next one says how many were. No SIGPIPE is raised.
+ * Writes the log to a duplicate of `fd`: a file, a pipe, a socket or a terminal. Each line is one write. A line that
+ * would have to wait is dropped, and the next line says how many were dropped. No SIGPIPE is raised.
  *
  * Errors: as `mvm_log_to_queue`; `MVM_ERR_IO` (`fd` is not open). Blocks: never. Since 0.1.
  */
@@ -1553,7 +1586,7 @@ mvm_status mvm_log_to_fd(int32_t level,
                          int32_t fd);
 
 /**
- * Takes the next line from the queue. When there is none the call succeeds and `line->level` is `MVM_LOG_OFF`.
+ * Takes the next line from the queue. If there is none, the call succeeds, and `line->level` is `MVM_LOG_OFF`.
  *
  * Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
@@ -1561,17 +1594,17 @@ MVM_MUST_USE
 mvm_status mvm_log_next(struct mvm_log_line *line);
 
 /**
- * Gives a file descriptor that is readable while the queue holds lines: poll it, do not read it.
+ * Returns a file descriptor that is readable while the queue holds lines. Poll it, do not read it.
  *
  * Errors: `MVM_ERR_IO` (the log does not go to a queue), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
- * Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+ * Blocks: never. Ownership: `*fd` is the caller's, close-on-exec, for `close`; -1 after an error. Since 0.1.
  */
 MVM_MUST_USE
 mvm_status mvm_log_queue_fd(int32_t *fd);
 
 /**
- * Returns the name of an `mvm_log_level`, the constant's own without its prefix: `"warn"`; `"unknown"` for any other
- * number. The string is constant and never freed.
+ * Returns the name of an `mvm_log_level`: the constant without its prefix, in lower case, such as `"warn"`. Any other
+ * number is `"unknown"`. The string is constant and never freed.
  *
  * Blocks: never. Since 0.1.
  */
@@ -1580,18 +1613,18 @@ const char *mvm_log_level_name(int32_t level);
 /* ======== PROCESSES OF YOUR OWN =====================================================================*/
 
 /**
- * Starts a program as a child, held by a pidfd. `argv` is NULL-terminated; its first string is the path of the
- * executable (no search path is consulted). `envp` is the child's whole environment, NULL-terminated; NULL is an
- * empty one: pass `environ` for the caller's own. `stdio` is three descriptors for the child's input, output and
- * error, -1 for `/dev/null`; NULL is three times that. They stay the caller's.
+ * Starts a program as a child, held by a pidfd. `argv` is NULL-terminated. Its first string is the path of the
+ * executable; no search path is used. `envp` is the child's whole environment, NULL-terminated. NULL is an empty one;
+ * pass `environ` for your own. `stdio` is three descriptors for the child's input, output and error; -1 is
+ * `/dev/null`. NULL is three times `/dev/null`. The descriptors stay yours.
  *
- * The child begins with all signals at their default and none held back, inherits no other descriptor, and is in
- * a session of its own, so that a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
+ * The child starts with all signals at their default and none blocked. It inherits no other descriptor. It has a
+ * session of its own, so a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
  *
  *     { "directory": "/srv", "session": "new" or "inherited", "kill_ms": 5000 }
  *
  * Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
- * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
+ * `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`. After an error there is no process.
  * Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1602,10 +1635,10 @@ mvm_status mvm_process_spawn(const char *const *argv,
                              struct mvm_process **process);
 
 /**
- * Ends the process: SIGTERM, up to `grace_ms` for it to end, SIGKILL; 0 goes straight to SIGKILL. `poll_ms` and
- * `outcome` are as for `mvm_shutdown`. The child is reaped.
+ * Ends the process: sends SIGTERM, waits up to `grace_ms`, then sends SIGKILL. With `grace_ms` 0, SIGKILL comes at
+ * once. `poll_ms` and `outcome` are as for `mvm_shutdown`. The child is reaped.
  *
- * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (it outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
+ * Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (the process outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
  * Blocks: up to `grace_ms` + `kill_ms`. Since 0.1.
  */
 MVM_MUST_USE
@@ -1615,7 +1648,7 @@ mvm_status mvm_process_shutdown(struct mvm_process *process,
                                 mvm_shutdown_outcome *outcome);
 
 /**
- * Waits until the process has ended, at most `timeout_ms`. `*exit` says how; the child is reaped.
+ * Waits until the process has ended, at most `timeout_ms`. `*exit` receives how it ended. The child is reaped.
  *
  * Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_INVALID_ARGUMENT`.
  * Blocks: up to `timeout_ms`. Since 0.1.
@@ -1626,23 +1659,24 @@ mvm_status mvm_process_wait(struct mvm_process *process,
                             struct mvm_exit *exit);
 
 /**
- * Gives the process's number, for people to read: it may be another process's once this one was reaped.
+ * Returns the process id. It is for people to read: once this process was reaped, another one may have this id.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
  */
 MVM_MUST_USE
-mvm_status mvm_process_pid(struct mvm_process *process, int32_t *pid);
+mvm_status mvm_process_pid(struct mvm_process *process,
+                           int32_t *pid);
 
 /**
- * Ends every call in flight on this process, whoever made it, with `MVM_ERR_INTERRUPTED`. The process goes on. This
- * function may be called in a signal handler; its failures leave no details.
+ * Ends every call that is running on this process, in any thread, with `MVM_ERR_INTERRUPTED`. The process keeps
+ * running. This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */
 mvm_status mvm_process_interrupt(struct mvm_process *process);
 
 /**
- * Forgets the handle. The process goes on, and its end is then the caller's to reap. NULL is fine.
+ * Releases the handle. The process keeps running, and you must reap it when it ends. NULL is allowed.
  *
  * Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
  */
@@ -1651,8 +1685,8 @@ mvm_status mvm_process_release(struct mvm_process *process);
 /* ======== THE LIBRARY ===============================================================================*/
 
 /**
- * The version of the library that is loaded: `major * 1000000 + minor * 1000 + patch`, to compare with
- * `MVM_VERSION_NUMBER`, the header's.
+ * Returns the version of the library that is loaded: `major * 1000000 + minor * 1000 + patch`. `MVM_VERSION_NUMBER` is
+ * the version of the header.
  *
  * Blocks: never. Since 0.1.
  */
@@ -1666,7 +1700,7 @@ uint32_t mvm_version(void);
 const char *mvm_version_string(void);
 
 /**
- * Frees a string that the library has given. NULL is fine; the C library's `free` is not.
+ * Frees a string that the library has returned. NULL is allowed. Do not use the C library's `free`.
  *
  * Blocks: never. Since 0.1.
  */

@@ -1,7 +1,9 @@
 //! A Firecracker microVM driver that lives inside the operator's own process.
 //!
-//! [`Runtime`] owns a state directory, [`Vm`] is a microVM in it; [`capi`] is the same for C, whose reference is
-//! `include/mvm.h`. Calls block, threads may share everything, and nothing here starts a thread.
+//! [`Runtime`] owns a state directory. [`Vm`] is a microVM in it. [`capi`] is the same for C; its reference is
+//! `include/mvm.h`. Threads may share everything, and a call runs in the thread that makes it. The library starts a thread
+//! only to bound consoles when no keeper is named, to fill a pool, to clone, to serve page faults when asked to, and to remove
+//! the files of an interrupted snapshot.
 //!
 //! ```no_run
 //! use mvm::Runtime;

@@ -179,8 +179,8 @@ static inline mvm_status shim_snapshot_create(shim_call *call, uintptr_t vm, con
   return SHIM(call, mvm_snapshot_create(VM(vm), id, options, report));
 }
 
-static inline mvm_status shim_working_set_store(shim_call *call, uintptr_t vm, uint64_t *stretches) {
-  return SHIM(call, mvm_working_set_store(VM(vm), stretches));
+static inline mvm_status shim_working_set_store(shim_call *call, uintptr_t vm, uint64_t *ranges) {
+  return SHIM(call, mvm_working_set_store(VM(vm), ranges));
 }
 
 static inline mvm_status shim_snapshot_list(shim_call *call, uintptr_t runtime, char **json) {

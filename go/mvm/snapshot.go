@@ -63,13 +63,14 @@ func (v *VM) Snapshot(ctx context.Context, id string, options SnapshotOptions) (
 	})
 }
 
-// StoreWorkingSet has the pager store what it has recorded so far with the snapshot; it says of how many stretches.
+// StoreWorkingSet stores the working set that the pager has recorded so far with the snapshot. It returns the number of
+// contiguous ranges stored.
 func (v *VM) StoreWorkingSet(ctx context.Context) (uint64, error) {
-	var stretches C.uint64_t
+	var ranges C.uint64_t
 	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
-		return C.shim_working_set_store(c, v.key, &stretches)
+		return C.shim_working_set_store(c, v.key, &ranges)
 	})
-	return uint64(stretches), err
+	return uint64(ranges), err
 }
 
 // SnapshotSummary is one line of a list of snapshots.

@@ -43,11 +43,11 @@ pub unsafe extern "C" fn mvm_cancel_create(cancel: *mut *mut mvm_cancel) -> mvm_
     })
 }
 
-/// Binds the calls that this thread makes from now on to the token, instead of the one that was bound before. NULL binds
-/// them to none. Only calls that can block heed a token. A language that moves code between threads binds, calls and
-/// unbinds in one C function.
+/// Binds the later calls of this thread to the token, instead of the token that was bound before. NULL binds them to
+/// none. Only calls that can block check a token. In a language that moves code between threads, bind, call and unbind
+/// in one C function.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`; the former token stays bound then. Blocks: never. Since 0.1.
+/// Errors: `MVM_ERR_BAD_HANDLE`. After an error the former token stays bound. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_cancel_bind(cancel: *mut mvm_cancel) -> mvm_status {
     guard(|| {
@@ -57,8 +57,8 @@ pub extern "C" fn mvm_cancel_bind(cancel: *mut mvm_cancel) -> mvm_status {
     })
 }
 
-/// Raises the token, for good: every call that is bound to it ends with `MVM_ERR_INTERRUPTED`, and so does every later
-/// one, before it does anything. An interrupted call undoes its own effects; the VM goes on.
+/// Raises the token for good. Every call that is bound to it ends with `MVM_ERR_INTERRUPTED`. Every later call that is
+/// bound to it returns `MVM_ERR_INTERRUPTED` before it does anything. The VM keeps running.
 ///
 /// This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
 ///
@@ -68,7 +68,7 @@ pub extern "C" fn mvm_cancel_raise(cancel: *mut mvm_cancel) -> mvm_status {
     guard_in_handler(|| handle::reach(cancel, Cancel::raise))
 }
 
-/// Releases the handle. Threads that are bound to the token stay bound to it. NULL is fine.
+/// Releases the handle. Threads that are bound to the token stay bound to it. NULL is allowed.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

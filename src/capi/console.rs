@@ -9,14 +9,14 @@ use super::vm::mvm_vm;
 
 /// # The console
 ///
-/// Reads what the guest has printed on its serial console, from the absolute offset `*offset`, into `buffer`, and
-/// moves `*offset` past it. `*read` is 0 when nothing has been printed beyond `*offset` yet. Offsets count from
-/// the VM's creation and go on over its restarts; the text stays readable after the VM has ended, until
-/// `mvm_destroy`, and after another owner has taken the VM over. The bytes are the guest's: they need not be UTF-8.
+/// Reads the guest's serial console from the absolute offset `*offset` into `buffer`, and adds the number of bytes to
+/// `*offset`. `*read` receives that number. It is 0 when the guest has printed nothing beyond `*offset` yet. Offsets
+/// count from the VM's creation, over all its starts and owners. The text can be read until `mvm_destroy`, also after
+/// the VM has ended. The bytes come from the guest and need not be UTF-8.
 ///
-/// The last `console.limit_bytes` are kept (at least three quarters of them). Where `*offset` lies before those the
-/// call reads from the first byte that is kept: what was lost is `*offset - *read` after the call, less `*offset`
-/// before it. A guest whose spec leads its console elsewhere (`serial.serial_out_path`) is read from there.
+/// The last `console.limit_bytes` are kept (at least three quarters of them). If `*offset` is before those, the call
+/// reads from the first byte that is kept. Bytes lost = (new `*offset` - `*read`) - old `*offset`. When the spec puts
+/// the console elsewhere (`serial.serial_out_path`), the call reads that file.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`.
 /// Blocks: for the disk. Since 0.1.

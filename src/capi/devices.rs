@@ -11,17 +11,18 @@ use std::ffi::c_char;
 use std::path::Path;
 use std::ptr;
 
-/// What `mvm_balloon_set` gives when the balloon tells nothing.
+/// The result of `mvm_balloon_set` when the balloon reports nothing.
 pub const MVM_UNKNOWN: u64 = u64::MAX;
 
 /// # Devices
 ///
-/// Has the guest give `amount_mib` of its memory to the balloon, or take back what is more, and waits up to `timeout_ms`
-/// until it has; 0 does not wait. `*actual_mib`, which may be NULL, is what the balloon holds then: `MVM_UNKNOWN` when its
-/// statistics are off (`stats_polling_interval_s`), and then nothing is waited for.
+/// Sets the size of the balloon to `amount_mib`: the guest gives that much memory to the balloon, or takes back what is
+/// more. Waits up to `timeout_ms` until the guest has followed; 0 does not wait. `*actual_mib` (`actual_mib` may be
+/// NULL) receives the size of the balloon after the call. It is `MVM_UNKNOWN` when the balloon's statistics are off
+/// (`stats_polling_interval_s`); the call then does not wait.
 ///
-/// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE` (not started),
-/// `MVM_ERR_VMM_REFUSED` (no balloon, or more than there is memory), and those of `mvm_request`.
+/// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it still may), `MVM_ERR_BAD_STATE` (not started),
+/// `MVM_ERR_VMM_REFUSED` (no balloon, or more than the memory), and those of `mvm_request`.
 /// Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn mvm_balloon_set(
     })
 }
 
-/// Gives what the guest says of its memory, as the JSON object that Firecracker's `GET /balloon/statistics` answers.
+/// Returns what the guest reports about its memory: the JSON object of Firecracker's `GET /balloon/statistics`.
 ///
 /// Errors: `MVM_ERR_VMM_REFUSED` (no balloon, or its statistics are off), and those of `mvm_request`.
 /// Blocks: up to `request_ms`. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -56,10 +57,11 @@ pub unsafe extern "C" fn mvm_balloon_statistics(vm: *mut mvm_vm, json: *mut *mut
     })
 }
 
-/// Plugs memory in or out until `size_mib` of the spec's `memory-hotplug` are plugged in, and waits up to `timeout_ms`
-/// until the guest has followed; 0 does not wait. `*plugged_mib`, which may be NULL, is how much is plugged in then.
+/// Plugs memory in or out until `size_mib` of the spec's `memory-hotplug` are plugged in. Waits up to `timeout_ms`
+/// until the guest has followed; 0 does not wait. `*plugged_mib` (`plugged_mib` may be NULL) receives how much is
+/// plugged in after the call.
 ///
-/// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it may still), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
+/// Errors: `MVM_ERR_TIMEOUT` (the guest has not followed; it still may), `MVM_ERR_BAD_STATE`, `MVM_ERR_VMM_REFUSED` (no
 /// such memory, or not so much), and those of `mvm_request`. Blocks: up to `timeout_ms` and `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -78,11 +80,12 @@ pub unsafe extern "C" fn mvm_memory_hotplug(
     })
 }
 
-/// Gives the drive `drive_id` another file, another rate limit, or both; NULL leaves what there is. A file that has grown
-/// is given once more, and the guest sees its new size. `rate_limiter` is JSON, as in a spec.
+/// Gives the drive `drive_id` another file, another rate limit, or both. NULL keeps the present one. When a file has
+/// grown, pass its path again: the guest then sees the new size. `rate_limiter` is JSON, as in a spec.
 ///
-/// Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not started),
-/// `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`; the drive is what it was then.
+/// Errors: `MVM_ERR_NOT_FOUND` (no such file), `MVM_ERR_VMM_REFUSED` (no such drive), `MVM_ERR_BAD_STATE` (not
+/// started), `MVM_ERR_BUSY` (another VM uses the file), `MVM_ERR_INVALID_CONFIG` (not JSON), and those of
+/// `mvm_request`. After an error the drive is unchanged.
 /// Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -103,11 +106,11 @@ pub unsafe extern "C" fn mvm_drive_update(
     })
 }
 
-/// Limits the rates of the network interface `iface_id`: what the guest receives and what it sends, each JSON as in a
-/// spec; NULL leaves what there is.
+/// Limits the rates of the network interface `iface_id`: of what the guest receives and of what it sends. Each limit is
+/// JSON, as in a spec. NULL keeps the present one.
 ///
-/// Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (no JSON),
-/// and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
+/// Errors: `MVM_ERR_VMM_REFUSED` (no such interface), `MVM_ERR_BAD_STATE` (not started), `MVM_ERR_INVALID_CONFIG` (not
+/// JSON), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_network_update(
@@ -127,12 +130,13 @@ pub unsafe extern "C" fn mvm_network_update(
     })
 }
 
-/// Plugs a device into a VM that runs (Firecracker 1.16, started with `--enable-pci`); the guest finds it when it scans
-/// its PCI bus anew. `section` is where the device would stand in a spec: "drives", "pmem" or "network-interfaces";
-/// `definition` is the JSON that would stand there.
+/// Plugs a device into a running VM (Firecracker 1.16, started with `--enable-pci`). The guest finds the device at its
+/// next scan of the PCI bus. `section` is the device's section of a spec: "drives", "pmem" or "network-interfaces".
+/// `definition` is the device's JSON in that section.
 ///
-/// Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
-/// `MVM_ERR_INVALID_ARGUMENT` (the section), `MVM_ERR_INVALID_CONFIG` (no JSON), and those of `mvm_request`.
+/// Errors: `MVM_ERR_UNSUPPORTED` (Firecracker is too old), `MVM_ERR_VMM_REFUSED`, `MVM_ERR_BAD_STATE` (not started),
+/// `MVM_ERR_BUSY` (another VM uses the file or network device), `MVM_ERR_INVALID_ARGUMENT` (the section),
+/// `MVM_ERR_INVALID_CONFIG` (not JSON), and those of `mvm_request`.
 /// Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -151,9 +155,9 @@ pub unsafe extern "C" fn mvm_device_attach(
     })
 }
 
-/// Plugs out a device that the guest has let go of before (Firecracker 1.16, started with `--enable-pci`).
+/// Plugs out a device (Firecracker 1.16, started with `--enable-pci`). The guest must have removed the device first.
 ///
-/// Errors: `MVM_ERR_UNSUPPORTED` (an older Firecracker), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
+/// Errors: `MVM_ERR_UNSUPPORTED` (Firecracker is too old), `MVM_ERR_VMM_REFUSED` (no such device), `MVM_ERR_BAD_STATE`,
 /// `MVM_ERR_INVALID_ARGUMENT` (the section), and those of `mvm_request`. Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -15,37 +15,37 @@ use std::time::UNIX_EPOCH;
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mvm_event_kind {
-    /// Nothing within the time.
+    /// No event within the time.
     MVM_EVENT_NONE = 0,
-    /// The VM was made.
+    /// The VM was created.
     MVM_EVENT_CREATED = 1,
     /// Its guest was started.
     MVM_EVENT_STARTED = 2,
-    /// It is held.
+    /// The guest was paused.
     MVM_EVENT_PAUSED = 3,
-    /// It goes on.
+    /// The guest was resumed.
     MVM_EVENT_RESUMED = 4,
     /// Its VMM has ended: `exit_kind` and `exit_value` say how.
     MVM_EVENT_EXITED = 5,
-    /// It was destroyed.
+    /// The VM was destroyed.
     MVM_EVENT_DESTROYED = 6,
-    /// It ran when the runtime was opened, and is this runtime's now.
+    /// The VM was running when the runtime was opened, and now belongs to this runtime.
     MVM_EVENT_ADOPTED = 7,
-    /// It had no VMM when the runtime was opened: start it again, or see `mvm_runtime_reap`.
+    /// The VM had no VMM when the runtime was opened. Start it again, or see `mvm_runtime_reap`.
     MVM_EVENT_ORPHAN_FOUND = 8,
-    /// Something in the state directory is not as it should be, and was left alone; `text` says what.
+    /// Something in the state directory is damaged or unknown, and was left alone. `text` says what.
     MVM_EVENT_DAMAGED = 9,
-    /// The keeper is gone, and could not be replaced; `text` says why.
+    /// The keeper has ended, and no other could be started. `text` says why.
     MVM_EVENT_KEEPER_LOST = 10,
-    /// `count` events before this one were lost, because nobody took them.
+    /// `count` events before this one were lost, because nobody took them in time.
     MVM_EVENT_DROPPED = 11,
-    /// It has another id; `text` is the former one.
+    /// The VM has another id. `text` is the former one.
     MVM_EVENT_RENAMED = 12,
-    /// A snapshot of it was made; `text` is the snapshot's id.
+    /// A snapshot of the VM was taken. `text` is the snapshot's id.
     MVM_EVENT_SNAPSHOTTED = 13,
-    /// It was restored from the snapshot `text`, and is held.
+    /// The VM was restored from the snapshot `text`, and is paused.
     MVM_EVENT_RESTORED = 14,
-    /// What served its page faults is gone or has failed, and the VM was ended; `text` says why.
+    /// The pager of the VM has failed or ended, and the VM was killed. `text` says why.
     MVM_EVENT_PAGER_LOST = 15,
 }
 
@@ -69,18 +69,19 @@ pub struct mvm_event {
     pub exit_value: i32,
     /// The VM's id, or "".
     pub vm: [c_char; 72],
-    /// More in words, or "".
+    /// A text that says more, or "".
     pub text: [c_char; 512],
 }
 
 /// # Events
 ///
-/// Takes the next event, and waits for it at most `timeout_ms`; 0 does not wait. When there is none in that time the
-/// call succeeds and `event->kind` is `MVM_EVENT_NONE`. The ends of VMMs are noticed and reaped here, and by every
-/// other query on their VM. The end of a VMM is in the VM's journal before its event is returned, unless another call is
-/// at work on the VM: then it follows. So the next owner is told the same.
+/// Takes the next event. If there is none, the call waits at most `timeout_ms`; 0 does not wait. If there is no event
+/// in that time, the call succeeds, and `event->kind` is `MVM_EVENT_NONE`. This call notices and reaps VMMs that have
+/// ended; other queries do so for their own VM. The end of a VMM is written to the VM's journal before its event is
+/// returned, so the next owner reports the same. If another call is running on the VM just then, the journal is written
+/// when that call ends.
 ///
-/// The queue holds 4,096 events (the option `event_queue`); when nobody takes them the oldest make room, and
+/// The queue holds 4,096 events (the option `event_queue`). When it is full, the oldest events are dropped, and
 /// `MVM_EVENT_DROPPED` says how many.
 ///
 /// Errors: `MVM_ERR_INTERRUPTED` (the runtime was closed), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
@@ -101,8 +102,8 @@ pub unsafe extern "C" fn mvm_runtime_next_event(
     })
 }
 
-/// Gives a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller:
-/// poll it, do not read it, and take events until there are none. It may wake without an event. Closing the
+/// Returns a file descriptor that is readable while there is an event to take, for epoll, libuv or Go's netpoller. Poll it,
+/// do not read it, and take events until there are none. It may wake up without an event. Closing the
 /// runtime does not wake it: tell whoever polls.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
@@ -118,9 +119,9 @@ pub unsafe extern "C" fn mvm_runtime_events_fd(runtime: *mut mvm_runtime, fd: *m
     })
 }
 
-/// Returns the name of an `mvm_event_kind`, the constant's own without its prefix: `"exited"`, `"pager_lost"`;
-/// `"unknown"` for any other number, such as the kind of an event that is newer than the caller. The string is constant
-/// and never freed.
+/// Returns the name of an `mvm_event_kind`: the constant without its prefix, in lower case, such as `"exited"` or
+/// `"pager_lost"`. Any other number is `"unknown"`, such as the kind of an event of a newer library. The string is
+/// constant and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

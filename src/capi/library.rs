@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char};
 
 /// # The library
 ///
-/// The version of the library that is loaded: `major * 1000000 + minor * 1000 + patch`, to compare with
-/// `MVM_VERSION_NUMBER`, the header's.
+/// Returns the version of the library that is loaded: `major * 1000000 + minor * 1000 + patch`. `MVM_VERSION_NUMBER` is
+/// the version of the header.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -27,7 +27,7 @@ pub extern "C" fn mvm_version_string() -> *const c_char {
     TEXT.as_ptr()
 }
 
-/// Frees a string that the library has given. NULL is fine; the C library's `free` is not.
+/// Frees a string that the library has returned. NULL is allowed. Do not use the C library's `free`.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

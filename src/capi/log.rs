@@ -12,15 +12,15 @@ use std::ffi::c_char;
 use std::os::fd::{AsFd, IntoRawFd};
 use std::time::UNIX_EPOCH;
 
-/// How much a line of the log matters.
+/// How severe a line of the log is.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mvm_log_level {
-    /// No line; as a level to log at: nothing.
+    /// No line. As a level to log at: nothing is logged.
     MVM_LOG_OFF = 0,
     /// Something has failed.
     MVM_LOG_ERROR = 1,
-    /// Something needs a look.
+    /// Something needs attention.
     MVM_LOG_WARN = 2,
     /// What happens to VMs.
     MVM_LOG_INFO = 3,
@@ -34,26 +34,26 @@ pub enum mvm_log_level {
 pub struct mvm_log_line {
     /// In: `sizeof(mvm_log_line)`.
     pub size: u32,
-    /// How much it matters; `MVM_LOG_OFF` when there is none.
+    /// How severe the line is; `MVM_LOG_OFF` when there is no line.
     pub level: mvm_log_level,
     /// When it was written, in milliseconds since 1970.
     pub time_ms: u64,
     /// How many lines before it were lost.
     pub dropped: u64,
-    /// Which part of the library says so.
+    /// The part of the library that wrote it.
     pub target: [c_char; 64],
-    /// What it says.
+    /// The text.
     pub text: [c_char; 1024],
 }
 
 /// # The log
 ///
-/// Has the library's log, lines of `level` (an `mvm_log_level`) and those that matter more, kept in a queue of
-/// `capacity` lines for `mvm_log_next`; the oldest make room. `MVM_LOG_OFF` makes it silent again, as it is at first.
-/// There is one log for the process.
+/// Keeps the library's log in a queue of `capacity` lines, for `mvm_log_next`. Lines less severe than `level` (an
+/// `mvm_log_level`) are discarded. When the queue is full, the oldest lines are dropped. `MVM_LOG_OFF` turns the log
+/// off; it is off at first. There is one log for the process.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (no such level), `MVM_ERR_BAD_STATE` (a Rust program has led the log elsewhere),
-/// `MVM_ERR_NO_RESOURCES`. Blocks: never. Since 0.1.
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (not a level), `MVM_ERR_BAD_STATE` (a Rust program has already set a logger of
+/// its own), `MVM_ERR_NO_RESOURCES`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_log_to_queue(level: i32, capacity: usize) -> mvm_status {
     guard(|| {
@@ -62,8 +62,8 @@ pub extern "C" fn mvm_log_to_queue(level: i32, capacity: usize) -> mvm_status {
     })
 }
 
-/// Has the log written to a duplicate of `fd`, a file, a pipe, a socket or a terminal: one line at a time, in one
-/// call. A line that would have to wait is dropped, and the next one says how many were. No SIGPIPE is raised.
+/// Writes the log to a duplicate of `fd`: a file, a pipe, a socket or a terminal. Each line is one write. A line that
+/// would have to wait is dropped, and the next line says how many were dropped. No SIGPIPE is raised.
 ///
 /// Errors: as `mvm_log_to_queue`; `MVM_ERR_IO` (`fd` is not open). Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -77,7 +77,7 @@ pub extern "C" fn mvm_log_to_fd(level: i32, fd: i32) -> mvm_status {
     })
 }
 
-/// Takes the next line from the queue. When there is none the call succeeds and `line->level` is `MVM_LOG_OFF`.
+/// Takes the next line from the queue. If there is none, the call succeeds, and `line->level` is `MVM_LOG_OFF`.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
 #[must_use]
@@ -92,10 +92,10 @@ pub unsafe extern "C" fn mvm_log_next(line: *mut mvm_log_line) -> mvm_status {
     })
 }
 
-/// Gives a file descriptor that is readable while the queue holds lines: poll it, do not read it.
+/// Returns a file descriptor that is readable while the queue holds lines. Poll it, do not read it.
 ///
 /// Errors: `MVM_ERR_IO` (the log does not go to a queue), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NO_RESOURCES`.
-/// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+/// Blocks: never. Ownership: `*fd` is the caller's, close-on-exec, for `close`; -1 after an error. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_log_queue_fd(fd: *mut i32) -> mvm_status {
@@ -108,8 +108,8 @@ pub unsafe extern "C" fn mvm_log_queue_fd(fd: *mut i32) -> mvm_status {
     })
 }
 
-/// Returns the name of an `mvm_log_level`, the constant's own without its prefix: `"warn"`; `"unknown"` for any other
-/// number. The string is constant and never freed.
+/// Returns the name of an `mvm_log_level`: the constant without its prefix, in lower case, such as `"warn"`. Any other
+/// number is `"unknown"`. The string is constant and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

@@ -12,8 +12,8 @@ use std::ptr;
 
 /// # Metrics
 ///
-/// Gives what the VM has counted since it was made, over all its starts and owners, and what its VMM's process uses
-/// now, as a JSON object:
+/// Returns what the VM has counted since it was created, over all its starts and owners, and what its VMM's process
+/// uses now, as a JSON object:
 ///
 /// ```text
 ///     { "id": "web-1", "state": "running",
@@ -23,14 +23,15 @@ use std::ptr;
 ///       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
 /// ```
 ///
-/// Firecracker tells what it has counted once a minute, when the guest powers off, and on `mvm_metrics_flush`; one
-/// that is killed takes the last minute with it. `core.lost` says what Firecracker itself has lost, and how many lines
-/// were damaged. `host` is null while no VMM runs; the rest is null for a VM whose spec has a `metrics` section of its
-/// own. What a VMM writes beyond all measure is not read: `core.lost.skipped_bytes` says how much.
+/// Firecracker writes its counts once a minute, when the guest powers off, and on `mvm_metrics_flush`. When it is
+/// killed, the last minute is lost. `core.lost` says what Firecracker itself lost, how many lines were damaged, and how
+/// many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs. The rest
+/// is null for a VM whose spec has a `metrics` section.
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the
 /// time), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`, `MVM_ERR_NO_RESOURCES`.
-/// Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
+/// Blocks: for the disk, and up to `request_ms` while another process reads the same metrics. Ownership: `*json` is the
+/// caller's, for `mvm_string_free`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_metrics(vm: *mut mvm_vm, json: *mut *mut c_char) -> mvm_status {
@@ -42,7 +43,7 @@ pub unsafe extern "C" fn mvm_metrics(vm: *mut mvm_vm, json: *mut *mut c_char) ->
     })
 }
 
-/// Has the VMM write down what it has counted, for `mvm_metrics` to read.
+/// Makes the VMM write its counts now, for `mvm_metrics` to read.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (its guest was not started), and those of `mvm_start`. Blocks: up to `request_ms`.
 /// Since 0.1.
@@ -51,20 +52,22 @@ pub extern "C" fn mvm_metrics_flush(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.flush_metrics()?))
 }
 
-/// Gives what the VMs of the runtime have counted and use, and what the runtime itself has done, in the text format of
-/// Prometheus (0.0.4), for whoever serves it. `options` is a JSON object, or NULL:
+/// Returns the counts of the runtime's VMs, what their processes use, and what the runtime itself did, in the text
+/// format of Prometheus (0.0.4). `options` is a JSON object, or NULL:
 ///
 /// ```text
-///     { "set": "core",           what operators watch; "all" adds every number that Firecracker counts
-///       "ids": ["web-1"],        these VMs and no others
-///       "prefix": "web-",        VMs whose ids begin so
+///     { "set": "core",           the most useful numbers; "all" adds every number that Firecracker counts
+///       "ids": ["web-1"],        only these VMs
+///       "prefix": "web-",        only VMs whose ids begin with this
 ///       "deadline_ms": 5000 }    for the whole call
 /// ```
 ///
-/// `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface. `mvm_firecracker_<group>_<field>`
-/// is Firecracker's own number, in "all". Other `mvm_…` families are about the runtime. docs/json.md lists them.
+/// `mvm_vm_…` is about one VM: the label `vm` is its id, `device` a drive or interface.
+/// `mvm_firecracker_<group>_<field>` is Firecracker's own number, with "all". Other `mvm_…` families are about the
+/// runtime. docs/json.md lists them.
 ///
-/// A VM whose figures cannot be read in time has those that were read last, or none; `mvm_late_vms` says how many do.
+/// A VM whose metrics cannot be read in time is given with the last metrics that were read, or without any.
+/// `mvm_late_vms` counts such VMs.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG` (the options).
 /// Blocks: for the disk, up to `deadline_ms`. Ownership: `*text` is the caller's, for `mvm_string_free`. Since 0.1.

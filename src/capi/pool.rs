@@ -16,7 +16,7 @@ pub struct mvm_pool {
     _private: [u8; 0],
 }
 
-/// What a pool holds and has done. Set `size` to `sizeof(mvm_pool_counts)` before the call.
+/// What a pool holds, and what it did. Set `size` to `sizeof(mvm_pool_counts)` before the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct mvm_pool_counts {
@@ -36,26 +36,29 @@ pub struct mvm_pool_counts {
 
 /// # Warm pools
 ///
-/// Opens the pool `name` and has it filled, by a thread of its own. `name` has 1 to 53 letters, digits and '-', and
-/// begins with a letter or a digit. Members are VMs called `<name>-<number>`, which `mvm_runtime_list` shows. `options` is a JSON object:
+/// Opens the pool `name`. A thread of the pool creates its members. `name` has 1 to 53 letters, digits and '-', and
+/// begins with a letter or a digit. Members are VMs with the id `<name>-<number>`, which `mvm_runtime_list` shows.
+/// `options` is a JSON object:
 ///
 /// ```text
-///     { "snapshot": "base",          members are restored from it, and held; or
-///       "spec": {…},                 members are configured by it, and not started
-///       "restore": {…},              the options of mvm_restore, for "snapshot"
-///       "size": 4,                   how many wait
-///       "refill_per_second": 20,     at most so many are made
-///       "when_empty": "make" }       a taker waits while one is made; or "fail"
+///     { "snapshot": "base",          members are restored from it, and wait paused; or
+///       "spec": {…},                 members are configured by it, and wait without being started
+///       "restore": {…},              with "snapshot": the options of mvm_restore
+///       "size": 4,                   how many members wait
+///       "refill_per_second": 20,     the most members that are created in a second
+///       "when_empty": "make" }       mvm_pool_take waits while a member is created; or "fail"
 /// ```
 ///
 /// Paths and host devices in "restore" and "spec" may hold the placeholders of `mvm_clone`.
 ///
-/// Members outlive their owner as other VMs do. Whoever opens a pool of the same name takes over those that are what it
-/// wants, and destroys the others; `mvm_runtime_reap` removes those of pools that are not open.
+/// Members outlive their owner, as other VMs do. The next pool of the same name takes over members that were created
+/// with the same options, and destroys the others. `mvm_runtime_reap` removes members of pools that are not open.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (the name), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NOT_FOUND` (no such snapshot),
-/// `MVM_ERR_ALREADY_EXISTS` (it is open), `MVM_ERR_NO_RESOURCES`. That members cannot be made is told by `mvm_pool_info`.
-/// Blocks: as `mvm_destroy` for each member of a former owner's that does not fit. Ownership: `*pool` is the caller's, for `mvm_pool_release`. Since 0.1.
+/// `MVM_ERR_ALREADY_EXISTS` (the pool is open), `MVM_ERR_NO_RESOURCES`. If members cannot be created, `mvm_pool_info`
+/// reports why.
+/// Blocks: as `mvm_destroy` for each former member that is destroyed. Ownership: `*pool` is the caller's, for
+/// `mvm_pool_release`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_pool_open(
@@ -76,18 +79,19 @@ pub unsafe extern "C" fn mvm_pool_open(
     })
 }
 
-/// Takes a VM out of the pool, which is called `id` from now on, and lets its guest go on, or starts it. `options` is a
-/// JSON object, or NULL:
+/// Takes a VM out of the pool and gives it the id `id`. Its guest is resumed, or started when it was not started.
+/// `options` is a JSON object, or NULL:
 ///
 /// ```text
-///     { "after": "resume",            or "stay_paused": it is left as it waited
+///     { "after": "resume",           or "stay_paused": the VM stays as it waited
 ///       "drives": [{"drive_id": "data", "path_on_host": "/srv/data-7"}],   other files for drives
-///       "mmds": {…} }                merged into the guest's metadata
+///       "mmds": {…},                 merged into the guest's metadata
+///       "owner_data": "tenant 7" }   text of your own (mvm_owner_data_set)
 /// ```
 ///
-/// Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (it is
-/// empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` for `id`), and those of
-/// `mvm_restore` and `mvm_start`; the VM is gone then.
+/// Errors: `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_NO_RESOURCES` (the
+/// pool is empty, and "when_empty" is "fail"), `MVM_ERR_INTERRUPTED` (`mvm_runtime_interrupt` with `id`), and those of
+/// `mvm_restore` and `mvm_start`. A VM that could not be handed over is destroyed.
 /// Blocks: for one or two requests; for a restore when the pool is empty. Ownership: `*vm` is the caller's, for
 /// `mvm_release`. Since 0.1.
 #[must_use]
@@ -111,8 +115,8 @@ pub unsafe extern "C" fn mvm_pool_take(
     })
 }
 
-/// Says what the pool holds and has done, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4, "ready": 3,
-/// "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
+/// Returns what the pool holds, and what it did, as a JSON object: `{"name": "web", "snapshot": "base", "size": 4,
+/// "ready": 3, "taken": 17, "missed": 1, "failed": 0, "last_error": null}`.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -127,7 +131,7 @@ pub unsafe extern "C" fn mvm_pool_info(pool: *mut mvm_pool, json: *mut *mut c_ch
     })
 }
 
-/// Gives what the pool holds and has done, in numbers.
+/// Returns what the pool holds, and what it did, in numbers.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
 #[must_use]
@@ -141,12 +145,12 @@ pub unsafe extern "C" fn mvm_pool_count(pool: *mut mvm_pool, counts: *mut mvm_po
     })
 }
 
-/// Destroys the pool and the VMs that wait in it. VMs that were taken out of it are not its any more, and run on. The
-/// handle stays valid and answers `MVM_ERR_NOT_FOUND`, until it is released; a second destroy is fine.
+/// Destroys the pool and its members. VMs that were taken out of it are not members any more, and keep running. The
+/// handle stays valid until it is released; calls on it return `MVM_ERR_NOT_FOUND`. A second destroy succeeds.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. The pool is closed then, and its other VMs are destroyed; it
-/// can be tried again.
-/// Blocks: for a member that is being made, and as `mvm_destroy` for each member. Since 0.1.
+/// Errors: `MVM_ERR_BAD_HANDLE`, and those of `mvm_destroy`. After an error the pool is closed, and all other members
+/// are destroyed. The call can be repeated.
+/// Blocks: for a member that is just being created, and as `mvm_destroy` for each member. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_pool_destroy(pool: *mut mvm_pool) -> mvm_status {
@@ -156,10 +160,10 @@ pub extern "C" fn mvm_pool_destroy(pool: *mut mvm_pool) -> mvm_status {
     })
 }
 
-/// Closes the pool and forgets the handle. The VMs that wait in it stay as they are: `mvm_pool_open` takes them over into
-/// the next pool of this name, in this process or a later one. NULL is fine.
+/// Closes the pool and releases the handle. Its members stay as they are. `mvm_pool_open` takes them over into the next
+/// pool of this name, in this process or a later one. NULL is allowed.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is being made. Since 0.1.
+/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: for a member that is just being created. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_pool_release(pool: *mut mvm_pool) -> mvm_status {
     guard(|| {

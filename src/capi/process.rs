@@ -21,20 +21,20 @@ pub struct mvm_process {
 
 /// # Processes of your own
 ///
-/// Starts a program as a child, held by a pidfd. `argv` is NULL-terminated; its first string is the path of the
-/// executable (no search path is consulted). `envp` is the child's whole environment, NULL-terminated; NULL is an
-/// empty one: pass `environ` for the caller's own. `stdio` is three descriptors for the child's input, output and
-/// error, -1 for `/dev/null`; NULL is three times that. They stay the caller's.
+/// Starts a program as a child, held by a pidfd. `argv` is NULL-terminated. Its first string is the path of the
+/// executable; no search path is used. `envp` is the child's whole environment, NULL-terminated. NULL is an empty one;
+/// pass `environ` for your own. `stdio` is three descriptors for the child's input, output and error; -1 is
+/// `/dev/null`. NULL is three times `/dev/null`. The descriptors stay yours.
 ///
-/// The child begins with all signals at their default and none held back, inherits no other descriptor, and is in
-/// a session of its own, so that a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
+/// The child starts with all signals at their default and none blocked. It inherits no other descriptor. It has a
+/// session of its own, so a Ctrl-C at the terminal does not reach it. `options` is a JSON object, or NULL:
 ///
 /// ```text
 ///     { "directory": "/srv", "session": "new" or "inherited", "kill_ms": 5000 }
 /// ```
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (no such program or directory), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`,
-/// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`; no process is left then.
+/// `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_IO`. After an error there is no process.
 /// Blocks: until the program executes. Ownership: `*process` is the caller's, for `mvm_process_release`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -61,10 +61,10 @@ pub unsafe extern "C" fn mvm_process_spawn(
     })
 }
 
-/// Ends the process: SIGTERM, up to `grace_ms` for it to end, SIGKILL; 0 goes straight to SIGKILL. `poll_ms` and
-/// `outcome` are as for `mvm_shutdown`. The child is reaped.
+/// Ends the process: sends SIGTERM, waits up to `grace_ms`, then sends SIGKILL. With `grace_ms` 0, SIGKILL comes at
+/// once. `poll_ms` and `outcome` are as for `mvm_shutdown`. The child is reaped.
 ///
-/// Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (it outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
+/// Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (the process outlived SIGKILL by `kill_ms`), `MVM_ERR_PERMISSION`.
 /// Blocks: up to `grace_ms` + `kill_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn mvm_process_shutdown(
     })
 }
 
-/// Waits until the process has ended, at most `timeout_ms`. `*exit` says how; the child is reaped.
+/// Waits until the process has ended, at most `timeout_ms`. `*exit` receives how it ended. The child is reaped.
 ///
 /// Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: up to `timeout_ms`. Since 0.1.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn mvm_process_wait(
     })
 }
 
-/// Gives the process's number, for people to read: it may be another process's once this one was reaped.
+/// Returns the process id. It is for people to read: once this process was reaped, another one may have this id.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
 #[must_use]
@@ -117,8 +117,8 @@ pub unsafe extern "C" fn mvm_process_pid(process: *mut mvm_process, pid: *mut i3
     })
 }
 
-/// Ends every call in flight on this process, whoever made it, with `MVM_ERR_INTERRUPTED`. The process goes on. This
-/// function may be called in a signal handler; its failures leave no details.
+/// Ends every call that is running on this process, in any thread, with `MVM_ERR_INTERRUPTED`. The process keeps
+/// running. This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -126,7 +126,7 @@ pub extern "C" fn mvm_process_interrupt(process: *mut mvm_process) -> mvm_status
     guard_in_handler(|| handle::reach(process, Job::interrupt))
 }
 
-/// Forgets the handle. The process goes on, and its end is then the caller's to reap. NULL is fine.
+/// Releases the handle. The process keeps running, and you must reap it when it ends. NULL is allowed.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

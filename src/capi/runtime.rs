@@ -19,10 +19,10 @@ pub struct mvm_runtime {
     _private: [u8; 0],
 }
 
-/// A flag of `mvm_runtime_reap`: remove nothing, and say what would be removed.
+/// A flag of `mvm_runtime_reap`: remove nothing, and report what would be removed.
 pub const MVM_REAP_DRY_RUN: u32 = 1;
 
-/// A flag of `mvm_runtime_reap`: end and remove VMs whose journal is damaged too.
+/// A flag of `mvm_runtime_reap`: also end and remove VMs whose journal is damaged.
 pub const MVM_REAP_DAMAGED: u32 = 2;
 
 /// One of several VMs. Set `size` to `sizeof(mvm_vm_summary)` before the call.
@@ -33,9 +33,9 @@ pub struct mvm_vm_summary {
     pub size: u32,
     /// What it is doing.
     pub state: mvm_vm_state,
-    /// The number of its VMM's process, or 0 while no VMM runs.
+    /// The process id of its VMM, or 0 while no VMM runs.
     pub pid: i32,
-    /// How its last VMM ended, while none runs.
+    /// How its last VMM ended, while no VMM runs.
     pub exit_kind: mvm_exit_kind,
     /// The exit code or the signal.
     pub exit_value: i32,
@@ -45,34 +45,35 @@ pub struct mvm_vm_summary {
     pub pool: [c_char; 72],
 }
 
-/// # Runtimes, and making VMs
+/// # Runtimes, and creating VMs
 ///
-/// Opens the state directory `state_dir`, which is made if it is not there, and keeps every other runtime out of
-/// it for as long as this one is open. Everything that the library keeps on disk is below it, readable by this
-/// user alone.
+/// Opens the state directory `state_dir`, and creates it when it does not exist. As long as this runtime is open, no
+/// other runtime can open the directory. Everything that the library keeps on disk is below it, readable by this user
+/// alone.
 ///
-/// VMs of an owner that is gone are taken over: one that runs is a full VM again, for `mvm_open`; one that was to end
-/// with its owner is ended; what was half done is undone. `mvm_runtime_report` tells, and so do events.
+/// VMs of an owner that has ended are taken over. A running VM is a full VM again, for `mvm_open`. A VM that was to end
+/// with its owner is killed. An unfinished creation or removal is undone. `mvm_runtime_report` and events say what was
+/// found.
 ///
 /// `options` is a JSON object, or NULL for an empty one:
 ///
 /// ```text
-///     { "firecracker": "/usr/bin/firecracker",   the VMM of those VMs whose spec names none
-///       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and ends VMs
+///     { "firecracker": "/usr/bin/firecracker",   the VMM of VMs whose spec names none
+///       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
 ///                                                whose "on_owner_exit" is "kill"
-///       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper and of VMs whose spec names none
-///       "event_queue": 4096 }                    how many events wait for somebody to take them
+///       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
+///       "event_queue": 4096 }                    how many events the queue holds
 /// ```
 ///
-/// VMM and keeper are always named by the caller: no search path and no environment variable is read. The keeper is
-/// asked for its version here, and must be that of the library. It is
-/// started when the first VM is made that needs it, and ends when neither an owner nor a VM does. Without one a thread
-/// of the library, `mvm-keeper`, bounds consoles as long as the runtime is open, and `"kill"` is an error.
+/// You always name the VMM and the keeper: the library reads no search path and no environment variable. This call asks
+/// the keeper program for its version, which must be that of the library. The keeper is started when the first VM needs
+/// it. It ends when there is no owner and no VM that needs it. Without a keeper program, a thread of the library,
+/// `mvm-keeper`, bounds consoles while the runtime is open, and `"kill"` is an error.
 ///
-/// Errors: `MVM_ERR_BUSY` (another runtime, in this process or another, has the directory open; its pid is in the
-/// message), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
-/// Blocks: for the disk; up to 5 s in all for VMMs that were taken over to say what their guests do, and up to 5 s
-/// for each that has to be ended. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
+/// Errors: `MVM_ERR_BUSY` (another runtime has the directory open, in this process or another; the message has its
+/// pid), `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
+/// Blocks: for the disk; up to 5 s for all adopted VMMs to say what their guests do; and up to 5 s for each VM that is
+/// killed. Ownership: `*runtime` is the caller's, for `mvm_runtime_close`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_runtime_open(
@@ -93,13 +94,14 @@ pub unsafe extern "C" fn mvm_runtime_open(
     })
 }
 
-/// Closes the runtime: the calls in flight on its VMs end with `MVM_ERR_INTERRUPTED`, the handles of its VMs
-/// become bad handles, and the state directory is free once those calls have returned. No VM is ended, but VMs whose
-/// "on_owner_exit" is "kill" end when the process does, unless another one has taken them over by then; one whose
-/// mvm_create was just about to return goes on without a handle, and is there again when the directory is opened
-/// anew. NULL is fine.
+/// Closes the runtime. Calls that are running on its VMs end with `MVM_ERR_INTERRUPTED`. Handles of its VMs and pools
+/// become bad handles. The state directory is free when those calls have returned.
 ///
-/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper has ended, milliseconds. Since 0.1.
+/// No VM is stopped. A VM with "on_owner_exit": "kill" still ends with this process, unless another process has opened
+/// the directory first. A VM whose mvm_create is just returning keeps running; mvm_open finds it when the directory is
+/// opened again. NULL is allowed.
+///
+/// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: until the keeper thread has ended, some milliseconds. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
     guard(|| {
@@ -108,8 +110,8 @@ pub extern "C" fn mvm_runtime_close(runtime: *mut mvm_runtime) -> mvm_status {
     })
 }
 
-/// Gives all VMs of the runtime as a JSON array, by id: `[{"id":"web-1","state":"running"}]`. A VM with owner data has one
-/// more key, `"owner_data"`.
+/// Returns all VMs of the runtime as a JSON array, in the order of their ids: `[{"id":"web-1","state":"running"}]`. A
+/// VM with owner data has `owner_data` too.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -124,7 +126,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
     })
 }
 
-/// Gives one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
+/// Returns one VM after the other, in the order of their ids: the first whose id comes after `after`, or the very first when
 /// `after` is NULL or "". After the last one the call succeeds, and `vm->id` is "". `after` may be `vm->id` itself:
 ///
 /// ```text
@@ -133,7 +135,7 @@ pub unsafe extern "C" fn mvm_runtime_list(runtime: *mut mvm_runtime, json: *mut 
 ///       printf("%s is %s\n", vm.id, mvm_state_name(vm.state));
 /// ```
 ///
-/// VMs may come and go meanwhile; a VM that is there all the time is given exactly once, unless it is renamed.
+/// VMs may be created and destroyed meanwhile. A VM that exists all the time is returned exactly once, unless it is renamed.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`; `vm->id` is "" then. Blocks: never. Since 0.1.
 #[must_use]
@@ -154,13 +156,13 @@ pub unsafe extern "C" fn mvm_runtime_next_vm(
     })
 }
 
-/// Gives what was found when the runtime was opened, as a JSON object:
+/// Returns what was found when the runtime was opened, as a JSON object:
 ///
 /// ```text
-///     { "adopted": ["web-1"],                                    running, and this runtime's now
-///       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  here, and without a VMM
-///       "undone": ["/var/lib/mvm/vms/web-3"],                    a creation or removal that was half done
-///       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not understood, and not touched
+///     { "adopted": ["web-1"],                                    they run, and now belong to this runtime
+///       "ended": [{"id": "web-2", "why": "no owner noted its end"}],  VMs without a VMM
+///       "undone": ["/var/lib/mvm/vms/web-3"],                    unfinished creations and removals
+///       "left_alone": [{"path": "…/vms/web-4", "problem": "…"}] }   not known to the library, and not touched
 /// ```
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
@@ -176,16 +178,16 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
     })
 }
 
-/// Removes what is left of VMs whose owner is gone and that have no VMM: those that were found so when the runtime
-/// was opened and were not started since. VMs that this runtime has stopped are not touched, nor is anything that is
-/// not provably the library's. What `mvm_runtime_open` could not deal with is looked at once more.
+/// Removes leftovers: VMs that had no VMM when the runtime was opened, and were not started since. VMs that this
+/// runtime stopped are not touched. Nothing is touched that does not certainly belong to the library. What
+/// `mvm_runtime_open` could not deal with is checked once more.
 ///
 /// `flags` is 0 or a sum of:
 ///
 /// - `MVM_REAP_DRY_RUN`: nothing is removed, and the report says what would be removed.
-/// - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed: every process that prints to
-///   its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
-///   killed too. The report says so under `damaged`. Without this flag they are left alone.
+/// - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed. Every process that prints
+///   to its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
+///   killed too. The report lists them under `damaged`. Without this flag they are left alone.
 ///
 /// `*json`:
 ///
@@ -215,9 +217,9 @@ pub unsafe extern "C" fn mvm_runtime_reap(
     })
 }
 
-/// Ends the calls in flight on the VM `id`, in whatever thread, with `MVM_ERR_INTERRUPTED`. Unlike
-/// `mvm_interrupt` it reaches an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not yet given a
-/// handle. Nothing happens when there is no such VM.
+/// Ends the calls that are running on the VM `id`, in any thread, with `MVM_ERR_INTERRUPTED`. Unlike `mvm_interrupt`,
+/// it also ends an `mvm_create`, `mvm_restore`, `mvm_clone` or `mvm_pool_take` that has not returned a handle yet. If
+/// there is no such VM, nothing happens.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -229,39 +231,39 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
     })
 }
 
-/// Makes a VM: starts its VMM and configures it. Its guest starts with `mvm_start`. An error leaves no process, no
+/// Creates a VM: starts its VMM and configures it. `mvm_start` starts the guest. After an error there is no process, no
 /// socket and no file.
 ///
 /// `id` has 1 to 64 letters, digits and '-', and begins with a letter or a digit. `spec` is a Firecracker config file,
-/// as JSON: what `firecracker --config-file` accepts, newer sections included. What the library itself does for the VM
-/// stands in one more section, in which every key may be left out:
+/// as JSON: whatever `firecracker --config-file` accepts, sections of newer releases included. One more section is for
+/// the library itself. Each of its keys may be left out; docs/json.md lists all keys:
 ///
 /// ```text
 ///     "mvm": {
 ///       "firecracker": "/opt/firecracker",       the VMM, instead of the runtime's
 ///       "arguments": ["--enable-pci"],           more arguments for it
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
-///       "on_owner_exit": "keep",                 or "kill": the VM ends when the process that owns it does
-///       "owner_data": "tenant 7",                text of your own, kept with the VM: see mvm_owner_data_set
+///       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
 ///       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
-///       "sharing": "refused",                    or "allowed": it may use disks, files, sockets and network devices
-///                                                that another VM uses which allows that too
-///       "console": { "limit_bytes": 1048576 },   how long console and logs may grow; 0: for ever
-///       "deadlines": {                           how long calls may take, in milliseconds
+///       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
+///       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
+///                                                that another VM uses, when that VM allows it too
+///       "console": { "limit_bytes": 1048576 },   how much of the console is kept; 0: everything
+///       "deadlines": {                           limits of calls, in milliseconds
 ///         "create_ms": 10000,                      mvm_create
 ///         "start_ms": 30000,                       mvm_start
-///         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request
+///         "request_ms": 30000,                     mvm_pause, mvm_resume, mvm_request and others
 ///         "kill_ms": 5000                          the end of the process after SIGKILL
 ///       }
 ///     }
 /// ```
 ///
-/// Paths are host paths; relative ones are relative to the caller's working directory.
+/// Paths are host paths. Relative ones are relative to the caller's working directory.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (the id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
-/// `MVM_ERR_BUSY` (another VM uses a disk, of which one of the two is a writer, or a file, a socket or a device),
-/// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (a VMM too old, or none at all), `MVM_ERR_VMM_REFUSED`,
-/// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
+/// `MVM_ERR_BUSY` (another VM uses a file, a socket or a device of the spec, or a disk that one of the two writes to),
+/// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (the VMM is too old, or is not Firecracker),
+/// `MVM_ERR_VMM_REFUSED`, `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
 /// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.
 /// Blocks: up to `create_ms`. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.
 #[must_use]
@@ -284,7 +286,7 @@ pub unsafe extern "C" fn mvm_create(
     })
 }
 
-/// Gives a handle to the VM `id`, a new one with each call.
+/// Returns a handle to the VM `id`, a new one with each call.
 ///
 /// Errors: `MVM_ERR_NOT_FOUND`, `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`.
 /// Blocks: never. Ownership: `*vm` is the caller's, for `mvm_release`. Since 0.1.

@@ -6,51 +6,51 @@ use super::guard::guard;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 
-/// What a call returns: zero, or why it failed. The numbers never change; there is one for each decision that a
-/// caller can take.
+/// What a call returns: 0, or why the call failed. The numbers never change. There is one status for each decision that
+/// a caller can take.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mvm_status {
-    /// It is done.
+    /// The call succeeded.
     MVM_OK = 0,
-    /// A defect of the library: a panic was caught. Its text is in the error.
+    /// A bug in the library: a panic was caught. The message has its text.
     MVM_ERR_INTERNAL = -1,
-    /// The handle is NULL, was released, is of another kind, or never was one.
+    /// The handle is NULL, was released, is of another kind, or never existed.
     MVM_ERR_BAD_HANDLE = -2,
-    /// The process was forked since the library was first used; only the parent can go on.
+    /// This process was forked after the library was first used. Only the parent may use the library.
     MVM_ERR_FORKED = -3,
-    /// An argument is NULL, not UTF-8, or not one of the values that are allowed.
+    /// An argument is NULL, not UTF-8, or not one of the allowed values.
     MVM_ERR_INVALID_ARGUMENT = -4,
-    /// A spec or options: not JSON, an unknown key, or a value that is not possible. The message names it.
+    /// A spec or options: not JSON, an unknown key, or an impossible value. The message names the key.
     MVM_ERR_INVALID_CONFIG = -5,
-    /// The VM is in a state in which this cannot be done.
+    /// The call is not possible in the present state of the VM.
     MVM_ERR_BAD_STATE = -6,
-    /// There is no such VM, or no such file.
+    /// There is no such VM, snapshot, pool or file.
     MVM_ERR_NOT_FOUND = -7,
-    /// There is a VM of this id already.
+    /// There is a VM, a snapshot or a pool with this id already.
     MVM_ERR_ALREADY_EXISTS = -8,
-    /// Another runtime owns the state directory; something depends on the snapshot, or works on it; or another VM uses
-    /// the file, the socket or the device.
+    /// Another runtime owns the state directory; or something depends on the snapshot, or works on it; or another VM
+    /// uses the file, the socket or the device.
     MVM_ERR_BUSY = -9,
-    /// It was not done within its time.
+    /// The call did not finish within its limit.
     MVM_ERR_TIMEOUT = -10,
-    /// `mvm_interrupt` or its like ended the call.
+    /// The call was ended early: by `mvm_cancel_raise`, `mvm_interrupt`, or the closing of the runtime.
     MVM_ERR_INTERRUPTED = -11,
-    /// Firecracker refused; its own words are in the error.
+    /// Firecracker refused. Its own words are in `fault_message`.
     MVM_ERR_VMM_REFUSED = -12,
-    /// The VMM ended while it was needed; how, and its last words, are in the error.
+    /// The VMM ended while it was needed. The error says how, with its last output.
     MVM_ERR_VMM_EXITED = -13,
-    /// The VMM, or what was taken for one, does not speak as Firecracker does.
+    /// The VMM, or a program in its place, does not speak as Firecracker does.
     MVM_ERR_VMM_PROTOCOL = -14,
-    /// The machine, or this version of Firecracker, cannot do it.
+    /// This machine, or this version of Firecracker, cannot do it.
     MVM_ERR_UNSUPPORTED = -15,
-    /// The operating system forbids it; `os_errno` is in the error.
+    /// The operating system forbids it. See `os_errno`.
     MVM_ERR_PERMISSION = -16,
-    /// Descriptors, memory, processes or disk space have run out; it may succeed when some are free.
+    /// Descriptors, memory, processes or disk space have run out. The call may succeed later.
     MVM_ERR_NO_RESOURCES = -17,
-    /// The operating system reports another error; `os_errno` is in the error.
+    /// The operating system reports another error. See `os_errno`.
     MVM_ERR_IO = -18,
-    /// A snapshot is not what it was when it was taken: a file is missing, cut off or altered. Use another one.
+    /// A snapshot has changed since it was taken: a file is missing, cut off or altered. Use another snapshot.
     MVM_ERR_DAMAGED = -19,
 }
 
@@ -58,14 +58,14 @@ pub enum mvm_status {
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mvm_exit_kind {
-    /// It has not ended.
+    /// The process has not ended.
     MVM_EXIT_NONE = 0,
-    /// It exited, with the code in `value`.
+    /// The process exited, with the code in `value`.
     MVM_EXIT_CODE = 1,
     /// The signal in `value` ended it.
     MVM_EXIT_SIGNAL = 2,
-    /// It has ended, but the host process (a `waitpid(-1)`, or SIGCHLD ignored) took its status first, on a
-    /// kernel that does not keep it (before 6.15).
+    /// The process has ended, but its status is not known. The host process took the status first (by `waitpid(-1)`, or
+    /// with SIGCHLD ignored) on a kernel before 6.15; or no owner noted the end.
     MVM_EXIT_REAPED_BY_HOST = 3,
 }
 
@@ -98,14 +98,14 @@ pub struct mvm_error {
 
 /// # Errors
 ///
-/// Copies the details of the calling thread's last failure into `*error`. A call that succeeds leaves them as
-/// they are; with no failure so far, `error->status` is `MVM_OK` and the texts are empty.
+/// Copies the details of the calling thread's last failure into `*error`. A call that succeeds does not change them. If
+/// no call has failed, `error->status` is `MVM_OK` and the texts are empty.
 ///
-/// Ask on the thread that made the call, before its next one. A binding for a language that moves code between
-/// threads makes both calls in one C function.
+/// Call this on the thread that made the failed call, before its next call. In a language that moves code between
+/// threads, make both calls in one C function.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1); these leave
-/// the details alone.
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (NULL, or a `size` smaller than that of this struct in 0.1). These do not change
+/// the details.
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_last_error(error: *mut mvm_error) -> mvm_status {
@@ -117,10 +117,10 @@ pub unsafe extern "C" fn mvm_last_error(error: *mut mvm_error) -> mvm_status {
     })
 }
 
-/// Returns the whole message of the calling thread's last failure, as a string that is never NULL; `""` when no call has
-/// failed. It is the `message` of `mvm_last_error`, and is not cut.
+/// Returns the message of the calling thread's last failure. The string is never NULL, and is `""` when no call has
+/// failed. It is the `message` of `mvm_last_error`, but never cut.
 ///
-/// The string belongs to the library. It stays as it is until this thread calls this function again, or ends.
+/// The string belongs to the library. It does not change until this thread calls this function again, or ends.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -149,8 +149,8 @@ pub extern "C" fn mvm_status_name(status: i32) -> *const c_char {
     failure::status_name(status).as_ptr()
 }
 
-/// Returns the name of an `mvm_exit_kind`, the constant's own without its prefix: `"code"`, `"signal"`,
-/// `"reaped_by_host"`, `"none"`; `"unknown"` for any other number. The string is constant and never freed.
+/// Returns the name of an `mvm_exit_kind`, as in JSON: `"code"`, `"signal"`, `"reaped_by_host"`, `"none"`. Any other
+/// number is `"unknown"`. The string is constant and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]

@@ -19,16 +19,16 @@ pub struct mvm_vm {
     _private: [u8; 0],
 }
 
-/// "No limit", for every time in milliseconds.
+/// No limit, for every time in milliseconds.
 pub const MVM_FOREVER: u64 = u64::MAX;
 
-/// A good `grace_ms`: the polite window of a shutdown.
+/// Default `grace_ms`: how long a shutdown waits before SIGTERM or SIGKILL follows.
 pub const MVM_DEFAULT_GRACE_MS: u64 = 2000;
 
-/// A good `poll_ms`: the longest sleep without a look.
+/// Default `poll_ms`: the longest time between two checks of the process.
 pub const MVM_DEFAULT_POLL_MS: u64 = 50;
 
-/// Room for every id of a VM, a snapshot or a pool, and its NUL.
+/// Room for any id of a VM, a snapshot or a pool, with its NUL.
 pub const MVM_ID_SIZE: usize = 72;
 
 /// What a VM is doing.
@@ -41,11 +41,11 @@ pub enum mvm_vm_state {
     MVM_STATE_CREATED = 1,
     /// The guest runs.
     MVM_STATE_RUNNING = 2,
-    /// The guest is held.
+    /// The guest is paused.
     MVM_STATE_PAUSED = 3,
-    /// It was ended, or powered itself off. It can be started again.
+    /// A call ended the VM, or the guest powered off. The VM can be started again.
     MVM_STATE_STOPPED = 4,
-    /// Its VMM ended otherwise: it crashed, or the guest did. It can be started again.
+    /// The VMM ended in another way: the VMM or the guest crashed. The VM can be started again.
     MVM_STATE_FAILED = 5,
 }
 
@@ -55,11 +55,11 @@ pub enum mvm_vm_state {
 pub enum mvm_shutdown_outcome {
     /// Nothing has ended: the call failed.
     MVM_SHUTDOWN_NONE = 0,
-    /// It ended by itself within the window: the guest powered off, or the process followed SIGTERM.
+    /// The VMM ended by itself within the grace time: the guest powered off, or the VMM followed SIGTERM.
     MVM_SHUTDOWN_GRACEFUL = 1,
-    /// The window closed first, or there was none, or somebody killed it.
+    /// The VMM did not end within the grace time, or there was none, or another call killed it.
     MVM_SHUTDOWN_FORCED = 2,
-    /// It had ended before it was asked.
+    /// The VMM had ended before the call.
     MVM_SHUTDOWN_ALREADY_EXITED = 3,
 }
 
@@ -77,7 +77,7 @@ pub struct mvm_exit {
 
 /// # Virtual machines
 ///
-/// Forgets the handle. The VM goes on; `mvm_open` gives another handle. NULL is fine.
+/// Releases the handle. The VM keeps running; `mvm_open` returns another handle. NULL is allowed.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`. Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -85,11 +85,12 @@ pub extern "C" fn mvm_release(vm: *mut mvm_vm) -> mvm_status {
     guard(|| handle::close::<OwnedVm, _>(vm).map(drop))
 }
 
-/// Starts the guest. A VM that was stopped or has failed gets a new VMM first. One that runs is left alone.
+/// Starts the guest. A VM that is stopped or failed gets a new VMM first. A running VM is left as it is.
 ///
-/// Errors: `MVM_ERR_BAD_STATE` (it is paused), `MVM_ERR_VMM_REFUSED` (a kernel that is none; the VM is as it was),
-/// `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND`
-/// (destroyed), `MVM_ERR_NO_RESOURCES`. A start from stopped that fails leaves it stopped.
+/// Errors: `MVM_ERR_BAD_STATE` (it is paused), `MVM_ERR_VMM_REFUSED` (for example: the file is not a kernel; the VM is
+/// unchanged), `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_BUSY` (another VM uses a disk, a file, a socket
+/// or a device of this one), `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed),
+/// `MVM_ERR_NO_RESOURCES`. If the start of a stopped VM fails, the VM is stopped.
 /// Blocks: up to `start_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -97,16 +98,16 @@ pub extern "C" fn mvm_start(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.start()?))
 }
 
-/// Holds the guest; its memory and devices stay. One that is held is left alone.
+/// Pauses the guest. Its memory and devices stay. A paused VM is left as it is.
 ///
-/// Errors: `MVM_ERR_BAD_STATE` (it does not run), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
+/// Errors: `MVM_ERR_BAD_STATE` (it is not running), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn mvm_pause(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.pause()?))
 }
 
-/// Lets the guest go on. One that runs is left alone.
+/// Resumes the guest. A running VM is left as it is.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (it is not paused), and those of `mvm_start`. Blocks: up to `request_ms`. Since 0.1.
 #[must_use]
@@ -115,26 +116,26 @@ pub extern "C" fn mvm_resume(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.resume()?))
 }
 
-/// Ends the VM, and says truly how. The ladder:
+/// Ends the VM in up to three steps, and reports how it ended:
 ///
-///  1. the guest is asked to power off by Ctrl-Alt-Del, where it can hear it: x86_64, running, not turned off in
-/// ```text
-///     the spec, keyboard controller not disabled. A paused guest is not resumed for this;
-/// ```
-///  2. the VMM gets SIGTERM, which ends Firecracker at once and tells the guest nothing;
-///  3. the VMM gets SIGKILL.
+/// 1. The guest gets Ctrl-Alt-Del, which asks it to power off. This step is skipped when the guest cannot receive it:
+///    not on x86_64, not running, turned off in the spec, or keyboard controller disabled. A paused guest is not
+///    resumed for this.
+/// 2. The VMM gets SIGTERM. It ends Firecracker at once, and the guest is not told.
+/// 3. The VMM gets SIGKILL.
 ///
-/// `grace_ms` is the polite window. The guest has all of it; when it closes, rungs 2 and 3 follow, 100 ms apart.
-/// Without rung 1 it is exactly: SIGTERM, wait up to `grace_ms`, SIGKILL. 0 goes straight to SIGKILL.
-/// `poll_ms` is the longest sleep without a look; 0 asks for none, and the end is noticed at once either way.
+/// `grace_ms` is the grace time. With step 1, the guest has all of it; then steps 2 and 3 follow, 100 ms apart. Without
+/// step 1, SIGTERM comes first and SIGKILL after `grace_ms`. With 0, SIGKILL comes at once. `poll_ms` is the longest
+/// time between two checks of the process; 0 sets no such limit. The end of the process is noticed at once either way.
 ///
-/// The process is reaped and its socket removed; console and log stay until `mvm_destroy`, and the VM can be
-/// started again. A second caller joins the first and gets the same outcome; when its own window closes before the
-/// first caller's, the VM is killed then. An operation in flight on the VM is
-/// waited for no longer than the window. `outcome` may be NULL; `mvm_shutdown_report` tells more.
+/// The process is reaped, and its sockets are removed. Console and log stay until `mvm_destroy`. The VM can be started
+/// again. A second caller joins the first, and gets the same outcome. If the second caller's grace time ends first, the
+/// VM is killed then. If another operation runs on the VM, the shutdown waits for it, but not longer than the grace
+/// time. `outcome` may be NULL. `mvm_shutdown_report` returns more.
 ///
-/// Errors: `MVM_ERR_INTERRUPTED` (nothing is undone: what the guest was asked, it was asked), `MVM_ERR_TIMEOUT`
-/// (it outlived SIGKILL by `kill_ms`: stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
+/// Errors: `MVM_ERR_INTERRUPTED` (a power-off request that the guest already received stays in effect),
+/// `MVM_ERR_TIMEOUT` (the VMM outlived SIGKILL by `kill_ms`: it is stuck in the kernel), `MVM_ERR_NOT_FOUND`
+/// (destroyed).
 /// Blocks: up to `grace_ms` + 100 ms + `kill_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -154,8 +155,8 @@ pub unsafe extern "C" fn mvm_shutdown(
     })
 }
 
-/// Returns the name of an `mvm_shutdown_outcome`, the constant's own without its prefix, as JSON has it: `"graceful"`;
-/// `"unknown"` for any other number. The string is constant and never freed.
+/// Returns the name of an `mvm_shutdown_outcome`, as in JSON: the constant without its prefix, in lower case, such as
+/// `"graceful"`. Any other number is `"unknown"`. The string is constant and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -170,7 +171,7 @@ pub extern "C" fn mvm_outcome_name(outcome: i32) -> *const c_char {
     name.as_ptr()
 }
 
-/// Gives the report of the last shutdown of this VM as a JSON object, `null` when there was none:
+/// Returns the report of the last shutdown of this VM as a JSON object, or `null` when there was none:
 ///
 /// ```text
 ///     { "outcome": "graceful", "rung": "guest", "exit": {"code": 0}, "guest_powered_off": true,
@@ -190,8 +191,8 @@ pub unsafe extern "C" fn mvm_shutdown_report(vm: *mut mvm_vm, json: *mut *mut c_
     })
 }
 
-/// Kills the VMM at once, whatever is in flight on it; that other call ends with `MVM_ERR_VMM_EXITED`. One that
-/// has ended is left alone.
+/// Kills the VMM at once. A call that is running on the VM ends with `MVM_ERR_VMM_EXITED`. A VM without a VMM is left
+/// as it is.
 ///
 /// Errors: `MVM_ERR_INTERRUPTED`, `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: up to `kill_ms`. Since 0.1.
@@ -200,10 +201,12 @@ pub extern "C" fn mvm_kill(vm: *mut mvm_vm) -> mvm_status {
     guard(|| Ok(handle::get::<OwnedVm, _>(vm)?.vm.kill()?))
 }
 
-/// Waits until the VMM has ended, at most `timeout_ms`; at once when none runs. `*exit` says how it ended.
+/// Waits until the VMM has ended, at most `timeout_ms`. Returns at once when no VMM runs. `*exit` receives how the VMM
+/// ended.
 ///
-/// Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
-/// Blocks: up to `timeout_ms`; it holds up nobody else. Since 0.1.
+/// Errors: `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED`, `MVM_ERR_BAD_STATE` (no end of a VMM is known),
+/// `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_INVALID_ARGUMENT`.
+/// Blocks: up to `timeout_ms`. No other call waits for this one. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_wait(vm: *mut mvm_vm, timeout_ms: u64, exit: *mut mvm_exit) -> mvm_status {
@@ -215,11 +218,11 @@ pub unsafe extern "C" fn mvm_wait(vm: *mut mvm_vm, timeout_ms: u64, exit: *mut m
     })
 }
 
-/// Gives a file descriptor that becomes readable when the present VMM has ended, for epoll, libuv or Go's
-/// netpoller. It is a pidfd: poll it, do not read it.
+/// Returns a file descriptor that becomes readable when the present VMM has ended, for epoll, libuv or Go's netpoller.
+/// It is a pidfd: poll it, do not read it.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (no VMM runs), `MVM_ERR_NO_RESOURCES`.
-/// Blocks: never. Ownership: `*fd` is the caller's own, close-on-exec, for `close`; -1 after an error. Since 0.1.
+/// Blocks: never. Ownership: `*fd` is the caller's, close-on-exec, for `close`; -1 after an error. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_exit_fd(vm: *mut mvm_vm, fd: *mut i32) -> mvm_status {
@@ -231,10 +234,10 @@ pub unsafe extern "C" fn mvm_exit_fd(vm: *mut mvm_vm, fd: *mut i32) -> mvm_statu
     })
 }
 
-/// Kills the VM if it runs, and removes all that belongs to it. All its handles stay valid and answer
-/// `MVM_ERR_NOT_FOUND`, until they are released; a second destroy is fine. The id is free again.
+/// Kills the VM if it runs, and removes everything that belongs to it. All its handles stay valid until they are
+/// released; calls on them return `MVM_ERR_NOT_FOUND`. A second destroy succeeds. The id can be used again.
 ///
-/// Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`; it can be tried again.
+/// Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. The call can be repeated.
 /// Blocks: up to twice `kill_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -245,12 +248,13 @@ pub extern "C" fn mvm_destroy(vm: *mut mvm_vm) -> mvm_status {
     })
 }
 
-/// Calls the VM `id` from now on, whatever it is doing: its directory and what stands in it are found under the new
-/// id, and so is the VM after the owner's death. Firecracker goes on calling the VM what it was started as.
+/// Changes the VM's id to `id`, in any state. Its directory is renamed. The next owner finds the VM under the new id.
+/// Firecracker itself keeps the id that it was started with.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (no id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is in
-/// flight), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`; the VM is called what it was then.
-/// Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_ALREADY_EXISTS`, `MVM_ERR_TIMEOUT` (another call is
+/// running on the VM), `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_IO`. After an error the VM has
+/// its former id.
+/// Blocks: up to `request_ms` while another call is running on the VM. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_rename(vm: *mut mvm_vm, id: *const c_char) -> mvm_status {
@@ -262,8 +266,8 @@ pub unsafe extern "C" fn mvm_rename(vm: *mut mvm_vm, id: *const c_char) -> mvm_s
     })
 }
 
-/// Ends every call in flight on this VM, whoever made it, with `MVM_ERR_INTERRUPTED`. The VM goes on. With no call in
-/// flight nothing happens, now or later. To end one call and no other, see `mvm_cancel_raise`.
+/// Ends every call that is running on this VM, in any thread, with `MVM_ERR_INTERRUPTED`. The VM keeps running. If no
+/// call is running, nothing happens, now or later. `mvm_cancel_raise` ends the calls of one task only.
 ///
 /// This function may be called in a signal handler. Its failures leave no details for `mvm_last_error`.
 ///
@@ -273,9 +277,8 @@ pub extern "C" fn mvm_interrupt(vm: *mut mvm_vm) -> mvm_status {
     guard_in_handler(|| handle::reach(vm, |owned: &OwnedVm| owned.vm.interrupt()))
 }
 
-/// Sends any request to the VMM's API: nothing of it is out of reach. `method` is "GET", "PUT", "PATCH" or
-/// "DELETE", `path` begins with '/', `body` is JSON or NULL. `*response` is the body of the answer, often empty; it
-/// may be NULL when it is not wanted.
+/// Sends any request to Firecracker's API. `method` is "GET", "PUT", "PATCH" or "DELETE". `path` begins with '/'.
+/// `body` is JSON, or NULL. `*response` receives the body of the answer, which is often empty. `response` may be NULL.
 ///
 /// Errors: `MVM_ERR_VMM_REFUSED` (with `http_status` and `fault_message`), `MVM_ERR_INVALID_ARGUMENT`,
 /// `MVM_ERR_BAD_STATE` (no VMM runs), and those of `mvm_start`.
@@ -303,7 +306,7 @@ pub unsafe extern "C" fn mvm_request(
     })
 }
 
-/// Says what the VM is doing. The VMM is not asked, so this takes microseconds whatever else goes on.
+/// Returns what the VM is doing. The VMM is not asked, so this takes microseconds.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Since 0.1.
@@ -318,8 +321,8 @@ pub unsafe extern "C" fn mvm_state(vm: *mut mvm_vm, state: *mut mvm_vm_state) ->
     })
 }
 
-/// Copies the id of the VM into `buffer`, which has room for `length` bytes; `MVM_ID_SIZE` is enough for every id. With too
-/// little room `buffer` is the empty string.
+/// Copies the id of the VM into `buffer`, which has room for `length` bytes. `MVM_ID_SIZE` bytes are enough for every
+/// id. If there is too little room, `buffer` receives the empty string.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (too little room), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Since 0.1.
@@ -335,8 +338,8 @@ pub unsafe extern "C" fn mvm_id(vm: *mut mvm_vm, buffer: *mut c_char, length: us
     })
 }
 
-/// Gives the number of the process of the VMM, for people to read: it may be another process's once this one has ended.
-/// `mvm_exit_fd` gives what stays true.
+/// Returns the process id of the VMM. It is for people to read: once the VMM has ended, another process may have this
+/// id. `mvm_exit_fd` returns a descriptor that always means this VMM.
 ///
 /// Errors: `MVM_ERR_BAD_STATE` (no VMM runs; `*pid` is 0), `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`,
 /// `MVM_ERR_NOT_FOUND` (destroyed). Blocks: never. Since 0.1.
@@ -351,17 +354,18 @@ pub unsafe extern "C" fn mvm_pid(vm: *mut mvm_vm, pid: *mut i32) -> mvm_status {
     })
 }
 
-/// Keeps `data` with the VM: text of the owner's own, at most 4096 bytes, which the library stores and never reads. It
-/// replaces what was kept before; NULL or "" keeps nothing. Bytes that are not text have to be encoded.
+/// Keeps `data` with the VM: text of your own, at most 4096 bytes, which the library stores and never reads. It
+/// replaces the former text. NULL or "" removes it. Encode bytes that are not text.
 ///
-/// The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state directory
-/// finds it. `mvm_runtime_list` and `mvm_info` show it. A spec can say it for a new VM, in `"mvm": {"owner_data": "…"}`;
-/// `"owner_data"` in the options of `mvm_restore`, `mvm_clone` and `mvm_pool_take` does the same. A VM that is restored from
-/// a snapshot does not have the data of the VM that the snapshot was taken of.
+/// The text is in the VM's journal. It stays over `mvm_rename` and every start, and the next owner of the state
+/// directory finds it. `mvm_runtime_list` and `mvm_info` show it. For a new VM it may stand in the spec: `"mvm":
+/// {"owner_data": "…"}`. For `mvm_restore`, `mvm_clone` and `mvm_pool_take` it may stand in the options:
+/// `"owner_data"`. A restored VM does not get the text of the VM in the snapshot.
 ///
-/// Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is in flight), `MVM_ERR_INTERRUPTED`,
-/// `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (a full disk), `MVM_ERR_IO`; the former text stays then.
-/// Blocks: for a call in flight, up to `request_ms`. Since 0.1.
+/// Errors: `MVM_ERR_INVALID_ARGUMENT` (too long), `MVM_ERR_TIMEOUT` (another call is running on the VM),
+/// `MVM_ERR_INTERRUPTED`, `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_NO_RESOURCES` (the disk is full), `MVM_ERR_IO`.
+/// After an error the former text stays.
+/// Blocks: up to `request_ms` while another call is running on the VM. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mvm_owner_data_set(vm: *mut mvm_vm, data: *const c_char) -> mvm_status {
@@ -372,7 +376,7 @@ pub unsafe extern "C" fn mvm_owner_data_set(vm: *mut mvm_vm, data: *const c_char
     })
 }
 
-/// Gives the text that `mvm_owner_data_set` keeps with the VM; "" when there is none.
+/// Returns the text that `mvm_owner_data_set` keeps with the VM, or "".
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Ownership: `*data` is the caller's, for `mvm_string_free`. Since 0.1.
@@ -387,8 +391,8 @@ pub unsafe extern "C" fn mvm_owner_data(vm: *mut mvm_vm, data: *mut *mut c_char)
     })
 }
 
-/// Returns the name of an `mvm_vm_state`, the constant's own without its prefix, as JSON has it: `"running"`; `"unknown"`
-/// for any other number. The string is constant and never freed.
+/// Returns the name of an `mvm_vm_state`, as in JSON: the constant without its prefix, in lower case, such as
+/// `"running"`. Any other number is `"unknown"`. The string is constant and never freed.
 ///
 /// Blocks: never. Since 0.1.
 #[unsafe(no_mangle)]
@@ -405,8 +409,9 @@ pub extern "C" fn mvm_state_name(state: i32) -> *const c_char {
     name.as_ptr()
 }
 
-/// Gives all that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
-/// directory, API socket, console and log, the times of the last start, the report of the last shutdown.
+/// Returns everything that is known of the VM as a JSON object: id, state, pid, exit, the VMM and its version, paths of
+/// directory, API socket, console and log, the times of the last start, the report of the last shutdown. docs/json.md
+/// lists all keys.
 ///
 /// Errors: `MVM_ERR_BAD_HANDLE`, `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_NOT_FOUND` (destroyed).
 /// Blocks: never. Ownership: `*json` is the caller's, for `mvm_string_free`. Since 0.1.
