@@ -455,6 +455,7 @@ static void a_signal_handler_may_interrupt_its_own_thread(void) {
     MUST_TELL(mvm_info(vm, &text));
     MUST(mvm_open(runtime, "signalled", &again));
     mvm_status status = mvm_request(again, "GET", "/version", NULL, NULL);
+    if (status != MVM_OK && status != MVM_ERR_INTERRUPTED) fprintf(stderr, "%s: %s\n", mvm_status_name(status), mvm_last_error_message());
     REQUIRE(status == MVM_OK || status == MVM_ERR_INTERRUPTED);
     MUST(mvm_release(again));
   }

@@ -176,6 +176,11 @@ impl fmt::Display for ClosedAt {
 }
 
 impl Response {
+    /// Whether Firecracker has as many connections as it takes, and has not looked at the request.
+    pub(super) fn is_of_a_full_server(&self) -> bool {
+        self.status == 503 && self.fault().contains("Too many open connections")
+    }
+
     /// Whether the request was carried out.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
