@@ -5,8 +5,9 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, told};
+use mvm::process::Cancel;
 use mvm::runtime::{Event, What};
-use mvm::{ExitStatus, Outcome, ReapOptions, State};
+use mvm::{ExitStatus, Outcome, ReapOptions, State, Vm};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -108,23 +109,41 @@ fn a_vm_that_was_started_again_is_its_new_owners_and_of_this_boot() {
 
 #[test]
 fn an_end_that_one_owner_was_told_is_told_to_the_next() {
-    for is_awaited in [false, true] {
+    let killed = ExitStatus::Signal(9);
+    let is_end = |event: &Event| event.what == What::Exited(killed);
+    let takes_event = |host: &Host, _: &Vm| {
+        eventually("the end is told", || {
+            host.runtime.next_event(AMPLE).unwrap().as_ref().is_some_and(is_end)
+        });
+    };
+    let waits = |_: &Host, vm: &Vm| assert_eq!(vm.wait(AMPLE).unwrap(), killed);
+    let looks_and_waits = |host: &Host, vm: &Vm| {
+        eventually("the end is seen", || vm.state() == State::Failed);
+        waits(host, vm);
+    };
+    let waits_when_cancelled = |host: &Host, vm: &Vm| {
+        let token = Cancel::default();
+        token.raise();
+        let _bound = token.bind();
+        looks_and_waits(host, vm);
+    };
+    let looks_and_is_refused = |_: &Host, vm: &Vm| {
+        eventually("the end is seen", || vm.state() == State::Failed);
+        vm.resume().unwrap_err();
+    };
+    type Way<'a> = &'a dyn Fn(&Host, &Vm);
+    let ways: [Way<'_>; 5] =
+        [&takes_event, &waits, &looks_and_waits, &waits_when_cancelled, &looks_and_is_refused];
+    for is_told in ways {
         let mut host = Host::new();
         let vm = host.boot("killed", Guest::Halt);
         kill_vmm(&vm);
-        if is_awaited {
-            assert_eq!(vm.wait(AMPLE).unwrap(), ExitStatus::Signal(9));
-        } else {
-            let is_end = |event: &Event| matches!(event.what, What::Exited(ExitStatus::Signal(9)));
-            eventually("the end is told", || {
-                host.runtime.next_event(AMPLE).unwrap().as_ref().is_some_and(is_end)
-            });
-        }
+        is_told(&host, &vm);
         drop(vm);
         host.change_owner();
         assert_eq!(host.runtime.report()["ended"][0]["why"], "before its owner");
         let vm = host.runtime.vm("killed").unwrap();
-        assert_eq!((vm.state(), vm.exit_status()), (State::Failed, Some(ExitStatus::Signal(9))));
+        assert_eq!((vm.state(), vm.exit_status()), (State::Failed, Some(killed)));
         vm.start().unwrap();
     }
 }

@@ -64,7 +64,12 @@ impl Cancel {
         Bound(Self::bind_thread(Some(self.clone())))
     }
 
-    /// The same until another token, or none, is bound; gives the one before.
+    /// Binds them to no token, until the result is dropped.
+    pub fn unbind() -> Bound {
+        Bound(Self::bind_thread(None))
+    }
+
+    /// Binds them to `cancel` until something else is bound; gives what was bound before.
     pub fn bind_thread(cancel: Option<Self>) -> Option<Self> {
         BOUND.try_with(|bound| bound.replace(cancel)).unwrap_or_default()
     }

@@ -29,7 +29,7 @@ use crate::keeper::{self, Held};
 use crate::observe::events::Events;
 use crate::observe::latency::{Latencies, Stage};
 use crate::operation::Operation;
-use crate::process::{Cgroups, Identity, Interrupts};
+use crate::process::{Cancel, Cgroups, Identity, Interrupts};
 use crate::snapshot::Store;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -179,6 +179,11 @@ impl Runtime {
         lock(&self.vms).known.get(id).cloned()
     }
 
+    /// Refuses a call that is to end before it does anything.
+    fn check_undisturbed(&self) -> Result<(), Error> {
+        if self.waiting.listen().began_interrupted() { Err(self.interrupted()) } else { Ok(()) }
+    }
+
     /// Why a call that waits for nobody's turn was interrupted.
     fn interrupted(&self) -> Error {
         if self.is_closed() { Error::Closed } else { Error::Cancelled }
@@ -310,8 +315,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Destroys what nobody is to get. An interrupt that was meant for the call that has failed does not keep it.
+    /// Destroys what nobody is to get. An interrupt that was meant for the call that has failed does not keep it, nor does
+    /// the token that call was bound to.
     fn discard(&self, vm: &Arc<Vm>) {
+        let _unbound = Cancel::unbind();
         let mut destroyed = self.destroy(vm);
         while matches!(&destroyed, Err(Error::Vm(error)) if error.is_interruption()) && !self.is_closed() {
             destroyed = self.destroy(vm);

@@ -136,10 +136,8 @@ impl Runtime {
         let base = current_directory()?;
         let options = Section::parse(options, "options").and_then(|given| TakeOptions::read(given, &base));
         let options = options.map_err(Error::of_options(Operation::Take))?;
-        match self.is_closed() {
-            true => return Err(Error::Closed),
-            false => pool.check_presence()?,
-        }
+        self.check_undisturbed()?;
+        pool.check_presence()?;
         let place = self
             .examine(&id)
             .ok_or_else(|| Error::AlreadyExists { operation: Operation::Take, id: id.clone() })?;
@@ -154,6 +152,7 @@ impl Runtime {
     /// # Errors
     /// The first failure to destroy a VM. The others are destroyed all the same; it can be tried again then.
     pub fn destroy_pool(&self, pool: &Pool) -> Result<(), Error> {
+        self.check_undisturbed()?;
         let waiting = self.close_pool(pool);
         let destroyed = waiting
             .into_iter()

@@ -7,7 +7,7 @@ use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process;
 use crate::process::ladder::{Asked, Outcome, Plan, Report, Rung};
-use crate::process::{ExitStatus, Limits, Process, Waited};
+use crate::process::{Cancel, ExitStatus, Limits, Listening, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::Signal;
@@ -62,8 +62,12 @@ impl Vm {
     pub fn kill(&self) -> Result<(), Error> {
         let process = self.present(Operation::Kill)?.life.running().cloned();
         if let Some(process) = process {
+            let listening = self.turns.listen();
+            if listening.began_interrupted() {
+                return Err(self.error(Operation::Kill, NoTurn::Interrupted));
+            }
             process.send(Signal::Kill).map_err(self.failed(Operation::Kill))?;
-            self.await_killed(&process)?;
+            self.await_killed(&process, &listening)?;
         }
         let deadline = Deadline::after(self.spec.options.deadlines.kill());
         let mut turn = self.take_turn(Operation::Kill, deadline)?;
@@ -90,7 +94,7 @@ impl Vm {
         let limits = Limits { deadline: Deadline::after(timeout), interrupt: listening.flag() };
         match process.wait(limits).map_err(self.failed(OPERATION))? {
             Waited::Exited(exit) => {
-                // Who has the turn otherwise notes it when it is done.
+                // Where the turn is taken, the next operation or event notes it.
                 let _noted = self.note_end();
                 Ok(exit)
             }
@@ -262,8 +266,7 @@ impl Vm {
         }
     }
 
-    fn await_killed(&self, process: &Process) -> Result<(), Error> {
-        let listening = self.turns.listen();
+    fn await_killed(&self, process: &Process, listening: &Listening<'_>) -> Result<(), Error> {
         let allowance = self.spec.options.deadlines.kill();
         let limits = Limits { deadline: Deadline::after(allowance), interrupt: listening.flag() };
         let pid = process.pid();
@@ -279,6 +282,8 @@ impl Vm {
     /// it. Waits for nobody: says whether that was done, or there was nothing to note.
     pub(crate) fn note_end(&self) -> bool {
         let now = Deadline::after(Duration::ZERO);
+        // Whoever was told of the end was told, be the call cancelled or not.
+        let _unbound = Cancel::unbind();
         let Ok(mut turn) = self.turns.take(Operation::Wait, now) else { return false };
         if self.is_present() {
             self.tidy(&mut turn);

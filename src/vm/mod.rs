@@ -385,6 +385,8 @@ impl Vm {
         self.check_presence(core.life.presence(), operation)?;
         let unsettled = core.life.is_in_doubt();
         drop(core);
+        // What is about to be refused tells of the end.
+        self.tidy(&mut turn);
         if unsettled {
             self.ask_state(&mut turn)?;
             self.end_hold(&mut turn)?;
