@@ -41,6 +41,29 @@ fn directories_in_each_other_by_the_thousand_are_removed_with_their_vm_by_a_thre
     host.assert_nothing_left();
 }
 
+/// What its VMM has put in the place of the directory in which its disks have their names, or of its own.
+#[test]
+fn a_planted_link_lets_nothing_be_removed_elsewhere() {
+    let host = Host::new();
+    let elsewhere = host.scratch.path().join("elsewhere");
+    let files = ["drives/root", "root", "vmm.log", "memory"].map(|name| elsewhere.join(name));
+    fs::create_dir_all(elsewhere.join("drives")).unwrap();
+    files.iter().for_each(|file| fs::write(file, "precious").unwrap());
+    for planted in ["vmm/drives", "vmm"] {
+        let mut spec = host.spec(Guest::Halt);
+        let disk = host.scratch.path().join("disk");
+        fs::write(&disk, [0; 4096]).unwrap();
+        spec["drives"] = json!([{ "drive_id": "root", "path_on_host": disk, "is_root_device": true }]);
+        let vm = host.runtime.create("planted", &spec.to_string()).unwrap();
+        let place = host.vm_directory("planted").join(planted);
+        fs::rename(&place, place.with_extension("away")).unwrap();
+        symlink(&elsewhere, &place).unwrap();
+        host.runtime.destroy(&vm).unwrap();
+        files.iter().for_each(|file| assert_eq!(fs::read_to_string(file).unwrap(), "precious", "{planted}"));
+    }
+    host.assert_nothing_left();
+}
+
 #[test]
 fn a_rewritten_journal_makes_nobody_run_another_program() {
     let mut host = Host::new();

@@ -18,7 +18,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the name of an entry beside the VMs' directories says of it.
@@ -154,6 +154,12 @@ pub(crate) fn clear(path: &Path, names: &[VmmPath], deadline: Deadline) -> io::R
     }
     let files = VmmFiles::new(path.to_path_buf());
     let (working, metrics) = (files.working_directory(), metrics_files(&files).first());
+    // A VMM may have put a link where one of them was, and names below it would be another one's.
+    let places = LINKING.map(|name| working.join(name));
+    let is_link = |place: &Path| place.symlink_metadata().is_ok_and(|about| about.is_symlink());
+    if is_link(working) || places.iter().any(|place| is_link(place)) {
+        return removal::remove_all(path, deadline);
+    }
     for file in [journal_file(path), spec_file(path)]
         .into_iter()
         .chain(files.all())
@@ -165,7 +171,7 @@ pub(crate) fn clear(path: &Path, names: &[VmmPath], deadline: Deadline) -> io::R
     for name in names {
         let _gone_or_told_below = fs::remove_file(View::plain(working).on_host(name));
     }
-    for directory in LINKING.map(|name| working.join(name)).iter().chain([&working.to_path_buf()]) {
+    for directory in places.iter().map(PathBuf::as_path).chain([working]) {
         let _gone_or_told_below = fs::remove_dir(directory);
     }
     match fs::remove_dir(path) {
