@@ -7,13 +7,13 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Fault {
     /// It is empty.
-    #[error("it is empty, and 1 to {LONGEST} letters, digits and '-' are wanted")]
+    #[error("it is empty: use 1 to {LONGEST} letters, digits and '-'")]
     Empty,
     /// It is too long.
     #[error("it is {0} characters long, and at most {LONGEST} are allowed")]
     TooLong(usize),
     /// It has a character that some of those who read it do not take.
-    #[error("it has {0:?} in it, and only letters, digits and '-' are allowed")]
+    #[error("it contains {0:?}: only letters, digits and '-' are allowed")]
     Character(char),
     /// It begins as an option does: Firecracker, the jailer and most programs would take it for one.
     #[error("it begins with '-', and must begin with a letter or a digit")]

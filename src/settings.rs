@@ -33,7 +33,7 @@ pub enum Error {
     #[error("not JSON")]
     Syntax(#[source] serde_json::Error),
     /// It is JSON, but no object.
-    #[error("{0}: an object is wanted here")]
+    #[error("{0}: this must be an object")]
     NotAnObject(String),
     /// A key that nobody reads.
     #[error("{path}: unknown key {key:?}{}", DidYouMean(*.nearest))]
@@ -46,7 +46,7 @@ pub enum Error {
         nearest: Option<&'static str>,
     },
     /// A value of the wrong kind.
-    #[error("{path}: {wanted} is wanted here, and not {found}")]
+    #[error("{path}: this must be {wanted}, not {found}")]
     Value {
         /// Where it stands.
         path: String,
@@ -56,7 +56,7 @@ pub enum Error {
         found: String,
     },
     /// A word that is none of those that are allowed.
-    #[error("{path}: {found} is none of {}", Words(allowed))]
+    #[error("{path}: {found} is not allowed; use one of {}", Words(allowed))]
     Word {
         /// Where it stands.
         path: String,

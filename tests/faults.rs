@@ -196,7 +196,7 @@ fn an_operation_that_waits_behind_another_names_it_when_its_time_is_up() {
     std::thread::scope(|scope| {
         let pausing = scope.spawn(|| vm.pause());
         eventually("the start waits behind the pause", || {
-            vm.start().is_err_and(|error| told(&error).contains("its pause is still in flight"))
+            vm.start().is_err_and(|error| told(&error).contains("its pause is still running"))
         });
         pausing.join().unwrap().unwrap();
     });
@@ -209,7 +209,7 @@ fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
     let plain = scratch.path().join("plain");
     std::fs::write(&plain, "not executable").unwrap();
     for (path, word) in [
-        (script("other", "echo QEMU 9.9"), "it said \"QEMU 9.9"),
+        (script("other", "echo QEMU 9.9"), "it answered \"QEMU 9.9"),
         (script("silent", "exit 1"), "is not Firecracker"),
         (script("old", "echo Firecracker v0.25.0"), "the oldest supported is 1.7.0"),
         (script("exits", "[ \"$1\" = --version ] && echo Firecracker v1.16.1 || exit 42"), "exit code 42"),
@@ -248,10 +248,7 @@ fn what_a_version_lacks_is_refused_before_anything_runs() {
     let mut spec = host.spec(Guest::Halt);
     spec["memory-hotplug"] = json!({ "total_size_mib": 1024 });
     let said = told(&host.runtime.create("lacks", &spec.to_string()).unwrap_err());
-    assert!(
-        said.contains("\"memory-hotplug\" needs Firecracker 1.14.0 or newer, and this is 1.7.0"),
-        "{said}"
-    );
+    assert!(said.contains("\"memory-hotplug\" needs Firecracker 1.14.0 or newer; this is 1.7.0"), "{said}");
     host.assert_nothing_left();
 }
 
@@ -271,6 +268,6 @@ fn a_directory_that_is_not_the_librarys_is_not_taken_for_a_vms() {
     let host = Host::new();
     std::fs::create_dir(host.vm_directory("taken")).unwrap();
     let said = told(&host.runtime.create("taken", &host.spec(Guest::Halt).to_string()).unwrap_err());
-    assert!(said.contains("is there already"), "{said}");
+    assert!(said.contains("exists already"), "{said}");
     assert!(host.vm_directory("taken").exists());
 }

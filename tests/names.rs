@@ -29,7 +29,7 @@ fn a_diff_builds_upon_no_other_snapshot_that_has_the_name_of_its_parent_now() {
     host.runtime.take_snapshot(&other, "base", None).unwrap();
     let diff_or_nothing = Some(r#"{"type":"diff","when_uncertain":"fail"}"#);
     let text = told(&host.runtime.take_snapshot(&one, "diff", diff_or_nothing).unwrap_err());
-    assert!(text.contains("take a full one"), "{text}");
+    assert!(text.contains("take a full snapshot"), "{text}");
     // The other one's diff is to its own.
     host.runtime.take_snapshot(&other, "diff", diff_or_nothing).unwrap();
     // And a merge changes nothing of what a snapshot says.

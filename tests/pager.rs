@@ -119,7 +119,7 @@ fn a_memory_file_that_is_cut_off_ends_the_vm() {
 #[test]
 fn a_fault_outside_every_region_ends_the_vm() {
     let vm = Frozen::new(8 * MIB, 1);
-    vm.is_ended("touches_what_it_did_not_name", &vm.plan(), "in no region");
+    vm.is_ended("touches_what_it_did_not_name", &vm.plan(), "outside of its memory");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_only_looks_like_a_userfaultfd_is_not_listened_to() {
     held.end(AMPLE).unwrap();
     assert!(std::mem::ManuallyDrop::new(ours).metadata().is_ok(), "a descriptor of the operator was closed");
     let words = pager::last_words(vm.path()).unwrap();
-    assert!(words.contains("no userfaultfd"), "{words}");
+    assert!(words.contains("not a userfaultfd"), "{words}");
 }
 
 #[test]

@@ -278,8 +278,10 @@ fn a_vm_that_tracks_nothing_has_diffs_while_none_of_its_pages_is_in_swap() {
     snapshot(&host, &vm, "base", json!({}));
     count_above(&vm, at + 1);
     let report = snapshot(&host, &vm, "next", json!({ "type": "diff", "after": "stay_paused" }));
-    let told =
-        (&report["type"], report["why_full"].as_str().unwrap_or_default().contains("takes no diff of a VM"));
+    let told = (
+        &report["type"],
+        report["why_full"].as_str().unwrap_or_default().contains("cannot take a diff of a VM"),
+    );
     // Firecracker before 1.13 takes none.
     assert!(told == (&json!("diff"), false) || told == (&json!("full"), true), "{report}");
     let at = count_of(&vm).unwrap();
@@ -329,7 +331,7 @@ fn what_fails_before_firecracker_is_asked_costs_no_diff() {
     assert!(text.contains("No such file"), "{text}");
     fs::create_dir(&disk).unwrap();
     let text = fails("directory", r#"{"type":"diff"}"#);
-    assert!(text.contains("\"disks\": \"reference\"") && text.contains("no plain file"), "{text}");
+    assert!(text.contains("\"disks\": \"reference\"") && text.contains("not a regular file"), "{text}");
     fs::remove_dir(&disk).unwrap();
     // It is not opened, so it need not lead anywhere. Without root there is none.
     let made = std::process::Command::new("mknod").arg(&disk).args(["b", "7", "1000"]).output();
@@ -378,7 +380,7 @@ fn a_release_that_takes_no_diff_without_tracking_is_not_asked_for_one() {
     let vm = host.runtime.create("old", &spec.to_string()).unwrap();
     vm.start().unwrap();
     snapshot(&host, &vm, "base", json!({}));
-    assert!(why_full(&host, &vm, "next").contains("Firecracker 1.12.1 takes no diff of a VM without"));
+    assert!(why_full(&host, &vm, "next").contains("Firecracker 1.12.1 cannot take a diff of a VM without"));
 }
 
 /// A copy of the simulator that is Firecracker `version`.
@@ -515,9 +517,12 @@ fn a_snapshot_that_was_cut_off_or_altered_is_found_before_anything_is_started() 
         file.write_at(b"x", 100 << 20).unwrap();
     }
     fs::remove_file(memory("gone")).unwrap();
-    for (id, why) in
-        [("cut", "bytes long"), ("altered", "was altered"), ("touched", "was changed"), ("gone", "missing")]
-    {
+    for (id, why) in [
+        ("cut", "bytes, and had"),
+        ("altered", "was altered"),
+        ("touched", "was changed"),
+        ("gone", "missing"),
+    ] {
         let text = refused(&host, id, "never", json!({}));
         assert!(text.contains(why) && text.contains("memory"), "{text}");
     }
@@ -670,7 +675,7 @@ fn clones_are_all_or_none() {
     }
     assert_eq!(clones[6].id().as_str(), "app-7");
     let text = told(&host.runtime.clone_vms("base", 2, Some(r#"{"ids":["x"]}"#)).unwrap_err());
-    assert!(text.contains("\"ids\" has 1 elements, and 2"), "{text}");
+    assert!(text.contains("\"ids\" has 1 elements, and must have 2"), "{text}");
     assert!(host.runtime.clone_vms("base", 0, None).unwrap().is_empty());
 }
 
@@ -828,7 +833,7 @@ fn clones_have_a_vsock_socket_each_and_one_that_is_taken_is_not_stolen() {
     vm.start().unwrap();
     snapshot(&host, &vm, "base", json!({}));
     let text = refused(&host, "base", "thief", json!({}));
-    assert!(text.contains("v.sock is there already") && text.contains("vsock_override"), "{text}");
+    assert!(text.contains("v.sock exists already") && text.contains("vsock_override"), "{text}");
     let options = r#"{"ids":["one","two"]}"#;
     if let Err(error) = host.runtime.clone_vms("base", 2, Some(options)) {
         // Firecracker before 1.16 has them all bind the same path.
@@ -895,12 +900,12 @@ fn a_snapshot_is_not_deleted_while_a_vm_is_made_of_it() {
         let busy = |result: Result<(), mvm::runtime::Error>| told(&result.unwrap_err());
         for id in ["full", "diff"] {
             let text = busy(host.runtime.delete_snapshot(id));
-            assert!(text.contains("a VM or a snapshot that is being made of it"), "{text}");
+            assert!(text.contains("a VM or a snapshot that is being created from it"), "{text}");
         }
         // Those that it was built upon are used still.
         host.runtime.merge_snapshot("diff", None).unwrap();
         let text = busy(host.runtime.delete_snapshot("base"));
-        assert!(text.contains("a VM or a snapshot that is being made of it"), "{text}");
+        assert!(text.contains("a VM or a snapshot that is being created from it"), "{text}");
         restoring.into_iter().for_each(|restoring| restoring.join().unwrap().unwrap());
     });
     ["base", "diff", "full"].iter().for_each(|id| host.runtime.delete_snapshot(id).unwrap());

@@ -141,7 +141,7 @@ fn an_end_that_one_owner_was_told_is_told_to_the_next() {
         is_told(&host, &vm);
         drop(vm);
         host.change_owner();
-        assert_eq!(host.runtime.report()["ended"][0]["why"], "before its owner");
+        assert_eq!(host.runtime.report()["ended"][0]["why"], "it ended before its owner");
         let vm = host.runtime.vm("killed").unwrap();
         assert_eq!((vm.state(), vm.exit_status()), (State::Failed, Some(killed)));
         vm.start().unwrap();

@@ -210,7 +210,7 @@ fn a_planted_link_is_refused_and_what_it_leads_to_is_not_touched() {
         fs::write(&victim, "mine").unwrap();
         symlink(&victim, state.join(name)).unwrap();
         let refused = refusal(&state);
-        assert!(refused.contains(name) && refused.contains("is a link"), "{refused}");
+        assert!(refused.contains(name) && refused.contains("is a symbolic link"), "{refused}");
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
     }
     let scratch = Scratch::new();
@@ -218,7 +218,7 @@ fn a_planted_link_is_refused_and_what_it_leads_to_is_not_touched() {
     fs::write(&victim, "mine").unwrap();
     fs::hard_link(&victim, state.join("lock")).unwrap();
     let refused = refusal(&state);
-    assert!(refused.contains("another name"), "{refused}");
+    assert!(refused.contains("hard link"), "{refused}");
     assert_eq!(fs::read(&victim).unwrap(), b"mine");
 }
 
@@ -235,7 +235,7 @@ fn a_keeper_writes_through_no_link() {
         spec["mvm"]["on_owner_exit"] = json!("kill");
         let created = host.runtime.create("kept", &spec.to_string());
         if name == "keeper.log" {
-            assert!(told(&created.unwrap_err()).contains("is a link"));
+            assert!(told(&created.unwrap_err()).contains("is a symbolic link"));
             assert_eq!(fs::read(&victim).unwrap(), b"mine");
         } else {
             let mut said = None;
@@ -244,7 +244,7 @@ fn a_keeper_writes_through_no_link() {
                 said = event.filter(|what| matches!(what, What::KeeperLost(_)));
                 said.is_some()
             });
-            assert!(format!("{said:?}").contains("is a link"), "{said:?}");
+            assert!(format!("{said:?}").contains("is a symbolic link"), "{said:?}");
             assert!(!victim.exists());
         }
     }

@@ -78,7 +78,8 @@ impl Failure {
     }
 
     pub(super) fn too_small(name: &str, size: usize, least: usize) -> Self {
-        let message = format!("the size of {name:?} is {size}: set it to its sizeof, {least} at least");
+        let message =
+            format!("the size of {name:?} is {size}: set it to the sizeof of the struct, at least {least}");
         Self::argument(message)
     }
 
@@ -89,21 +90,21 @@ impl Failure {
     pub(super) fn bad_handle(kind: &str, value: usize) -> Self {
         let message = match value {
             0 => format!("the {kind} handle is NULL"),
-            _ => format!("{value:#x} is no {kind} handle, or one that was released"),
+            _ => format!("{value:#x} is not a {kind} handle, or was released"),
         };
         Self::new(Facts::of(mvm_status::MVM_ERR_BAD_HANDLE), message)
     }
 
     pub(super) fn forked(owner: u32, me: u32) -> Self {
         let message = format!(
-            "process {me} was forked from process {owner}, which uses the library: call it there, or execute a \
+            "process {me} was forked from process {owner}, which uses the library: use it in that process, or execute a \
              program after the fork"
         );
         Self::new(Facts::of(mvm_status::MVM_ERR_FORKED), message)
     }
 
     pub(super) fn internal(text: &str) -> Self {
-        let message = format!("a defect of the library, please report it: {text}");
+        let message = format!("a bug in the library, please report it: {text}");
         Self::new(Facts::of(mvm_status::MVM_ERR_INTERNAL), message)
     }
 
@@ -578,7 +579,7 @@ mod tests {
     fn the_message_is_one_line_with_all_causes() {
         let inner = io::Error::from_raw_os_error(libc::ENOSPC);
         let error =
-            runtime::Error::Directory { action: "make the directory", path: "/x\ny".into(), source: inner };
+            runtime::Error::Directory { action: "create the directory", path: "/x\ny".into(), source: inner };
         let failure = Failure::from(error);
         assert_eq!(failure.0.facts.status, mvm_status::MVM_ERR_NO_RESOURCES);
         assert!(failure.0.message.contains("/x y: No space left"), "{}", failure.0.message);

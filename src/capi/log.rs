@@ -132,7 +132,7 @@ fn lead(level: i32, destination: impl FnOnce() -> std::io::Result<Destination>) 
         2 => LevelFilter::Warn,
         3 => LevelFilter::Info,
         4 => LevelFilter::Debug,
-        _ => return Err(Failure::argument(format!("{level} is no mvm_log_level"))),
+        _ => return Err(Failure::argument(format!("{level} is not an mvm_log_level"))),
     };
     let destination = if level == LevelFilter::Off { Destination::Nowhere } else { destination()? };
     Ok(logging::lead(level, destination)?)

@@ -23,7 +23,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The executable does not say `Firecracker vX.Y.Z` when asked for its version.
-    #[error("{} is not Firecracker: asked for {asked} it said {said:?}", path.display())]
+    #[error("{} is not Firecracker: to {asked} it answered {said:?}", path.display())]
     NotFirecracker {
         /// The path.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum Error {
         oldest: Version,
     },
     /// Something in the spec wants what this version does not have.
-    #[error("{what} needs Firecracker {since} or newer, and this is {version}")]
+    #[error("{what} needs Firecracker {since} or newer; this is {version}")]
     Unsupported {
         /// What is wanted.
         what: &'static str,
@@ -98,7 +98,7 @@ pub enum Error {
         during: During,
     },
     /// The method or the path cannot be sent.
-    #[error("not a request that Firecracker could read")]
+    #[error("this cannot be sent as a request")]
     Request(#[from] RequestError),
     /// Firecracker refused.
     #[error("Firecracker refused {request} with {status}: {fault}")]
@@ -111,7 +111,7 @@ pub enum Error {
         fault: String,
     },
     /// The answer is not one.
-    #[error("Firecracker's answer to {request} makes no sense")]
+    #[error("Firecracker's answer to {request} is not a valid HTTP response")]
     Response {
         /// The request.
         request: RequestLine,
@@ -119,7 +119,7 @@ pub enum Error {
         source: ResponseError,
     },
     /// The answer is one, but does not say what it should.
-    #[error("Firecracker's answer to {request} is not what its API describes: {body:?}")]
+    #[error("Firecracker's answer to {request} does not match its API: {body:?}")]
     UnexpectedBody {
         /// The request.
         request: RequestLine,

@@ -44,7 +44,7 @@ pub enum RequestError {
     #[error("the path {0:?} does not begin with '/'")]
     Relative(String),
     /// The path has a space, a control character, or something outside ASCII.
-    #[error("the path {path:?} has {character:?} in it, which a request line cannot carry")]
+    #[error("the path {path:?} contains {character:?}, which is not allowed in a request line")]
     Character {
         /// The path.
         path: String,
@@ -52,7 +52,7 @@ pub enum RequestError {
         character: char,
     },
     /// The path is too long.
-    #[error("the path is {0} bytes long, more than the {LONGEST_PATH} that are sent")]
+    #[error("the path has {0} bytes, and at most {LONGEST_PATH} are allowed")]
     TooLong(usize),
 }
 
@@ -61,7 +61,7 @@ pub enum RequestError {
 #[non_exhaustive]
 pub enum ResponseError {
     /// Not HTTP.
-    #[error("what came back is not HTTP")]
+    #[error("the answer is not HTTP")]
     NotHttp(#[source] httparse::Error),
     /// The head does not end.
     #[error("the head of the response is longer than {LONGEST_HEAD} bytes")]
@@ -70,7 +70,7 @@ pub enum ResponseError {
     #[error("the response announces a body of {0} bytes, more than the {LONGEST_BODY} that are read")]
     BodyTooLong(u64),
     /// The length of the body is missing, doubled or no number.
-    #[error("the length of the response's body is missing or makes no sense")]
+    #[error("the length of the response's body is missing or invalid")]
     Length,
     /// The body comes in an encoding that Firecracker does not use.
     #[error("the response has a Transfer-Encoding, which Firecracker does not use")]

@@ -20,7 +20,7 @@ pub enum DiskError {
         what: NotPlain,
     },
     /// The file system has no room for it.
-    #[error("cannot {task}: there is no space left; free some there, or choose another directory")]
+    #[error("cannot {task}: no space is left there: free some, or choose another directory")]
     NoSpace {
         /// What was tried.
         task: Task,
@@ -29,7 +29,7 @@ pub enum DiskError {
     },
     /// The file system has too little room for it, which was found out before.
     #[error(
-        "cannot write {}: it takes {bytes} bytes, and {room} are free there; free some, or choose another directory",
+        "cannot write {}: it needs {bytes} bytes, and {room} are free there: free some, or choose another directory",
         path.display()
     )]
     NoRoom {
@@ -50,7 +50,7 @@ pub enum DiskError {
     },
     /// A diff and its base are not of the same memory.
     #[error(
-        "cannot {task}: the one is {diff} bytes long and the other {base}, so they do not belong together"
+        "cannot {task}: the first has {diff} bytes and the second {base}, so they do not belong together"
     )]
     Lengths {
         /// What was tried.
@@ -67,7 +67,7 @@ pub enum DiskError {
         task: Task,
     },
     /// The deadline has passed.
-    #[error("cannot {task} in the time given: allow more, or less data")]
+    #[error("cannot {task} within the limit of the call: allow more time")]
     TimeIsUp {
         /// What was under way.
         task: Task,
@@ -147,11 +147,11 @@ impl fmt::Display for NotPlain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BlockDevice => {
-                "a block device, and only files are copied; make a snapshot of it with what manages it (LVM, device \
+                "a block device, and only files are copied; take a snapshot of the device with its manager (LVM, device \
                  mapper), and name that"
             }
             Self::Link => "a symbolic link, and links are not followed; name the file itself",
-            Self::Other => "no plain file; name one",
+            Self::Other => "not a regular file; name one",
         })
     }
 }

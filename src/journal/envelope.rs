@@ -24,7 +24,7 @@ pub enum Error {
         source: io::Error,
     },
     /// It holds nothing, as after a power loss.
-    #[error("{} is empty: what it said is lost", path.display())]
+    #[error("{} is empty: its content is lost", path.display())]
     Empty {
         /// Which file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Written by a newer library.
-    #[error("{} is of version {version}, and this library reads version {VERSION}: use a newer one", path.display())]
+    #[error("{} has version {version}, and this library reads version {VERSION}: use a newer library", path.display())]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum Error {
         version: u32,
     },
     /// Written by a library from before the first release.
-    #[error("{} is of version {version}, and this library reads version {OLDEST} to {VERSION}: use the library that wrote it", path.display())]
+    #[error("{} has version {version}, and this library reads version {OLDEST} to {VERSION}: use the library that wrote it", path.display())]
     Older {
         /// Which file.
         path: PathBuf,
@@ -52,13 +52,13 @@ pub enum Error {
         version: u32,
     },
     /// Truncated or altered.
-    #[error("{} is damaged: its checksum does not fit what it says", path.display())]
+    #[error("{} is damaged: its checksum does not match its content", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
     },
     /// Whole, and yet not what it should be.
-    #[error("{} does not say what a journal says", path.display())]
+    #[error("{} does not have the content of a journal", path.display())]
     Content {
         /// Which file.
         path: PathBuf,

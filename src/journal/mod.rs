@@ -321,7 +321,7 @@ mod tests {
     fn a_newer_or_foreign_file_says_so() {
         let path = Scratch::new();
         for (text, told) in [
-            ("mvm-journal 3 0123456789abcdef\n{}\n", "use a newer one"),
+            ("mvm-journal 3 0123456789abcdef\n{}\n", "use a newer library"),
             ("mvm-journal 2 0123456789abcdef\n{}\n", "checksum"),
             ("mvm-journal 1 0123456789abcdef\n{}\n", "use the library that wrote it"),
             ("{}\n", "not a journal"),

@@ -39,7 +39,7 @@ pub enum StateError {
     },
     /// Others may change it.
     #[error(
-        "others than its owner may write to {} (mode {mode:03o}): see who has, then take that away with `chmod go-w`, or \
+        "group or others may write to {} (mode {mode:03o}): check its contents, then run `chmod go-w` on it, or \
          choose another state directory",
         path.display()
     )]
@@ -50,19 +50,19 @@ pub enum StateError {
         mode: u32,
     },
     /// A link that leads elsewhere.
-    #[error("{} is a link, which is not followed here: remove it", path.display())]
+    #[error("{} is a symbolic link, which is not allowed here: remove it", path.display())]
     Link {
         /// What.
         path: PathBuf,
     },
     /// A file that has another name, which may be anywhere.
-    #[error("{} has another name besides this one: remove it", path.display())]
+    #[error("{} has more than one hard link: remove it", path.display())]
     SecondName {
         /// What.
         path: PathBuf,
     },
     /// The file system.
-    #[error("cannot use {} as, or in, a state directory", path.display())]
+    #[error("cannot use {} as a state directory or in one", path.display())]
     Use {
         /// What.
         path: PathBuf,
@@ -71,8 +71,8 @@ pub enum StateError {
     },
     /// It was moved or deleted while it was in use.
     #[error(
-        "{} is not the state directory any more that this runtime has opened{}: nothing was written; close the runtime, \
-         and open the directory where it is",
+        "{} is no longer the state directory that this runtime opened{}: nothing was written; close the runtime, \
+         and open the directory at its new place",
         path.display(),
         now.as_ref().map(|now| format!(", which is {} now", now.display())).unwrap_or_default()
     )]

@@ -58,7 +58,7 @@ pub enum KeeperError {
     },
     /// It is another program, or of another version.
     #[error(
-        "{} is not the keeper of this library: asked for --version it said {said:?}, and \"{NAME} {VERSION}\" is \
+        "{} is not the keeper of this library: to --version it answered {said:?}, and \"{NAME} {VERSION}\" is \
          needed; set \"keeper\" to the mvm-keeper that was built with the library",
         path.display()
     )]
@@ -69,7 +69,7 @@ pub enum KeeperError {
         said: String,
     },
     /// The thread.
-    #[error("cannot start the thread that keeps consoles bounded")]
+    #[error("cannot start the thread that bounds consoles")]
     Thread(#[source] io::Error),
 }
 
@@ -169,7 +169,7 @@ impl Held {
             return None;
         }
         let words = console::tail(&output_file(directory), 400);
-        Some(format!("the keeper ended before it came to work ({exit}): {}", words.trim()))
+        Some(format!("the keeper ended before it was ready ({exit}): {}", words.trim()))
     }
 
     /// Readable when it has ended; a thread is asked instead.

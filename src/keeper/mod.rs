@@ -86,7 +86,7 @@ pub fn serve(directory: &Path, owner: Identity) -> io::Result<()> {
 /// The life of the thread: keeps consoles in `directory` bounded until `stop` is raised.
 fn bound_consoles(directory: &Path, boot: String, stop: &EventFd) {
     if let Err(error) = Keeper::new(directory, boot).and_then(|mut keeper| keeper.run(Some(stop))) {
-        log::warn!("consoles in {} are not bounded any more: {error}", directory.display());
+        log::warn!("consoles in {} are no longer bounded: {error}", directory.display());
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn lead(level: LevelFilter, destination: Destination) -> Result<(), T
 
 /// The program has led the log elsewhere, in Rust.
 #[derive(Debug, thiserror::Error)]
-#[error("this program has a logger of the log crate, which gets the library's log")]
+#[error("this program has set a logger of the log crate, which receives the library's log")]
 pub(crate) struct Taken;
 
 /// Takes the oldest line of the queue; none when it is empty, or when the log goes elsewhere.

@@ -36,7 +36,7 @@ pub(crate) struct MetricsFiles {
 #[non_exhaustive]
 pub enum Error {
     /// The lock.
-    #[error("cannot lock the metrics by {}", path.display())]
+    #[error("cannot lock {}, the lock of the metrics", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Another thread ended the call.
-    #[error("interrupted while waiting for the metrics")]
+    #[error("the call was interrupted while it waited for the metrics")]
     Interrupted,
     /// What a VMM has written.
     #[error("cannot read the metrics in {}", path.display())]
@@ -69,7 +69,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file of a run that is to begin.
-    #[error("cannot make {} for the metrics", path.display())]
+    #[error("cannot create {} for the metrics", path.display())]
     Make {
         /// The run's file.
         path: PathBuf,

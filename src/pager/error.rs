@@ -29,7 +29,7 @@ pub enum PagerError {
         source: io::Error,
     },
     /// A memory file of another guest.
-    #[error("{} has {has} bytes, and the guest's memory {wants}: it belongs to another snapshot, or was cut off", path.display())]
+    #[error("{} has {has} bytes, and the guest's memory has {wants}: the file belongs to another snapshot, or was cut off", path.display())]
     Size {
         /// Which file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum PagerError {
         wants: u64,
     },
     /// A memory file that has become shorter.
-    #[error("{} was cut off: what the guest wants at byte {offset} is gone; a memory file must not change while a VM runs on it", path.display())]
+    #[error("{} was cut off: byte {offset}, which the guest needs, is missing; a memory file must not change while a VM runs on it", path.display())]
     Truncated {
         /// Which file.
         path: PathBuf,
@@ -47,16 +47,16 @@ pub enum PagerError {
         offset: u64,
     },
     /// What the VMM said at the beginning.
-    #[error("cannot understand what the VMM says of its memory: this is no VMM that the library knows")]
+    #[error("cannot understand the VMM's description of its memory: it is not a known VMM")]
     Handshake(#[source] Senseless),
     /// A fault where there is no memory.
-    #[error("the VMM asks for a page at {address:#x}, which is in no region that it named")]
+    #[error("the VMM asks for a page at {address:#x}, which is outside of its memory")]
     Outside {
         /// Where.
         address: u64,
     },
     /// An event of a kind that was not asked for.
-    #[error("the VMM's memory was {what}, which no VMM does that the library knows")]
+    #[error("the VMM's memory was {what}, which no known VMM does")]
     Unexpected {
         /// What happened to the memory.
         what: &'static str,
@@ -70,10 +70,10 @@ pub enum PagerError {
         source: io::Error,
     },
     /// The memory is gone, and the VMM is not.
-    #[error("the VMM has no memory any more, and yet it has not ended")]
+    #[error("the VMM has no memory any more, but has not ended")]
     Gone,
     /// The process of the VMM, or the owner's.
-    #[error("cannot hold the process that the pager serves or works for")]
+    #[error("cannot open the process of the VMM, or of the owner")]
     Process(#[source] process::Error),
     /// Anything else that the system refuses.
     #[error("cannot {what}")]

@@ -130,7 +130,7 @@ pub(super) fn parse(text: &[u8], bytes: u64) -> Result<Layout, Senseless> {
     for Mapping { base_host_virt_addr: start, size, offset, .. } in mappings {
         let end = start.checked_add(size).ok_or(Senseless::Untrue("a region ends past the last address"))?;
         if size == 0 || [start, size, offset].iter().any(|number| !number.is_multiple_of(page)) {
-            return Err(Senseless::Untrue("a region is no row of whole pages"));
+            return Err(Senseless::Untrue("a region does not consist of whole pages"));
         }
         if offset.checked_add(size).is_none_or(|end| end > bytes) {
             return Err(Senseless::Untrue("a region reaches past the memory that was frozen"));

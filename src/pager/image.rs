@@ -119,7 +119,7 @@ impl Layer {
         let failed = |source| PagerError::Layer { path: path.into(), source };
         let about = std::fs::metadata(path).map_err(failed)?;
         if !about.is_file() {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")));
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
         }
         if about.len() != bytes {
             return Err(PagerError::Size { path: path.into(), has: about.len(), wants: bytes });

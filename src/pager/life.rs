@@ -65,7 +65,7 @@ pub(super) fn serve_until(
     let figures = listener.set_nonblocking(true).and_then(|()| Counters::new(directory));
     let served = figures.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()));
     let served =
-        served.map_err(PagerError::system("make the file of the pager's figures")).and_then(|figures| {
+        served.map_err(PagerError::system("create the file of the pager's counts")).and_then(|figures| {
             let life = Life { directory, listener, figures, stop, say, said: &said };
             let prepared = life.prepare()?;
             match life.await_vmm(owner, &prepared.plan)? {
@@ -156,7 +156,7 @@ impl Life<'_> {
         let Ok((stream, _)) = self.listener.accept() else { return Ok(None) };
         let connection = UnixConnection::from(stream);
         let Some(vmm) = vmm_behind(&connection, self.directory) else {
-            answer(&connection, plan.bytes, || json!({"error": "no VMM has come yet"}));
+            answer(&connection, plan.bytes, || json!({"error": "no VMM has connected yet"}));
             return Ok(None);
         };
         let heard = handshake::hear(&connection, plan.bytes).map_err(PagerError::Handshake);
@@ -179,7 +179,7 @@ impl Life<'_> {
     fn serve(&self, prepared: &Prepared, Arrived { vmm, memory }: Arrived) -> Result<(), PagerError> {
         let (plan, image, vmm) = (&prepared.plan, &prepared.image, &vmm);
         let server = Server::new(plan, memory, image, self.figures).map_err(|error| self.end(vmm, error))?;
-        let happened = EventFd::new().map_err(PagerError::system("make an eventfd"));
+        let happened = EventFd::new().map_err(PagerError::system("create an eventfd"));
         let happened = happened.map_err(|error| self.end(vmm, error))?;
         let failure = Failure { first: Mutex::new(None), happened };
         self.figures.note(Count::TotalPages, server.layout.page_count());
@@ -258,7 +258,7 @@ impl Life<'_> {
         let Ok((stream, _)) = self.listener.accept() else { return };
         answer(&UnixConnection::from(stream), plan.bytes, || match store(plan, server) {
             Ok(Some(ranges)) => json!({ "ranges": ranges }),
-            Ok(None) => json!({"error": "no working set is recorded: the pager was started without"}),
+            Ok(None) => json!({"error": "no working set is recorded: restore with \"record\" to record one"}),
             Err(error) => json!({"error": with_causes(&error)}),
         });
     }
@@ -324,7 +324,7 @@ fn answer(connection: &UnixConnection, bytes: u64, does: impl FnOnce() -> serde_
         return;
     }
     if let Ok(Said::Line(line)) = handshake::hear(connection, bytes) {
-        let answer = if line == "store" { does() } else { json!({"error": "only \"store\" is understood"}) };
+        let answer = if line == "store" { does() } else { json!({"error": "the only request is \"store\""}) };
         let _gone = connection.send(format!("{answer}\n").as_bytes());
     }
 }

@@ -89,7 +89,7 @@ impl<'a> Server<'a> {
         image: &'a Image,
         figures: &'a Counters,
     ) -> Result<Self, PagerError> {
-        let flag = || EventFd::new().map_err(PagerError::system("make an eventfd"));
+        let flag = || EventFd::new().map_err(PagerError::system("create an eventfd"));
         let pages = plan.bytes / layout.page;
         Ok(Self {
             figures,

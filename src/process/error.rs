@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// A control group that it was to be started in.
     #[error(
-        "cannot start a process in the cgroup {}: make the directory first, let this user write to its cgroup.procs \
+        "cannot start a process in the cgroup {}: create the directory first, let this user write to its cgroup.procs \
          (Delegate=yes in a systemd unit), and leave its cgroup.subtree_control empty",
         path.display()
     )]
@@ -72,8 +72,8 @@ pub enum Error {
     },
     /// It outlived SIGKILL.
     #[error(
-        "process {pid} is still there {after:?} after SIGKILL: it is stuck in the kernel, most often in I/O on a \
-         device or network file system that does not answer; it ends when that does"
+        "process {pid} has not ended {after:?} after SIGKILL: it is stuck in the kernel, most often in I/O on a \
+         device or network file system that does not answer; it ends when that I/O ends"
     )]
     Stuck {
         /// Which process.

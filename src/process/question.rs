@@ -19,7 +19,7 @@ pub enum NoAnswer {
     #[error(transparent)]
     Process(#[from] Error),
     /// What it says could not be read.
-    #[error("cannot read what {} says", program.display())]
+    #[error("cannot read the output of {}", program.display())]
     Output {
         /// The program.
         program: PathBuf,

@@ -248,12 +248,12 @@ impl std::fmt::Display for LeftAlone {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Foreign => f.write_str("its name is no VM's"),
+            Self::Foreign => f.write_str("its name is not a valid VM id"),
             Self::Adoption(error) => f.write_str(&with_causes(error)),
             Self::Stray(stray) => write!(
                 f,
-                "process {} is a VMM that was started here, and its VM's directory was moved away or deleted; a reap of \
-                 what is damaged ends it",
+                "process {} is a VMM that was started here, and its VM's directory was moved away or deleted; \
+                 mvm_runtime_reap with MVM_REAP_DAMAGED ends it",
                 stray.pid()
             ),
             Self::Removal(error) => write!(f, "it cannot be removed: {error}"),
@@ -263,10 +263,10 @@ impl std::fmt::Display for Problem {
 
 fn why_name(why: WhyEnded) -> &'static str {
     match why {
-        WhyEnded::BeforeItsOwner => "before its owner",
+        WhyEnded::BeforeItsOwner => "it ended before its owner",
         WhyEnded::WithoutOwner => "no owner noted its end",
         WhyEnded::Unstarted => "its start was undone",
-        WhyEnded::PagerLost => "its pager was gone",
-        WhyEnded::OnOwnerExit => "with its owner, as its spec says",
+        WhyEnded::PagerLost => "its pager had ended",
+        WhyEnded::OnOwnerExit => "with its owner, because on_owner_exit is kill",
     }
 }

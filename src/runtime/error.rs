@@ -60,7 +60,7 @@ pub enum Error {
         source: PlaceholderError,
     },
     /// A list of clones that is too long or too short.
-    #[error("cannot clone a snapshot: {key:?} has {given} elements, and {count} VMs are wanted")]
+    #[error("cannot clone a snapshot: {key:?} has {given} elements, and must have {count}, one for each VM")]
     CloneCount {
         /// The key.
         key: &'static str,
@@ -73,7 +73,7 @@ pub enum Error {
     #[error("cannot open a pool: set either \"snapshot\" or \"spec\" in its options")]
     PoolOfWhat,
     /// There is a pool of this name.
-    #[error("cannot open pool {name}: it is open")]
+    #[error("cannot open pool {name}: it is open already")]
     PoolExists {
         /// Its name.
         name: VmId,
@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// Nobody waits there.
     #[error(
-        "no VM is ready in pool {name}: wait, make it larger, or let one be made by \"when_empty\": \"make\""
+        "no member is ready in pool {name}: wait, open it with a larger \"size\", or set \"when_empty\": \"make\""
     )]
     PoolEmpty {
         /// Its name.
@@ -136,7 +136,7 @@ pub enum Error {
         seen: i32,
     },
     /// Another runtime owns the state directory.
-    #[error("the state directory {} belongs to another runtime{}", path.display(), OwnedBy(*owner))]
+    #[error("the state directory {} is open in another runtime{}", path.display(), OwnedBy(*owner))]
     Busy {
         /// The directory.
         path: PathBuf,
@@ -212,14 +212,14 @@ impl fmt::Display for OwnedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(owner) if owner.is_running() => {
-                write!(f, ", of process {}: close that one, or use another directory", owner.pid)
+                write!(f, ", in process {}: close that runtime, or use another directory", owner.pid)
             }
             Some(owner) => write!(
                 f,
-                ": process {} has opened it and is gone, but a process that it forked still holds the lock; end that",
+                ": process {} opened it and has ended, but a process that it forked still holds the lock; end that process",
                 owner.pid
             ),
-            None => f.write_str(": close that one, or use another directory"),
+            None => f.write_str(": close that runtime, or use another directory"),
         }
     }
 }

@@ -441,7 +441,7 @@ fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
         cgroups: options.cgroup.clone(),
         binaries: Binaries::default(),
         latencies: Latencies::default(),
-        events: Events::new(options.event_queue).map_err(failed("make the queue of events"))?,
+        events: Events::new(options.event_queue).map_err(failed("create the queue of events"))?,
         boot: procfs::boot_id().map_err(failed("read the boot id of the machine"))?,
     })
 }

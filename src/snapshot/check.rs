@@ -106,7 +106,7 @@ impl<'a> Needed<'a> {
         let path = &self.path;
         let about = path.symlink_metadata().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Missing { path: path.clone() },
-            _ => Error::File { action: "look at", path: path.clone(), source },
+            _ => Error::File { action: "check", path: path.clone(), source },
         })?;
         if !about.is_file() {
             return Err(Error::NotPlain { path: path.clone() });
@@ -126,7 +126,7 @@ impl<'a> Needed<'a> {
         let found = data_bytes(&self.path);
         let path = self.path.clone();
         match found {
-            Err(source) => Err(Error::File { action: "look for holes in", path, source }),
+            Err(source) => Err(Error::File { action: "find the holes in", path, source }),
             Ok(found) if found != self.stored.allocated_bytes => {
                 Err(Error::Holes { path, expected: self.stored.allocated_bytes, found })
             }

@@ -20,13 +20,13 @@ pub enum Error {
         path: PathBuf,
     },
     /// Another call works on it.
-    #[error("snapshot {id} is being made, merged or deleted by another call: wait for that")]
+    #[error("snapshot {id} is being created, merged or deleted by another call: wait for that call")]
     Busy {
         /// Which snapshot.
         id: SnapshotId,
     },
     /// There is none of this name.
-    #[error("there is no snapshot {id}: nothing stands at {}", path.display())]
+    #[error("there is no snapshot {id}: {} does not exist", path.display())]
     NotFound {
         /// Which snapshot.
         id: SnapshotId,
@@ -50,7 +50,7 @@ pub enum Error {
         fault: &'static str,
     },
     /// The manifest could not be written.
-    #[error("cannot say what snapshot {id} is")]
+    #[error("cannot write the manifest of snapshot {id}")]
     Note {
         /// Which snapshot.
         id: SnapshotId,
@@ -68,14 +68,14 @@ pub enum Error {
         source: Box<Error>,
     },
     /// The parents lead back to where they began.
-    #[error("snapshot {id} builds upon itself: the manifests of its parents were changed")]
+    #[error("snapshot {id} is its own ancestor: the manifests of its parents were changed")]
     Cycle {
         /// Which snapshot.
         id: String,
     },
     /// Parent and child are not of one memory.
     #[error(
-        "the memory of snapshot {id} is {bytes} bytes long and that of its parent {parent} {parent_bytes}: they do not \
+        "the memory of snapshot {id} has {bytes} bytes, and that of its parent {parent} has {parent_bytes}: they do not \
          belong together"
     )]
     Sizes {
@@ -95,13 +95,13 @@ pub enum Error {
         path: PathBuf,
     },
     /// Something else stands there.
-    #[error("{} is no plain file, as a snapshot's are", path.display())]
+    #[error("{} is not a regular file", path.display())]
     NotPlain {
         /// Which file.
         path: PathBuf,
     },
     /// A file was cut off or went on.
-    #[error("{} is {found} bytes long, and was {expected} when the snapshot was taken", path.display())]
+    #[error("{} has {found} bytes, and had {expected} when the snapshot was taken", path.display())]
     Length {
         /// Which file.
         path: PathBuf,
@@ -122,8 +122,8 @@ pub enum Error {
     },
     /// A diff has lost its holes, or won some.
     #[error(
-        "{} holds {found} bytes of data, and {expected} when the snapshot was taken: its holes, which are what a diff \
-         means, were lost or made on the way; copy it again with `cp -a --sparse=auto` or `tar --sparse`",
+        "{} holds {found} bytes of data, and held {expected} when the snapshot was taken: a copy has added or filled \
+         holes, and in a diff a hole means \"unchanged\"; copy it again with `cp -a --sparse=auto` or `tar --sparse`",
         path.display()
     )]
     Holes {
@@ -136,8 +136,8 @@ pub enum Error {
     },
     /// A file was written to, and nothing tells whether it is still the same.
     #[error(
-        "{} was changed since the snapshot was taken, and without a checksum nobody can tell how: take snapshots with \
-         checksums where files may be moved, or check by their lengths alone",
+        "{} was changed since the snapshot was taken, and has no checksum to compare with: set \"checksums\": \"taken\" for \
+         snapshots that are copied, or restore with \"verify\": \"cheap\"",
         path.display()
     )]
     Touched {
@@ -145,14 +145,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// There is nothing to compare with.
-    #[error("{} was taken without a checksum, so its content cannot be verified: take snapshots with checksums", path.display())]
+    #[error("{} has no checksum, so its content cannot be verified: take snapshots with \"checksums\": \"taken\"", path.display())]
     NoChecksum {
         /// Which file.
         path: PathBuf,
     },
     /// A diff is of no use on this file system.
     #[error(
-        "the file system of {} does not tell exactly where a file has holes, and a diff cannot do without: keep \
+        "the file system of {} does not report exactly where a file has holes, and a diff needs that: keep \
          snapshots on ext4, XFS, btrfs or tmpfs, or take full ones",
         path.display()
     )]
@@ -175,8 +175,8 @@ pub enum Error {
     Disk(#[from] DiskError),
     /// Others build upon it.
     #[error(
-        "snapshot {id} cannot be deleted: {} built upon it; delete or merge them first",
-        several(dependents)
+        "snapshot {id} cannot be deleted: it is the parent of {}; delete or merge those first",
+        dependents.join(", ")
     )]
     Dependents {
         /// Which snapshot.
@@ -185,7 +185,7 @@ pub enum Error {
         dependents: Vec<String>,
     },
     /// VMs run from it.
-    #[error("snapshot {id} cannot be deleted: it is in use by {}; end that first", by.join(", "))]
+    #[error("snapshot {id} cannot be deleted: it is in use by {}; end that use first", by.join(", "))]
     InUse {
         /// Which snapshot.
         id: SnapshotId,
@@ -198,9 +198,4 @@ pub enum Error {
         /// Which snapshot.
         id: SnapshotId,
     },
-}
-
-fn several(names: &[String]) -> String {
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    format!("{} {verb}", names.join(", "))
 }

@@ -10,7 +10,7 @@ pub struct SnapshotId(String);
 
 /// Why a string names no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{id:?} cannot be a snapshot id")]
+#[error("{id:?} is not a valid snapshot id")]
 pub struct SnapshotIdError {
     /// The string.
     id: String,

@@ -207,7 +207,7 @@ impl Store {
         if holds.contains_key(id) {
             return Err(Error::InUse {
                 id: id.clone(),
-                by: vec!["a VM or a snapshot that is being made of it".to_owned()],
+                by: vec!["a VM or a snapshot that is being created from it".to_owned()],
             });
         }
         match fs::rename(directory, removal) {

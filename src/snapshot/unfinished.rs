@@ -126,7 +126,7 @@ impl<'a> Unfinished<'a> {
     /// When no file can be made there.
     pub(crate) fn keeps_holes(&self) -> Result<bool, Error> {
         let path = &self.directory;
-        let failed = |source| Error::File { action: "look for holes in", path: path.clone(), source };
+        let failed = |source| Error::File { action: "find the holes in", path: path.clone(), source };
         disk::tells_holes(path).map_err(failed)
     }
 

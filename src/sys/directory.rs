@@ -96,7 +96,7 @@ impl Directory {
         let file = File::from(open_at(self.0.as_raw_fd(), &single(name)?, flags, 0o600)?);
         match file.metadata()?.is_file() {
             true => Ok(file),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
         }
     }
 

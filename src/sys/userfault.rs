@@ -79,7 +79,7 @@ impl Userfault {
     pub fn serving(fd: OwnedFd) -> io::Result<Self> {
         // No path has this form, so that no file can pass for one.
         if std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))? != Path::new(KIND) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no userfaultfd"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a userfaultfd"));
         }
         let flags = flags_of(&fd)?;
         // SAFETY: no pointer is passed.

@@ -48,13 +48,13 @@ pub enum AdoptionError {
     #[error(transparent)]
     Journal(#[from] journal::Error),
     /// A journal of another VM, as in a directory that was copied.
-    #[error("its journal is that of VM {0}")]
+    #[error("its journal belongs to VM {0}")]
     OfAnother(String),
     /// What is left of the VMM.
     #[error(transparent)]
     Remains(#[from] RemainsError),
     /// The directory of a VM that never came to be.
-    #[error("cannot remove what an unfinished creation has left")]
+    #[error("cannot remove the leftovers of an unfinished creation")]
     Remove(#[source] std::io::Error),
 }
 

@@ -55,7 +55,7 @@ pub enum Reason {
     Journal(#[from] journal::Error),
     /// No executable is named.
     #[error(
-        "no Firecracker is named; set \"firecracker\" in the runtime's options, or in the spec's \"mvm\" section"
+        "the path of Firecracker is not known; set \"firecracker\" in the runtime's options, or in the spec's \"mvm\" section"
     )]
     NoBinary,
     /// The operation does not fit the state.
@@ -96,12 +96,12 @@ pub enum Reason {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A diff that might lack pages.
-    #[error(
-        "a diff might lack pages; take a full one, or let the library take one by \"when_uncertain\": \"full\""
-    )]
+    #[error("a diff might lack pages; take a full snapshot, or set \"when_uncertain\": \"full\"")]
     NoDiff(#[source] WhyFull),
     /// A drive that cannot be copied, found out before the guest was paused.
-    #[error("it would hold a copy of drive {drive:?}; to take it without one, use \"disks\": \"reference\"")]
+    #[error(
+        "the snapshot would hold a copy of drive {drive:?}; to take it without the copy, use \"disks\": \"reference\""
+    )]
     Drive {
         /// The drive.
         drive: String,
@@ -129,7 +129,9 @@ pub enum Reason {
         state: State,
     },
     /// The guest has not done what it was asked.
-    #[error("the guest has not followed within {after:?}: {wanted} MiB were wanted, and it has {now}")]
+    #[error(
+        "the guest has not followed within {after:?}: it was asked for {wanted} MiB, and is at {now} MiB"
+    )]
     NotFollowed {
         /// How many MiB were wanted.
         wanted: u64,
@@ -150,7 +152,7 @@ pub enum Reason {
     },
     /// A directory of this name is there already.
     #[error(
-        "{} is there already, and could not be adopted; the report of the runtime says why",
+        "{} exists already, and could not be adopted; mvm_runtime_report says why",
         path.display()
     )]
     DirectoryExists {

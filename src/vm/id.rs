@@ -20,7 +20,7 @@ pub enum IdError {
     #[error("the VM id is {0} characters long, and at most {LONGEST} are allowed")]
     TooLong(usize),
     /// It has a character that some of those who read it do not take.
-    #[error("the VM id {id:?} has {character:?} in it: only letters, digits and '-' are allowed")]
+    #[error("the VM id {id:?} contains {character:?}: only letters, digits and '-' are allowed")]
     Character {
         /// The id.
         id: String,

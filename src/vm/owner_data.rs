@@ -22,11 +22,11 @@ const LONGEST: usize = 4096;
 pub enum OwnerDataError {
     /// It is too long.
     #[error(
-        "the owner data has {0} bytes, and at most {LONGEST} are allowed: keep the rest elsewhere, and its name here"
+        "the owner data has {0} bytes, and at most {LONGEST} are allowed: store the rest elsewhere, and a reference here"
     )]
     TooLong(usize),
     /// It has a NUL in it.
-    #[error("the owner data has a NUL in it: encode what is not text")]
+    #[error("the owner data contains a NUL: encode data that is not text")]
     Nul,
 }
 

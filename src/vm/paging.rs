@@ -28,7 +28,7 @@ impl Vm {
         let bound = pager::bind(directory);
         let listener = bound.map_err(|source| {
             let path = directory.to_path_buf();
-            self.error(operation, Reason::File { action: "make a pager's socket in", path, source })
+            self.error(operation, Reason::File { action: "create a pager's socket in", path, source })
         })?;
         let held = match (paging.run_in, &self.shared.keeper) {
             (RunIn::Process, Some(program)) => {

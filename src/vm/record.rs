@@ -89,7 +89,7 @@ impl Vm {
             Ok(()) => return Ok(NewDirectory(Some((path.to_path_buf(), content)))),
             Err(NotMade::Exists) => Reason::DirectoryExists { path: path.into() },
             Err(NotMade::Directory(source)) => {
-                Reason::File { action: "make the directory", path: path.into(), source }
+                Reason::File { action: "create the directory", path: path.into(), source }
             }
             Err(NotMade::Journal(source)) => source.into(),
             Err(NotMade::Copy(source)) => source.into(),

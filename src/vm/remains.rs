@@ -25,7 +25,7 @@ use thiserror::Error;
 pub enum RemainsError {
     /// Somebody holds the console.
     #[error(
-        "a process that cannot be seen from here still prints to {}: it is another user's or another container's; \
+        "a process that this process cannot see still prints to {}: it belongs to another user or another container; \
          end it there",
         console.display()
     )]
@@ -35,7 +35,7 @@ pub enum RemainsError {
     },
     /// The journal names a process that works elsewhere.
     #[error(
-        "its journal names process {pid}, which does not work in {}: this is a copy of the VM's directory",
+        "its journal names process {pid}, whose working directory is not {}: this is a copy of the VM's directory",
         directory.display()
     )]
     Elsewhere {
@@ -46,15 +46,15 @@ pub enum RemainsError {
     },
     /// The journal names a process that does not say where it works.
     #[error(
-        "its journal names process {pid}, and this process may not see whether that is its VMM; it was not signalled: \
-         run the owner as the user who has started it, or end it there"
+        "its journal names process {pid}, and this process has no permission to check whether that is its VMM; it was \
+         not signalled: run the owner as the user who started the VM, or end the process as that user"
     )]
     Unproven {
         /// The process.
         pid: i32,
     },
     /// The console, or `/proc`.
-    #[error("cannot look for what still prints to {}", console.display())]
+    #[error("cannot search for processes that still print to {}", console.display())]
     Search {
         /// The console.
         console: PathBuf,
@@ -62,7 +62,7 @@ pub enum RemainsError {
         source: io::Error,
     },
     /// The process.
-    #[error("cannot end what is left of its VMM")]
+    #[error("cannot end the leftovers of its VMM")]
     Process(#[from] process::Error),
 }
 

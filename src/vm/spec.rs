@@ -79,7 +79,7 @@ pub enum SpecError {
     #[error("the spec is not usable")]
     Json(#[from] settings::Error),
     /// A section of the wrong kind.
-    #[error("{path}: {wanted} is wanted here")]
+    #[error("{path}: this must be {wanted}")]
     Kind {
         /// Where.
         path: String,
@@ -87,7 +87,7 @@ pub enum SpecError {
         wanted: &'static str,
     },
     /// An element of a list without the id that names it.
-    #[error("{path}: the key {key:?} is missing; it names the device")]
+    #[error("{path}: the key {key:?} is missing; it is the id of the device")]
     NoId {
         /// The element.
         path: String,
@@ -96,7 +96,7 @@ pub enum SpecError {
     },
     /// A unix socket path that no address can hold.
     #[error(
-        "{path}: the socket path {socket:?} is {} bytes long, and a socket address holds {}",
+        "{path}: the socket path {socket:?} is {} bytes long, and at most {} are possible: use a shorter path",
         socket.len(), socket::LONGEST_PATH
     )]
     SocketPath {
@@ -106,10 +106,10 @@ pub enum SpecError {
         socket: String,
     },
     /// An argument that the library sets itself.
-    #[error("mvm.arguments: {0:?} is set by the library itself")]
+    #[error("mvm.arguments: the library sets {0:?} itself; remove it")]
     Argument(String),
     /// The spec of a VM that was found.
-    #[error("what the VM was created with cannot be read again")]
+    #[error("cannot read the spec that the VM was created with")]
     Journal(#[from] journal::Error),
     /// A file that the spec names and the library reads.
     #[error("{key}: cannot read {}", path.display())]

@@ -37,13 +37,13 @@ pub(super) struct Turn<'a, T> {
 #[non_exhaustive]
 pub enum NoTurn {
     /// Another operation outlasted the deadline.
-    #[error("its {} is still in flight; interrupt that, or wait", with.name())]
+    #[error("its {} is still running; interrupt that call, or wait for it", with.name())]
     Busy {
         /// What it is busy with.
         with: Operation,
     },
     /// The call was interrupted.
-    #[error("interrupted while waiting")]
+    #[error("the call was interrupted")]
     Interrupted,
 }
 

@@ -88,8 +88,8 @@ fn only_plain_files_are_copied() {
     symlink(&file, &link).unwrap();
     for (from, to, advice) in [
         (link.as_path(), scratch.0.join("new"), "name the file itself"),
-        (Path::new("/dev/null"), scratch.0.join("new"), "no plain file"),
-        (scratch.0.as_path(), scratch.0.join("new"), "no plain file"),
+        (Path::new("/dev/null"), scratch.0.join("new"), "not a regular file"),
+        (scratch.0.as_path(), scratch.0.join("new"), "not a regular file"),
         (file.as_path(), link.clone(), "name the file itself"),
     ] {
         let error = copy(from, &to, FREELY).unwrap_err().to_string();

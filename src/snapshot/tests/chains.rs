@@ -48,7 +48,7 @@ fn a_chain_that_does_not_hold_names_what_is_wrong() {
         manifest.memory.bytes -= 4096;
         manifest.parent = Some("top".into());
     });
-    assert!(layers().contains("builds upon itself"), "{}", layers());
+    assert!(layers().contains("is its own ancestor"), "{}", layers());
     fs::remove_dir_all(scratch.store.directory().join("middle")).unwrap();
     assert!(layers().contains("needs snapshot middle"), "{}", layers());
     assert!(

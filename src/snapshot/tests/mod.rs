@@ -232,7 +232,7 @@ fn a_snapshot_that_is_needed_stays() {
     scratch.take("base", None, &[Some(1)], Checksums::Omitted);
     scratch.take("diff", Some("base"), &[Some(2)], Checksums::Omitted);
     let error = scratch.store.delete(&id("base"), &[]).unwrap_err().to_string();
-    assert!(error.contains("diff is built upon it"), "{error}");
+    assert!(error.contains("it is the parent of diff"), "{error}");
     let error = scratch.store.delete(&id("diff"), &["web-1".into()]).unwrap_err().to_string();
     assert!(error.contains("in use by web-1"), "{error}");
     scratch.store.delete(&id("diff"), &[]).unwrap();

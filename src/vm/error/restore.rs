@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum RestoreError {
     /// Another kind of CPU.
     #[error(
-        "snapshot {snapshot} was taken on another CPU ({taken_on}), and this one is {here}; its guest would crash here"
+        "snapshot {snapshot} was taken on another CPU ({taken_on}); this host has {here}, and the guest would crash on it"
     )]
     OtherCpu {
         /// The snapshot.
@@ -23,7 +23,7 @@ pub enum RestoreError {
     /// Another format.
     #[error(
         "snapshot {snapshot} has the format {made} of Firecracker {made_by}, and Firecracker {by} reads {loads}; use \
-         the release that made it"
+         a release that reads this format"
     )]
     OtherVersion {
         /// The snapshot.
@@ -57,8 +57,8 @@ pub enum RestoreError {
     },
     /// The vsock socket.
     #[error(
-        "its vsock socket {} is there already, and Firecracker would not bind it; end what uses it, or choose another \
-         by \"vsock_override\"",
+        "the vsock socket {} exists already, so Firecracker cannot bind it; end its user, or set another path in \
+         \"vsock_override\"",
         path.display()
     )]
     SocketTaken {
@@ -67,8 +67,8 @@ pub enum RestoreError {
     },
     /// A disk that several VMs would write to.
     #[error(
-        "snapshot {snapshot} holds no copy of its writable drive {drive:?}, and siblings cannot share it; give each its \
-         own by \"drives\", or take the snapshot with \"disks\": \"copy\""
+        "snapshot {snapshot} holds no copy of its writable drive {drive:?}, and several VMs cannot share it; give each VM \
+         its own file in \"drives\", or take the snapshot with \"disks\": \"copy\""
     )]
     SharedDisk {
         /// The snapshot.

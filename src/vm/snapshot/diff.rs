@@ -34,7 +34,7 @@ pub enum WhyFull {
     #[error("a request that the caller sent may have taken a snapshot, or changed the memory")]
     ForeignRequest,
     /// The memory itself is another one.
-    #[error("memory was plugged in or unplugged since the last snapshot")]
+    #[error("memory was plugged in or out since the last snapshot")]
     MemoryPlugged,
     /// What it would build upon.
     #[error("the last snapshot of this VM, {id}, was deleted, or cannot be used")]
@@ -45,13 +45,13 @@ pub enum WhyFull {
         source: Option<Box<snapshot::Error>>,
     },
     /// A VMM that was started by others.
-    #[error("the release of its Firecracker is not known")]
+    #[error("the release of the running Firecracker is not known")]
     UnknownRelease,
     /// Older ones refuse.
-    #[error("Firecracker {0} takes no diff of a VM without \"track_dirty_pages\"")]
+    #[error("Firecracker {0} cannot take a diff of a VM without \"track_dirty_pages\"")]
     Untracked(Version),
     /// A release with a fault.
-    #[error("Firecracker {version} is not to be trusted with it: {problem}")]
+    #[error("Firecracker {version} writes wrong diffs: {problem}")]
     Misplaced {
         /// The release.
         version: Version,
@@ -65,7 +65,7 @@ pub enum WhyFull {
     Swapped,
     /// Somebody else's process, or a kernel that does not tell.
     #[error(
-        "whether pages of its memory are in swap cannot be found out, and without \"track_dirty_pages\" Firecracker \
+        "it is not known whether pages of its memory are in swap, and without \"track_dirty_pages\" Firecracker \
          leaves those out of a diff"
     )]
     SwapUnknown(#[source] io::Error),
