@@ -117,8 +117,7 @@ impl Section {
     pub(crate) fn take<T: Setting>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
         let Some(value) = self.take_any(key) else { return Ok(None) };
         let found = beginning(&value);
-        let wrong = || Error::Value { path: self.path_of(key), wanted: T::WANTED, found };
-        T::of(value).ok_or_else(wrong).map(Some)
+        T::of(value).ok_or_else(|| self.wrong(key, T::WANTED, found)).map(Some)
     }
 
     /// The path at `key`, or the paths of the list there.
@@ -142,16 +141,9 @@ impl Section {
         key: &'static str,
         words: &[(&'static str, T)],
     ) -> Result<T, Error> {
-        let value = self.take_any(key);
-        let chosen = match &value {
-            None => words.first(),
-            Some(value) => words.iter().find(|(word, _)| value == word),
-        };
-        chosen.map(|(_, meaning)| *meaning).ok_or_else(|| Error::Word {
-            path: self.path_of(key),
-            allowed: words.iter().map(|(word, _)| *word).collect(),
-            found: beginning(&value.unwrap_or_default()),
-        })
+        let chosen = self.choose_word(key, words.iter().map(|(word, _)| *word).collect())?;
+        let (_, meaning) = words[chosen];
+        Ok(meaning)
     }
 
     /// The object at `key`; an empty one when there is none.
@@ -176,8 +168,19 @@ impl Section {
 
     /// The value at `key`, which has to be there.
     pub(crate) fn need<T: Setting>(&mut self, key: &'static str) -> Result<T, Error> {
-        let path = self.path_of(key);
-        self.take(key)?.ok_or(Error::Value { path, wanted: T::WANTED, found: "nothing".to_owned() })
+        self.take(key)?.ok_or_else(|| self.wrong(key, T::WANTED, "nothing".to_owned()))
+    }
+
+    /// The place of the word at `key` in `allowed`.
+    fn choose_word(&mut self, key: &'static str, allowed: Vec<&'static str>) -> Result<usize, Error> {
+        let Some(value) = self.take_any(key) else { return Ok(0) };
+        let chosen = allowed.iter().position(|word| value == *word);
+        chosen.ok_or_else(|| Error::Word { path: self.path_of(key), allowed, found: beginning(&value) })
+    }
+
+    #[cold]
+    fn wrong(&self, key: &'static str, wanted: &'static str, found: String) -> Error {
+        Error::Value { path: self.path_of(key), wanted, found }
     }
 
     /// Any value at `key`; null is none.

@@ -11,6 +11,13 @@ use std::sync::Once;
 
 /// Runs the body of an entry point: a failure or a panic becomes a status and this thread's last error.
 pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> mvm_status {
+    let mut body = Some(body);
+    guard_once(&mut || body.take().map_or(Ok(()), |body| body()))
+}
+
+/// One for all entry points, which would be larger by it otherwise.
+#[inline(never)]
+fn guard_once(body: &mut dyn FnMut() -> Result<(), Failure>) -> mvm_status {
     // In a forked child another thread of the parent may be installing it for ever; every handle is refused there.
     if handle::own_process().is_ok() {
         HOOK.call_once(install_hook);

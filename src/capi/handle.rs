@@ -53,6 +53,18 @@ pub(super) enum Object {
     Cancel(Arc<Cancel>),
 }
 
+impl Object {
+    fn tag(&self) -> u64 {
+        match self {
+            Self::Runtime(_) => Runtime::TAG,
+            Self::Vm(_) => OwnedVm::TAG,
+            Self::Pool(_) => OwnedPool::TAG,
+            Self::Process(_) => Job::TAG,
+            Self::Cancel(_) => Cancel::TAG,
+        }
+    }
+}
+
 /// Makes a handle for `object`.
 pub(super) fn open<K: Kind, H>(object: Arc<K>) -> Result<*mut H, Failure> {
     own_process()?;
@@ -88,10 +100,16 @@ pub(super) fn open_vms<H>(runtime: &Arc<Runtime>, vms: Vec<Arc<Vm>>) -> Result<V
 
 /// What the handle stands for.
 pub(super) fn get<K: Kind, H>(handle: *mut H) -> Result<Arc<K>, Failure> {
-    let bad = || Failure::bad_handle(K::NAME, handle.addr());
+    let found = find(key(handle), K::TAG)?;
+    found.as_ref().and_then(K::unwrap).cloned().ok_or_else(|| Failure::bad_handle(K::NAME, handle.addr()))
+}
+
+/// One for all kinds, which would be larger by it otherwise.
+#[inline(never)]
+fn find(key: u64, tag: u64) -> Result<Option<Object>, Failure> {
     own_process()?;
-    let found = table().get(&key(handle)).and_then(K::unwrap).cloned();
-    found.ok_or_else(bad)
+    // Nothing of another kind is cloned: that one's last holder may be about to go.
+    Ok(table().get(&key).filter(|object| object.tag() == tag).cloned())
 }
 
 /// Does `deed`, which takes moments and allocates nothing, to what the handle stands for. For signal handlers.

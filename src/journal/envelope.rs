@@ -89,6 +89,12 @@ const LONGEST: u64 = 64 << 20;
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    // By way of a Value, which everything else is read by too: a reader of bytes for each type would be as large as both.
+    let content = read_value(path)?;
+    T::deserialize(content).map_err(|source| Error::Content { path: path.into(), source })
+}
+
+fn read_value(path: &Path) -> Result<Value, Error> {
     let bytes = read_file(path).map_err(|source| Error::Read { path: path.into(), source })?;
     if bytes.is_empty() {
         return Err(Error::Empty { path: path.into() });
@@ -110,9 +116,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     if sum != checksum(body) {
         return Err(Error::Damaged { path: path.into() });
     }
-    // By way of a Value, which everything else is read by too: a reader of bytes for each type would be as large as both.
-    let content = serde_json::from_slice::<Value>(body).and_then(T::deserialize);
-    content.map_err(|source| Error::Content { path: path.into(), source })
+    serde_json::from_slice(body).map_err(|source| Error::Content { path: path.into(), source })
 }
 
 /// Replaces the file at `path` by one that says `content`.
@@ -120,11 +124,15 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 /// # Errors
 /// Whatever the file system reports; the file is as it was then.
 pub(crate) fn write<T: Serialize>(path: &Path, content: &T) -> Result<(), Error> {
-    let failed = |source| Error::Write { path: path.into(), source };
-    let body = serde_json::to_string(content).map_err(|error| failed(error.into()))?;
+    let body = serde_json::to_string(content);
+    let body = body.map_err(|error| Error::Write { path: path.into(), source: error.into() })?;
+    write_text(path, &body)
+}
+
+fn write_text(path: &Path, body: &str) -> Result<(), Error> {
     let body = format!("\n{body}\n");
     let text = format!("{MAGIC} {VERSION} {}{body}", checksum(body.as_bytes()));
-    file::replace(path, text.as_bytes()).map_err(failed)
+    file::replace(path, text.as_bytes()).map_err(|source| Error::Write { path: path.into(), source })
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

@@ -170,7 +170,14 @@ pub enum Reason {
 impl Error {
     /// An error of an operation on the VM `id`.
     pub(crate) fn new(id: &VmId, operation: Operation, reason: impl Into<Reason>) -> Self {
-        Self { id: id.clone(), operation, reason: Box::new(reason.into()) }
+        Self::of(id, operation, reason.into())
+    }
+
+    /// Once, and not at each of the many places where something can fail.
+    #[cold]
+    #[inline(never)]
+    fn of(id: &VmId, operation: Operation, reason: Reason) -> Self {
+        Self { id: id.clone(), operation, reason: Box::new(reason) }
     }
 
     /// What was going on, for programs: the request or the step that failed, or else the operation.

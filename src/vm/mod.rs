@@ -400,6 +400,12 @@ impl Vm {
 
     /// The error of an operation on this VM.
     fn error(&self, operation: Operation, reason: impl Into<Reason>) -> Error {
+        self.error_of(operation, reason.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn error_of(&self, operation: Operation, reason: Reason) -> Error {
         Error::new(&self.id(), operation, reason)
     }
 

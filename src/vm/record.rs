@@ -17,6 +17,11 @@ use std::sync::Arc;
 impl Vm {
     /// Changes the journal, on disk first.
     pub(super) fn note(&self, turn: &mut Turn<'_>, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
+        let mut change = Some(change);
+        self.note_change(turn, &mut |record| change.take().into_iter().for_each(|change| change(record)))
+    }
+
+    fn note_change(&self, turn: &mut Turn<'_>, change: &mut dyn FnMut(&mut Record)) -> Result<(), Error> {
         let mut changed = turn.own().record.clone();
         change(&mut changed);
         self.shared.state.verify().map_err(self.failed(turn.operation()))?;
