@@ -1,4 +1,4 @@
-/* Boots a microVM, reads its console, holds it, lets it go on, and ends it. */
+/* Boots a microVM, reads its console, pauses it, resumes it, and ends it. */
 #include "example.h"
 #include <poll.h>
 

@@ -1,4 +1,4 @@
-/* Boots one microVM and makes many of it: clones with a disk and metadata of their own, and a pool that is kept warm. */
+/* Boots one microVM, and creates others from its snapshot: clones with their own disk and metadata, and a warm pool. */
 #include "example.h"
 #include <poll.h>
 #include <unistd.h>
@@ -71,7 +71,7 @@ static void await_full(mvm_pool *pool) {
   printf("the pool: %u wait, %llu were taken\n", (unsigned)counts.ready, (unsigned long long)counts.taken);
 }
 
-/* Restored and held ahead of need; whoever needs a VM has it after one request. */
+/* Its members are restored and paused before they are needed. To take one costs one request. */
 static void take_from_a_pool(const struct example *where, mvm_runtime *runtime, const char *disk, const char *other) {
   char devices[8192], options[4400], path[4200];
   mvm_pool *pool;

@@ -1,4 +1,4 @@
-/* An operator's first day: what goes wrong, and what the library says of it. Nothing is left behind by any. */
+/* What goes wrong on an operator's first day, and what the library says about it. No failure leaves anything behind. */
 #include "example.h"
 
 static int failures;

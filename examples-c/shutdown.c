@@ -1,4 +1,4 @@
-/* Ends four VMs in four ways, and shows what the library says of each. */
+/* Ends four VMs in four ways, and shows what the library reports for each. */
 #include "example.h"
 
 static int end(mvm_vm *vm, const char *what, uint64_t grace_ms, mvm_shutdown_outcome wanted) {

@@ -1,4 +1,4 @@
-/* Freezes a microVM twice, ends it, and has it go on from either moment: a full snapshot, and a diff to it. */
+/* Takes two snapshots of a microVM, a full one and a diff. Ends the VM, and restores it from each of them. */
 #include "example.h"
 #include <inttypes.h>
 #include <poll.h>
@@ -35,12 +35,12 @@ static void print_and_free(const char *what, char *json) {
   mvm_string_free(json);
 }
 
-/* Has a VM go on from a snapshot; gives the first number that it prints. */
+/* Restores a VM from a snapshot; returns the first number that it prints. */
 static uint64_t resume_from(mvm_runtime *runtime, const char *snapshot, const char *id) {
   mvm_vm *vm;
   MUST(mvm_restore(runtime, snapshot, id, NULL, &vm));
   uint64_t count = count_above(vm, 0);
-  printf("%s goes on from \"%s\" and counts %" PRIu64 "\n", id, snapshot, count);
+  printf("%s continues from \"%s\" and counts %" PRIu64 "\n", id, snapshot, count);
   MUST(mvm_destroy(vm));
   MUST(mvm_release(vm));
   return count;
@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
   MUST(mvm_snapshot_create(vm, "base", "{\"checksums\":\"taken\"}", &text));
   print_and_free("a full snapshot", text);
 
-  /* The guest goes on, and a diff holds what has changed since. */
+  /* The guest was resumed. A diff holds what changed since then. */
   uint64_t at_later = count_above(vm, at_base + 10);
   MUST(mvm_snapshot_create(vm, "later", "{\"type\":\"diff\",\"checksums\":\"taken\"}", &text));
   print_and_free("a diff", text);

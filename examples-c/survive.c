@@ -1,4 +1,4 @@
-/* A VM outlives the control plane that made it: the next one finds it, takes it over, and cleans up what is left. */
+/* A VM outlives the control plane that created it. The next one finds it, adopts it, and removes leftovers. */
 #include "example.h"
 #include <signal.h>
 #include <sys/wait.h>

@@ -1,4 +1,4 @@
-/* Knows what happens without asking each VM: events from one descriptor, the console by offset, metrics, the log. */
+/* Learns what happens without asking each VM: events from one descriptor, the console by offset, metrics, the log. */
 #include "example.h"
 #include <poll.h>
 #include <unistd.h>

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// SetBalloon has the guest give so many MiB to the balloon, and waits up to patience until it has. It says how many the
-// balloon holds then, and whether that can be known: it cannot when the balloon's statistics are off.
+// SetBalloon sets the size of the balloon in MiB, and waits up to patience until the guest has followed. It returns the
+// size after the call, and whether it is known: it is not when the balloon's statistics are off.
 func (v *VM) SetBalloon(ctx context.Context, amountMiB uint64, patience time.Duration) (uint64, bool, error) {
 	var actual C.uint64_t
 	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
@@ -20,7 +20,7 @@ func (v *VM) SetBalloon(ctx context.Context, amountMiB uint64, patience time.Dur
 	return uint64(actual), err == nil && actual != C.MVM_UNKNOWN, err
 }
 
-// BalloonStatistics gives what the guest says of its memory, as JSON.
+// BalloonStatistics returns what the guest reports about its memory, as JSON.
 func (v *VM) BalloonStatistics(ctx context.Context) ([]byte, error) {
 	return textOf(ctx, &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_balloon_statistics(c, v.key, text)
@@ -37,7 +37,7 @@ func (v *VM) HotplugMemory(ctx context.Context, sizeMiB uint64, patience time.Du
 	return uint64(plugged), err
 }
 
-// UpdateDrive gives a drive another file, another rate limit (JSON, as in a spec), or both; "" leaves what there is.
+// UpdateDrive gives a drive another file, another rate limit (JSON, as in a spec), or both; "" keeps the present one.
 func (v *VM) UpdateDrive(ctx context.Context, driveID, pathOnHost, rateLimiter string) error {
 	var in arguments
 	defer in.free()
@@ -48,7 +48,7 @@ func (v *VM) UpdateDrive(ctx context.Context, driveID, pathOnHost, rateLimiter s
 	})
 }
 
-// UpdateNetwork limits what an interface receives and sends (JSON, as in a spec); "" leaves what there is.
+// UpdateNetwork limits what an interface receives and sends (JSON, as in a spec); "" keeps the present one.
 func (v *VM) UpdateNetwork(ctx context.Context, ifaceID, rxRateLimiter, txRateLimiter string) error {
 	var in arguments
 	defer in.free()
@@ -59,7 +59,8 @@ func (v *VM) UpdateNetwork(ctx context.Context, ifaceID, rxRateLimiter, txRateLi
 	})
 }
 
-// Attach plugs in a device: section is "drives", "pmem" or "network-interfaces", definition what would stand there.
+// Attach plugs in a device: section is "drives", "pmem" or "network-interfaces", definition is the device's JSON in
+// that section of a spec.
 func (v *VM) Attach(ctx context.Context, section, definition string) error {
 	var in arguments
 	defer in.free()
@@ -69,7 +70,7 @@ func (v *VM) Attach(ctx context.Context, section, definition string) error {
 	})
 }
 
-// Detach plugs out a device that the guest has let go of.
+// Detach plugs out a device. The guest must have removed the device first.
 func (v *VM) Detach(ctx context.Context, section, id string) error {
 	var in arguments
 	defer in.free()

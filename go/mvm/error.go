@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Status is what a call returned, and itself an error: errors.Is(err, mvm.ErrTimeout) works.
+// Status is what a call returned. It is an error too: errors.Is(err, mvm.ErrTimeout) works.
 type Status int
 
 // The statuses, each one decision that a caller can take.
@@ -43,7 +43,7 @@ var ErrClosed error = fmt.Errorf("mvm: %w", os.ErrClosed)
 
 func (s Status) Error() string { return C.GoString(C.mvm_status_name(C.int32_t(s))) }
 
-// Error is a failure with its whole story.
+// Error is a failure with all details.
 type Error struct {
 	Status Status
 	// Errno is the operating system's, or 0.
@@ -52,13 +52,13 @@ type Error struct {
 	HTTPStatus int
 	// Exit is how the VMM ended, where it did.
 	Exit *ExitStatus
-	// Stage is what was going on.
+	// Stage is the operation, the step or the request that failed.
 	Stage string
-	// Message is what was tried, on what, why it failed and what to do.
+	// Message says what was tried, on what, why it failed and what to do.
 	Message string
 	// FaultMessage is Firecracker's own.
 	FaultMessage string
-	// Output is the last of what the VMM said about itself.
+	// Output is the VMM's last output.
 	Output string
 }
 

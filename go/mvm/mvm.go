@@ -5,7 +5,7 @@
 //	CGO_CFLAGS="-I/usr/include" CGO_LDFLAGS="-L/usr/lib" go build
 //
 // Every method may be called from any goroutine at any time. A method that blocks takes a context. When the context
-// ends, this one call ends, and has returned in the library before the method does; other calls on the same VM go on.
+// ends, the call ends, and the method returns after it. Other calls on the same VM continue.
 // Such a method holds an OS thread while it blocks, but for VM.Wait and Events.Next, which hold none. Closing a handle
 // never ends a VM. A string with a NUL byte in it is ErrInvalidArgument.
 package mvm
@@ -86,14 +86,14 @@ type Runtime struct {
 	close context.CancelCauseFunc
 }
 
-// Options are those of a runtime; the zero value has none.
+// Options are the options of a runtime.
 type Options struct {
-	// Firecracker is the VMM of those VMs whose spec names none.
+	// Firecracker is the path of the VMM for VMs whose spec names none.
 	Firecracker string `json:"firecracker,omitempty"`
 	// Keeper is the program mvm-keeper. Without it consoles are bounded only while the runtime is open, and no VM can
-	// be made to end with its owner.
+	// end with its owner.
 	Keeper string `json:"keeper,omitempty"`
-	// EventQueue is how many events wait for somebody to take them; 4096 when it is zero.
+	// EventQueue is how many events the queue holds; zero means 4096.
 	EventQueue uint64 `json:"event_queue,omitempty"`
 }
 
@@ -113,15 +113,15 @@ func Open(stateDir string, options Options) (*Runtime, error) {
 	return &runtime, nil
 }
 
-// Close lets go of the state directory. The VMs go on; calls in flight on them end.
+// Close releases the state directory. The VMs keep running; running calls on them end.
 func (r *Runtime) Close() error {
 	err := query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_runtime_close(c, r.key) })
 	r.close(ErrClosed)
 	return err
 }
 
-// Create makes a VM: its VMM runs and is configured, its guest has not started. The spec is a Firecracker config
-// file, as JSON, with an optional section "mvm". When ctx ends first, nothing is left.
+// Create creates a VM: its VMM runs and is configured, its guest has not started. The spec is a Firecracker config
+// file, as JSON, with an optional section "mvm". When ctx ends first, there are no leftovers.
 func (r *Runtime) Create(ctx context.Context, id string, spec []byte) (*VM, error) {
 	var in arguments
 	defer in.free()
@@ -131,7 +131,7 @@ func (r *Runtime) Create(ctx context.Context, id string, spec []byte) (*VM, erro
 	})
 }
 
-// VM gives a handle to the VM called id.
+// VM returns a handle to the VM with this id.
 func (r *Runtime) VM(id string) (*VM, error) {
 	var in arguments
 	defer in.free()
@@ -159,7 +159,7 @@ type Summary struct {
 	OwnerData string `json:"owner_data"`
 }
 
-// List names all VMs of the runtime, by id.
+// List returns all VMs of the runtime, in the order of their ids.
 func (r *Runtime) List() ([]Summary, error) {
 	return documentOf[[]Summary](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_runtime_list(c, r.key, text)
@@ -172,28 +172,28 @@ type VM struct {
 	runtime *Runtime
 }
 
-// Close forgets the handle. The VM goes on.
+// Close releases the handle. The VM keeps running.
 func (v *VM) Close() error {
 	return v.query(func(c *C.shim_call) C.mvm_status { return C.shim_release(c, v.key) })
 }
 
-// Start starts the guest; a VM that was stopped gets a new VMM first.
+// Start starts the guest. A stopped VM gets a new VMM first.
 func (v *VM) Start(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_start(c, v.key) })
 }
 
-// Pause holds the guest.
+// Pause pauses the guest.
 func (v *VM) Pause(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_pause(c, v.key) })
 }
 
-// Resume lets the guest go on.
+// Resume resumes the guest.
 func (v *VM) Resume(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_resume(c, v.key) })
 }
 
-// Shutdown ends the VM by the ladder of the guest, SIGTERM and SIGKILL, and says how it ended. grace is the polite
-// window, poll the longest sleep without a look. A ctx that ends first leaves the VM as it then is.
+// Shutdown asks the guest to power off, then sends SIGTERM, then SIGKILL, and returns how the VM ended. grace is the
+// time before force is used, poll the longest time between two checks of the process. When ctx ends first, the VM stays as it is.
 func (v *VM) Shutdown(ctx context.Context, grace, poll time.Duration) (Outcome, error) {
 	var outcome C.mvm_shutdown_outcome
 	err := v.call(ctx, func(c *C.shim_call) C.mvm_status {
@@ -207,12 +207,12 @@ func (v *VM) Kill(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_kill(c, v.key) })
 }
 
-// Destroy kills the VM if it runs, and removes all that belongs to it.
+// Destroy kills the VM if it runs, and removes everything that belongs to it.
 func (v *VM) Destroy(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_destroy(c, v.key) })
 }
 
-// Wait waits until the VMM has ended, and says how; at once when none runs. It ends with ErrClosed when the runtime is
+// Wait waits until the VMM has ended, and returns how it ended. It returns at once when no VMM runs. It ends with ErrClosed when the runtime is
 // closed. While it waits no thread is held: Go's poller waits. A VM that is started again in the moment in which it ends
 // is waited for again.
 func (v *VM) Wait(ctx context.Context) (ExitStatus, error) {
@@ -277,7 +277,7 @@ func (v *VM) ExitFile() (*os.File, error) {
 	return newFile(fd, "pidfd")
 }
 
-// Request sends any request to the VMM's API, and gives the body of its answer. A nil body sends none.
+// Request sends any request to Firecracker's API, and returns the body of the answer. A nil body sends none.
 func (v *VM) Request(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	var in arguments
 	defer in.free()
@@ -298,22 +298,22 @@ func (v *VM) State() (State, error) {
 	return State(state), err
 }
 
-// ID is what the VM is called now.
+// ID is the present id of the VM.
 func (v *VM) ID() (string, error) {
 	var id [C.MVM_ID_SIZE]C.char
 	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_id(c, v.key, &id[0], C.MVM_ID_SIZE) })
 	return C.GoString(&id[0]), err
 }
 
-// PID is the number of the VMM's process, for people to read: it may be another process's once this one has ended.
-// While no VMM runs it is ErrBadState.
+// PID is the process id of the VMM. It is for people to read: once the VMM has ended, another process may have this id.
+// While no VMM runs, the error is ErrBadState.
 func (v *VM) PID() (int, error) {
 	var pid C.int32_t
 	err := v.query(func(c *C.shim_call) C.mvm_status { return C.shim_pid(c, v.key, &pid) })
 	return int(pid), err
 }
 
-// SetOwnerData keeps a text of the owner's own with the VM, at most 4096 bytes, over renames, starts and owners.
+// SetOwnerData keeps text of the caller's with the VM, at most 4096 bytes, over renames, starts and owners.
 func (v *VM) SetOwnerData(ctx context.Context, data string) error {
 	var in arguments
 	defer in.free()
@@ -327,7 +327,7 @@ func (v *VM) OwnerData() (string, error) {
 	return string(data), err
 }
 
-// Info is all that is known of the VM, as JSON.
+// Info is everything that is known of the VM, as JSON.
 func (v *VM) Info() ([]byte, error) {
 	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_info(c, v.key, text) })
 }
@@ -337,8 +337,8 @@ func (v *VM) ShutdownReport() ([]byte, error) {
 	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_shutdown_report(c, v.key, text) })
 }
 
-// ReadConsole reads what the guest has printed from the absolute offset on, or from the first byte after it that is
-// still kept, and says at which offset the next piece begins; n is 0 when the guest has printed no more.
+// ReadConsole reads the console from the absolute offset, or from the first byte after it that is still kept. It returns
+// the offset of the next piece. n is 0 when the guest has printed nothing more.
 func (v *VM) ReadConsole(buffer []byte, offset uint64) (n int, next uint64, err error) {
 	place := (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(buffer)))
 	at, read := C.uint64_t(offset), C.size_t(0)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// EventKind is what has happened.
+// EventKind is the kind of an event.
 type EventKind int
 
 // The kinds of events.
@@ -33,7 +33,7 @@ const (
 	EventPagerLost   EventKind = C.MVM_EVENT_PAGER_LOST
 )
 
-// Event is something that has happened.
+// Event is something that happened to a VM or to the runtime.
 type Event struct {
 	Kind     EventKind
 	Sequence uint64
@@ -44,7 +44,7 @@ type Event struct {
 	Exit ExitStatus
 	// Count is how many events were lost, for EventDropped.
 	Count uint64
-	// Text says more in words, or is "".
+	// Text says more, or is "".
 	Text string
 }
 
@@ -123,26 +123,26 @@ type Report struct {
 	LeftAlone []LeftAlone `json:"left_alone"`
 }
 
-// LeftAlone is something in the state directory that was not understood, and not touched.
+// LeftAlone is something in the state directory that the library does not know and did not touch.
 type LeftAlone struct {
 	Path    string `json:"path"`
 	Problem string `json:"problem"`
 }
 
-// Report tells what was found when the runtime was opened.
+// Report returns what was found when the runtime was opened.
 func (r *Runtime) Report() (Report, error) {
 	return documentOf[Report](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_runtime_report(c, r.key, text)
 	})
 }
 
-// ReapOptions are those of Reap.
+// ReapOptions are the options of Reap.
 type ReapOptions struct {
 	// DryRun removes nothing, and the report says what would be removed.
 	DryRun bool
 }
 
-// Reap removes what is left of VMs whose owner is gone and that have no VMM, and gives its report as JSON.
+// Reap removes VMs that had no VMM when the runtime was opened and were not started since. It returns a report as JSON.
 func (r *Runtime) Reap(options ReapOptions) ([]byte, error) {
 	var flags C.uint32_t
 	if options.DryRun {
@@ -153,19 +153,19 @@ func (r *Runtime) Reap(options ReapOptions) ([]byte, error) {
 	})
 }
 
-// MetricsOptions say which metrics are wanted.
+// MetricsOptions select metrics.
 type MetricsOptions struct {
-	// Set is "core", what operators watch, or "all", which adds every number that Firecracker counts.
+	// Set is "core", the most useful numbers, or "all", which adds every number that Firecracker counts.
 	Set string `json:"set,omitempty"`
-	// IDs are the VMs that are wanted; all when it is nil.
+	// IDs selects VMs; nil means all.
 	IDs []string `json:"ids,omitempty"`
-	// Prefix is what the ids of the VMs that are wanted begin with.
+	// Prefix selects VMs whose ids begin with it.
 	Prefix string `json:"prefix,omitempty"`
-	// DeadlineMS is how long the whole call may take; 5000 when it is nil.
+	// DeadlineMS is the limit of the whole call; nil means 5000.
 	DeadlineMS *uint64 `json:"deadline_ms,omitempty"`
 }
 
-// MetricsText is what VMs have counted and use, and what the runtime has done, in the text format of Prometheus.
+// MetricsText returns the counts of VMs and of the runtime, in the text format of Prometheus.
 func (r *Runtime) MetricsText(options MetricsOptions) ([]byte, error) {
 	var in arguments
 	defer in.free()
@@ -175,12 +175,12 @@ func (r *Runtime) MetricsText(options MetricsOptions) ([]byte, error) {
 	})
 }
 
-// Metrics is what the VM has counted since it was made, and what its process uses, as JSON.
+// Metrics returns what the VM has counted since it was created, and what its process uses, as JSON.
 func (v *VM) Metrics() ([]byte, error) {
 	return v.text(func(c *C.shim_call, text **C.char) C.mvm_status { return C.shim_metrics(c, v.key, text) })
 }
 
-// FlushMetrics has the VMM write down what it has counted.
+// FlushMetrics makes the VMM write its counts now.
 func (v *VM) FlushMetrics(ctx context.Context) error {
 	return v.call(ctx, func(c *C.shim_call) C.mvm_status { return C.shim_metrics_flush(c, v.key) })
 }

@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 )
 
-// Pool holds VMs made ahead of need.
+// Pool keeps VMs ready.
 type Pool struct {
 	key     C.uintptr_t
 	runtime *Runtime
@@ -21,14 +21,14 @@ type PoolOptions struct {
 	Snapshot string          `json:"snapshot,omitempty"`
 	Restore  *RestoreOptions `json:"restore,omitempty"`
 	Spec     json.RawMessage `json:"spec,omitempty"`
-	// Size is how many wait; 4 when it is zero.
+	// Size is how many members wait; zero means 4.
 	Size            uint64  `json:"size,omitempty"`
 	RefillPerSecond float64 `json:"refill_per_second,omitempty"`
 	// WhenEmpty is "make" or "fail".
 	WhenEmpty string `json:"when_empty,omitempty"`
 }
 
-// PoolInfo says what a pool holds and has done.
+// PoolInfo is what a pool holds, and what it did.
 type PoolInfo struct {
 	Name      string  `json:"name"`
 	Snapshot  *string `json:"snapshot"`
@@ -40,17 +40,17 @@ type PoolInfo struct {
 	LastError *string `json:"last_error"`
 }
 
-// TakeOptions are those of Take; the zero value lets the guest go on, or starts it.
+// TakeOptions are the options of Take. The zero value resumes the guest, or starts it.
 type TakeOptions struct {
 	// After is "resume" or "stay_paused".
 	After  string          `json:"after,omitempty"`
 	Drives []DriveOverride `json:"drives,omitempty"`
 	MMDS   map[string]any  `json:"mmds,omitempty"`
-	// OwnerData is what SetOwnerData would keep with the VM.
+	// OwnerData is kept with the VM, as by SetOwnerData.
 	OwnerData string `json:"owner_data,omitempty"`
 }
 
-// OpenPool opens a pool and has it filled.
+// OpenPool opens a pool. A thread of the pool creates its members.
 func (r *Runtime) OpenPool(name string, options PoolOptions) (*Pool, error) {
 	var in arguments
 	defer in.free()
@@ -65,7 +65,7 @@ func (r *Runtime) OpenPool(name string, options PoolOptions) (*Pool, error) {
 	return pool, nil
 }
 
-// Take takes a VM out of the pool, which is called id from now on. When ctx ends first, there is no such VM.
+// Take takes a VM out of the pool and gives it the id. When ctx ends first, there is no such VM.
 func (p *Pool) Take(ctx context.Context, id string, options TakeOptions) (*VM, error) {
 	var in arguments
 	defer in.free()
@@ -75,19 +75,19 @@ func (p *Pool) Take(ctx context.Context, id string, options TakeOptions) (*VM, e
 	})
 }
 
-// Info says what the pool holds and has done.
+// Info returns what the pool holds, and what it did.
 func (p *Pool) Info() (PoolInfo, error) {
 	return documentOf[PoolInfo](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_pool_info(c, p.key, text)
 	})
 }
 
-// Destroy destroys the pool and the VMs that wait in it. When ctx ends first, it can be called again.
+// Destroy destroys the pool and its members. When ctx ends first, it can be called again.
 func (p *Pool) Destroy(ctx context.Context) error {
 	return call(ctx, &arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_pool_destroy(c, p.key) })
 }
 
-// Close closes the pool and forgets the handle. The VMs that wait in it stay, for whoever opens a pool of its name next.
+// Close closes the pool and releases the handle. Its members stay; the next pool of this name takes them over.
 func (p *Pool) Close() error {
 	return query(&arguments{}, func(c *C.shim_call) C.mvm_status { return C.shim_pool_release(c, p.key) })
 }

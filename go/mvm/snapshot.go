@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// Rename calls the VM id from now on, whatever it is doing.
+// Rename changes the VM's id, in any state.
 func (v *VM) Rename(ctx context.Context, id string) error {
 	var in arguments
 	defer in.free()
@@ -19,11 +19,11 @@ func (v *VM) Rename(ctx context.Context, id string) error {
 	return call(ctx, &in, func(c *C.shim_call) C.mvm_status { return C.shim_rename(c, v.key, cid) })
 }
 
-// SnapshotOptions are those of Snapshot; the zero value takes a full one and lets the guest go on.
+// SnapshotOptions are the options of Snapshot. The zero value takes a full snapshot and resumes the guest.
 type SnapshotOptions struct {
 	// Type is "full" or "diff".
 	Type string `json:"type,omitempty"`
-	// WhenUncertain is "full" or "fail": what happens where a diff might lack pages.
+	// WhenUncertain is "full" or "fail": what happens when a diff might lack pages.
 	WhenUncertain string `json:"when_uncertain,omitempty"`
 	// After is "resume" or "stay_paused".
 	After string `json:"after,omitempty"`
@@ -34,26 +34,26 @@ type SnapshotOptions struct {
 	DeadlineMs uint64 `json:"deadline_ms,omitempty"`
 }
 
-// SnapshotReport says what Snapshot has done. Times are in microseconds.
+// SnapshotReport is the report of Snapshot. Times are in microseconds.
 type SnapshotReport struct {
 	ID     string `json:"id"`
 	Type   string `json:"type"`
 	Wanted string `json:"wanted"`
-	// WhyFull says why Type is "full" where Wanted is "diff"; nil otherwise.
+	// WhyFull says why Type is "full" although Wanted is "diff"; nil otherwise.
 	WhyFull              *string `json:"why_full"`
 	Parent               *string `json:"parent"`
 	Directory            string  `json:"directory"`
 	MemoryBytes          uint64  `json:"memory_bytes"`
 	MemoryAllocatedBytes uint64  `json:"memory_allocated_bytes"`
-	// PausedUs is how long the guest was held; nil when it was held before, or still is.
+	// PausedUs is how long the guest was paused; nil when it was paused before, or still is.
 	PausedUs  *uint64 `json:"paused_us"`
 	MemoryUs  uint64  `json:"memory_us"`
 	DisksUs   uint64  `json:"disks_us"`
 	ElapsedUs uint64  `json:"elapsed_us"`
 }
 
-// Snapshot takes the snapshot id, which needs neither the VM nor its files any more. When ctx ends first, nothing is
-// left of it, and the guest goes on as soon as Firecracker is done.
+// Snapshot takes the snapshot id, which needs neither the VM nor its files any more. When ctx ends first, there
+// is no snapshot, and the guest is resumed when Firecracker has finished.
 func (v *VM) Snapshot(ctx context.Context, id string, options SnapshotOptions) (SnapshotReport, error) {
 	var in arguments
 	defer in.free()
@@ -76,30 +76,30 @@ func (v *VM) StoreWorkingSet(ctx context.Context) (uint64, error) {
 // SnapshotSummary is one line of a list of snapshots.
 type SnapshotSummary struct {
 	ID string `json:"id"`
-	// Type is "full" or "diff", and Parent what a diff builds upon.
+	// Type is "full" or "diff", and Parent the parent of a diff.
 	Type          string  `json:"type"`
 	Parent        *string `json:"parent"`
 	CreatedUnixMs int64   `json:"created_unix_ms"`
-	// VM is the id of the VM that it was taken of.
+	// VM is the id of the VM.
 	VM             string `json:"vm"`
 	MemoryBytes    uint64 `json:"memory_bytes"`
 	AllocatedBytes uint64 `json:"allocated_bytes"`
 }
 
-// SnapshotList is all snapshots, by id, and what is damaged among them.
+// SnapshotList is all snapshots, in the order of their ids, and the damaged ones.
 type SnapshotList struct {
 	Snapshots []SnapshotSummary `json:"snapshots"`
 	Damaged   []LeftAlone       `json:"damaged"`
 }
 
-// Snapshots gives all snapshots of the runtime.
+// Snapshots returns all snapshots of the runtime.
 func (r *Runtime) Snapshots() (SnapshotList, error) {
 	return documentOf[SnapshotList](context.Background(), &arguments{}, func(c *C.shim_call, text **C.char) C.mvm_status {
 		return C.shim_snapshot_list(c, r.key, text)
 	})
 }
 
-// SnapshotInfo gives all that is known of a snapshot, as JSON.
+// SnapshotInfo returns everything that is known of a snapshot, as JSON.
 func (r *Runtime) SnapshotInfo(id string) ([]byte, error) {
 	var in arguments
 	defer in.free()
@@ -109,7 +109,7 @@ func (r *Runtime) SnapshotInfo(id string) ([]byte, error) {
 	})
 }
 
-// VerifySnapshot reads every file that a restore needs, and compares the checksums. It gives a report as JSON.
+// VerifySnapshot reads every file that a restore needs, and compares the checksums. It returns a report as JSON.
 func (r *Runtime) VerifySnapshot(ctx context.Context, id string) ([]byte, error) {
 	var in arguments
 	defer in.free()
@@ -119,14 +119,14 @@ func (r *Runtime) VerifySnapshot(ctx context.Context, id string) ([]byte, error)
 	})
 }
 
-// MergeOptions are those of MergeSnapshot.
+// MergeOptions are the options of MergeSnapshot.
 type MergeOptions struct {
 	// Checksums is "omitted" or "taken".
 	Checksums  string `json:"checksums,omitempty"`
 	DeadlineMs uint64 `json:"deadline_ms,omitempty"`
 }
 
-// MergeSnapshot makes a full snapshot of a diff, and gives what SnapshotInfo would.
+// MergeSnapshot turns a diff into a full snapshot under the same id, and returns what SnapshotInfo returns.
 func (r *Runtime) MergeSnapshot(ctx context.Context, id string, options MergeOptions) ([]byte, error) {
 	var in arguments
 	defer in.free()
@@ -144,7 +144,7 @@ func (r *Runtime) DeleteSnapshot(id string) error {
 	return query(&in, func(c *C.shim_call) C.mvm_status { return C.shim_snapshot_delete(c, r.key, cid) })
 }
 
-// RestoreOptions are those of Restore; the zero value maps the snapshot's memory and lets the guest go on.
+// RestoreOptions are the options of Restore. The zero value maps the snapshot's memory and resumes the guest.
 type RestoreOptions struct {
 	// Memory is "file" or "pager".
 	Memory string `json:"memory,omitempty"`
@@ -160,14 +160,14 @@ type RestoreOptions struct {
 	// MMDS is the guest's metadata.
 	MMDS  map[string]any `json:"mmds,omitempty"`
 	Pager *PagerOptions  `json:"pager,omitempty"`
-	// Mvm stands instead of that section of the snapshot's spec.
+	// Mvm replaces the section "mvm" of the snapshot's spec.
 	Mvm map[string]any `json:"mvm,omitempty"`
-	// OwnerData is what SetOwnerData would keep with the VM.
+	// OwnerData is kept with the VM, as by SetOwnerData.
 	OwnerData  string `json:"owner_data,omitempty"`
 	DeadlineMs uint64 `json:"deadline_ms,omitempty"`
 }
 
-// NetworkOverride gives an interface another TAP device; the MAC address is only told to the guest.
+// NetworkOverride gives an interface another TAP device. The guest reads the MAC address in its metadata only.
 type NetworkOverride struct {
 	IfaceID     string `json:"iface_id"`
 	HostDevName string `json:"host_dev_name,omitempty"`
@@ -190,20 +190,20 @@ type PagerOptions struct {
 	// RunIn is "process" or "thread".
 	RunIn   string `json:"run_in,omitempty"`
 	Workers uint64 `json:"workers,omitempty"`
-	// FaultAroundBytes is how much may come with a page; with Ptr(0) each page comes alone.
+	// FaultAroundBytes is the most that is placed around a faulting page; with Ptr(0), only the page.
 	FaultAroundBytes *uint64 `json:"fault_around_bytes,omitempty"`
 	// Ahead is "nothing", "working_set" or "everything".
 	Ahead  string     `json:"ahead,omitempty"`
 	Record *Recording `json:"record,omitempty"`
 }
 
-// Recording says how much of a working set is recorded; zero is the library's own limit.
+// Recording limits what is recorded of a working set; zero means the library's default.
 type Recording struct {
 	LimitBytes uint64 `json:"limit_bytes,omitempty"`
 	ForMs      uint64 `json:"for_ms,omitempty"`
 }
 
-// Restore makes the VM id of a snapshot. When ctx ends first, nothing is left.
+// Restore creates the VM id from a snapshot and resumes it. When ctx ends first, there are no leftovers.
 func (r *Runtime) Restore(ctx context.Context, snapshot, id string, options RestoreOptions) (*VM, error) {
 	var in arguments
 	defer in.free()
@@ -213,17 +213,17 @@ func (r *Runtime) Restore(ctx context.Context, snapshot, id string, options Rest
 	})
 }
 
-// CloneOptions are those of Clone: of every restore, and what the VMs are called.
+// CloneOptions are the options of Clone: those of a restore, and the ids of the VMs.
 type CloneOptions struct {
 	RestoreOptions
-	// IDs names each VM; without it they are called Prefix-1, Prefix-2, and so on.
+	// IDs has one id for each VM. Without it, the ids are Prefix-1, Prefix-2, and so on.
 	IDs    []string `json:"ids,omitempty"`
 	Prefix string   `json:"prefix,omitempty"`
-	// Each holds, for each VM, what differs from the rest.
+	// Each has, for each VM, the options that differ.
 	Each []map[string]any `json:"each,omitempty"`
 }
 
-// Clone makes n VMs of a snapshot: all of them, or none. When ctx ends first, nothing is left.
+// Clone creates n VMs from a snapshot, all or none. When ctx ends first, there are no leftovers.
 func (r *Runtime) Clone(ctx context.Context, snapshot string, n int, options CloneOptions) ([]*VM, error) {
 	var in arguments
 	defer in.free()
