@@ -4,7 +4,7 @@
 //! (`-- replay`) leaves out the others.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::cast_precision_loss)]
 
-use mvm::pager::{self, Ahead, Figures, Held, Plan, Recording, Removals, State};
+use mvm::pager::{self, Ahead, Figures, PagerHandle, Plan, Recording, Removals, State};
 use mvm::process::{Cgroups, Identity, Limits};
 use mvm::sys::deadline::Deadline;
 use mvm::sys::mapping::{FileMapping, Mapping, PageSize};
@@ -230,7 +230,7 @@ struct Vmm {
 }
 
 enum Server {
-    Pager(Held),
+    Pager(PagerHandle),
     Bare(Child),
 }
 
@@ -243,7 +243,8 @@ impl Vmm {
             let keeper = working.join("keeper");
             let owner = Identity::own().unwrap();
             Server::Pager(
-                Held::start_program(&keeper, directory, owner, &listener, &Cgroups::default()).unwrap(),
+                PagerHandle::start_program(&keeper, directory, owner, &listener, &Cgroups::default())
+                    .unwrap(),
             )
         })
     }

@@ -12,7 +12,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host};
-use mvm::runtime::What;
+use mvm::runtime::EventKind;
 use std::time::{Duration, Instant};
 
 const VMS: usize = 1000;
@@ -51,7 +51,7 @@ fn main() {
         let killed = Instant::now();
         std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
         let signalled = killed.elapsed();
-        while !matches!(host.runtime.next_event(AMPLE).unwrap().unwrap().what, What::Exited(_)) {}
+        while !matches!(host.runtime.next_event(AMPLE).unwrap().unwrap().kind, EventKind::Exited(_)) {}
         ends.push(killed.elapsed() - signalled);
     }
     tell("the end of one is told, after kill(1) has returned", &mut ends);

@@ -5,7 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, Scratch, eventually, told};
-use mvm::runtime::{Runtime, What};
+use mvm::runtime::{EventKind, Runtime};
 use mvm::{State, Vm};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -140,6 +140,6 @@ fn a_keeper_that_fails_at_once_is_told() {
     host.runtime.create("doomed", &spec.to_string()).unwrap();
     eventually("it is told that the keeper is lost", || {
         let event = host.runtime.next_event(AMPLE).unwrap();
-        event.is_some_and(|event| matches!(event.what, What::KeeperLost(_)))
+        event.is_some_and(|event| matches!(event.kind, EventKind::KeeperLost(_)))
     });
 }

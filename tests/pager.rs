@@ -2,7 +2,7 @@
 //! ends. The VMM is this program itself, started anew in the VMM's working directory.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use mvm::pager::{self, Ahead, Figures, Held, Plan, Recording, Removals, State};
+use mvm::pager::{self, Ahead, Figures, PagerHandle, Plan, Recording, Removals, State};
 use mvm::process::{Cgroups, Identity, Limits};
 use mvm::sys::deadline::Deadline;
 use mvm::sys::mapping::{Mapping, PageSize};
@@ -138,7 +138,7 @@ fn what_only_looks_like_a_userfaultfd_is_not_listened_to() {
     let ours = File::create(vm.path().join("ours")).unwrap();
     fs::write(vm.path().join("number"), ours.as_raw_fd().to_string()).unwrap();
     let listener = pager::bind(vm.path()).unwrap();
-    let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+    let held = PagerHandle::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
     assert_eq!(Vmm::start(&vm, "forges_a_fork").end().signal(), Some(SIGKILL));
     held.end(AMPLE).unwrap();
     assert!(std::mem::ManuallyDrop::new(ours).metadata().is_ok(), "a descriptor of the operator was closed");
@@ -151,7 +151,7 @@ fn figures_that_the_vmm_cuts_off_harm_nobody() {
     let vm = Frozen::new(8 * MIB, 1);
     vm.plan().write(vm.path()).unwrap();
     let listener = pager::bind(vm.path()).unwrap();
-    let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+    let held = PagerHandle::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
     assert_eq!(Vmm::start(&vm, "cuts_the_figures_off").end().code(), Some(0));
     held.end(AMPLE).unwrap();
     assert!(Figures::read(vm.path()).is_err());
@@ -176,7 +176,7 @@ fn a_vmm_that_takes_events_away_does_not_keep_its_pager_for_ever() {
     for removals in [Removals::Possible, Removals::Impossible] {
         Plan { removals, fault_around_bytes: 0, ..vm.plan() }.write(vm.path()).unwrap();
         let listener = pager::bind(vm.path()).unwrap();
-        let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+        let held = PagerHandle::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
         assert_eq!(Vmm::start(&vm, "takes_events_away").end().signal(), Some(SIGKILL));
         wait_until(|| !held.is_alive());
         held.end(AMPLE).unwrap();
@@ -238,7 +238,8 @@ fn a_pager_without_a_vmm_ends_with_its_owner() {
     let listener = pager::bind(vm.path()).unwrap();
     let mut owner = Command::new("sleep").arg("1000").spawn().unwrap();
     let identity = Identity::of(owner.id().cast_signed()).unwrap();
-    let held = Held::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default()).unwrap();
+    let held =
+        PagerHandle::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default()).unwrap();
     assert!(held.is_alive() && held.identity().is_some());
     owner.kill().unwrap();
     owner.wait().unwrap();
@@ -260,8 +261,8 @@ fn a_vmm_that_came_is_served_though_its_owner_was_killed_before_the_pager_looked
         vmm.await_connection(&listener);
         owner.kill().unwrap();
         owner.wait().unwrap();
-        let held =
-            Held::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default()).unwrap();
+        let held = PagerHandle::start_program(keeper(), vm.path(), identity, &listener, &Cgroups::default())
+            .unwrap();
         drop(listener);
         assert_eq!(vmm.end().code(), Some(0), "{:?}", pager::last_words(vm.path()));
         held.end(AMPLE).unwrap();
@@ -309,7 +310,7 @@ fn a_working_set_is_stored_when_it_is_asked_for_or_full() {
     let plan = Plan { working_set: Some(file.clone()), record, ..vm.plan() };
     plan.write(vm.path()).unwrap();
     let listener = pager::bind(vm.path()).unwrap();
-    let held = Held::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
+    let held = PagerHandle::start_thread(vm.path(), Identity::own().unwrap(), listener).unwrap();
     let mut vmm = Vmm::start(&vm, "touches_one_and_waits");
     wait_until(|| Figures::read(vm.path()).is_ok_and(|figures| figures.recorded_pages == 1));
     let limits = Limits { deadline: Deadline::after(AMPLE), interrupt: None };
@@ -322,7 +323,8 @@ fn a_working_set_is_stored_when_it_is_asked_for_or_full() {
     let plan = Plan { record, ..plan };
     plan.write(vm.path()).unwrap();
     let held =
-        Held::start_thread(vm.path(), Identity::own().unwrap(), pager::bind(vm.path()).unwrap()).unwrap();
+        PagerHandle::start_thread(vm.path(), Identity::own().unwrap(), pager::bind(vm.path()).unwrap())
+            .unwrap();
     let mut vmm = Vmm::start(&vm, "touches_two_and_waits");
     wait_until(|| file.exists());
     vmm.kill();
@@ -657,7 +659,7 @@ impl Frozen {
     fn is_served_to(&self, part: &str, plan: &Plan) -> Figures {
         plan.write(self.path()).unwrap();
         let listener = pager::bind(self.path()).unwrap();
-        let held = Held::start_thread(self.path(), Identity::own().unwrap(), listener).unwrap();
+        let held = PagerHandle::start_thread(self.path(), Identity::own().unwrap(), listener).unwrap();
         let exit = Vmm::start(self, part).end();
         held.end(AMPLE).unwrap();
         let errors = fs::read_to_string(self.path().join("vmm.err")).unwrap();
@@ -708,8 +710,9 @@ fn keeper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_mvm-keeper"))
 }
 
-fn program(vm: &Frozen, listener: &UnixListener) -> Held {
-    Held::start_program(keeper(), vm.path(), Identity::own().unwrap(), listener, &Cgroups::default()).unwrap()
+fn program(vm: &Frozen, listener: &UnixListener) -> PagerHandle {
+    PagerHandle::start_program(keeper(), vm.path(), Identity::own().unwrap(), listener, &Cgroups::default())
+        .unwrap()
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) {

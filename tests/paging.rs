@@ -6,7 +6,7 @@ mod common;
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, told};
 use mvm::pager::Figures;
-use mvm::runtime::What;
+use mvm::runtime::EventKind;
 use mvm::{Runtime, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
@@ -35,8 +35,8 @@ fn figure(vm: &Vm, name: &str) -> u64 {
     vm.info().unwrap()["pager"][name].as_u64().unwrap()
 }
 
-fn events_of(host: &Host) -> Vec<What> {
-    std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap()).map(|event| event.what).collect()
+fn events_of(host: &Host) -> Vec<EventKind> {
+    std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap()).map(|event| event.kind).collect()
 }
 
 /// The keeper that serves the VM.
@@ -88,7 +88,7 @@ fn every_page_that_the_pager_serves_is_right() {
     }
     host.runtime.delete_snapshot("base").unwrap();
     host.assert_nothing_left();
-    assert!(!events_of(&host).iter().any(|what| matches!(what, What::PagerLost(_))));
+    assert!(!events_of(&host).iter().any(|what| matches!(what, EventKind::PagerLost(_))));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_vm_whose_pager_is_killed_ends_within_a_bound() {
     let exit = vm.wait(AMPLE).unwrap();
     assert_eq!((vm.state(), exit), (State::Failed, mvm::ExitStatus::Signal(9)));
     let events = events_of(&host);
-    assert!(matches!(events.as_slice(), [What::PagerLost(_), What::Exited(_)]), "{events:?}");
+    assert!(matches!(events.as_slice(), [EventKind::PagerLost(_), EventKind::Exited(_)]), "{events:?}");
     host.runtime.destroy(&vm).unwrap();
     host.assert_nothing_left();
 }
@@ -236,7 +236,9 @@ fn a_memory_file_that_is_cut_off_ends_the_vm_with_the_reason() {
     let _pressed = vm.request(mvm::firecracker::http::Method::Put, &path, Some(press));
     vm.wait(AMPLE).unwrap();
     eventually("it is told why", || {
-        events_of(&host).iter().any(|what| matches!(what, What::PagerLost(text) if text.contains("cut off")))
+        events_of(&host)
+            .iter()
+            .any(|what| matches!(what, EventKind::PagerLost(text) if text.contains("cut off")))
     });
     assert_eq!(vm.state(), State::Failed);
     host.runtime.destroy(&vm).unwrap();
@@ -257,8 +259,8 @@ fn the_reason_is_told_of_a_vm_that_has_another_name_meanwhile() {
         vm.wait(AMPLE).unwrap();
         eventually("it is told why", || {
             let events = std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap());
-            let mut events = events.filter(|event| event.vm == "present").map(|event| event.what);
-            events.any(|what| matches!(what, What::PagerLost(text) if text.contains("cut off")))
+            let mut events = events.filter(|event| event.vm == "present").map(|event| event.kind);
+            events.any(|what| matches!(what, EventKind::PagerLost(text) if text.contains("cut off")))
         });
         host.runtime.destroy(&vm).unwrap();
         host.runtime.destroy(&other).unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{AMPLE, Host, eventually};
-use mvm::runtime::What;
+use mvm::runtime::EventKind;
 use std::collections::BTreeSet;
 
 const VMS: usize = 1000;
@@ -114,7 +114,7 @@ fn a_thousand_vms_cost_no_thread_two_descriptors_and_little_memory_each() {
     let mut ended = BTreeSet::new();
     while ended.len() < VMS {
         let event = host.runtime.next_event(AMPLE).unwrap().expect("every end is told");
-        if matches!(event.what, What::Exited(_)) {
+        if matches!(event.kind, EventKind::Exited(_)) {
             assert!(ended.insert(event.vm));
         }
     }

@@ -6,14 +6,14 @@ mod common;
 use common::guest::Guest;
 use common::{AMPLE, Host, console_of, console_with, eventually, told};
 use mvm::process::Cancel;
-use mvm::runtime::{Event, What};
+use mvm::runtime::{Event, EventKind};
 use mvm::{ExitStatus, Outcome, ReapOptions, State, Vm};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn events_of(host: &Host) -> Vec<(String, What)> {
+fn events_of(host: &Host) -> Vec<(String, EventKind)> {
     let next = || host.runtime.next_event(Duration::ZERO).unwrap();
-    std::iter::from_fn(next).map(|Event { vm, what, .. }| (vm, what)).collect()
+    std::iter::from_fn(next).map(|Event { vm, kind, .. }| (vm, kind)).collect()
 }
 
 fn kill_vmm(vm: &mvm::Vm) {
@@ -80,7 +80,7 @@ fn a_vm_that_is_to_end_with_its_owner_has_ended() {
     assert_eq!(common::processes_below(&host.vm_directory("brief")), Vec::<i32>::new());
     let ended = &host.runtime.report()["ended"][0];
     assert!(ended["id"] == "brief" && ended["why"].as_str().unwrap().contains("with its owner"), "{ended}");
-    assert_eq!(events_of(&host), [("brief".into(), What::OrphanFound)]);
+    assert_eq!(events_of(&host), [("brief".into(), EventKind::OrphanFound)]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_vm_that_was_started_again_is_its_new_owners_and_of_this_boot() {
 #[test]
 fn an_end_that_one_owner_was_told_is_told_to_the_next() {
     let killed = ExitStatus::Signal(9);
-    let is_end = |event: &Event| event.what == What::Exited(killed);
+    let is_end = |event: &Event| event.kind == EventKind::Exited(killed);
     let takes_event = |host: &Host, _: &Vm| {
         eventually("the end is told", || {
             host.runtime.next_event(AMPLE).unwrap().as_ref().is_some_and(is_end)
@@ -363,23 +363,23 @@ fn what_happens_is_told_in_order() {
     vm.kill().unwrap();
     vm.start().unwrap();
     kill_vmm(&vm);
-    let exited = What::Exited(ExitStatus::Signal(9));
+    let exited = EventKind::Exited(ExitStatus::Signal(9));
     let mut seen = Vec::new();
     eventually("six events and the second exit are told", || {
-        seen.extend(host.runtime.next_event(AMPLE).unwrap().map(|event| event.what));
+        seen.extend(host.runtime.next_event(AMPLE).unwrap().map(|event| event.kind));
         seen.len() == 7
     });
     host.runtime.destroy(&vm).unwrap();
     seen.extend(events_of(&host).into_iter().map(|(_, what)| what));
     let expected = [
-        What::Created,
-        What::Started,
-        What::Paused,
-        What::Resumed,
+        EventKind::Created,
+        EventKind::Started,
+        EventKind::Paused,
+        EventKind::Resumed,
         exited.clone(),
-        What::Started,
+        EventKind::Started,
         exited,
-        What::Destroyed,
+        EventKind::Destroyed,
     ];
     assert_eq!(seen, expected);
 }
@@ -391,9 +391,9 @@ fn the_end_of_a_vm_that_nobody_asks_about_is_told_and_leaves_no_zombie() {
     let mut exited = 0;
     while exited < vms.len() {
         let event = host.runtime.next_event(AMPLE).unwrap().expect("every end is told");
-        exited += usize::from(event.what == What::Exited(ExitStatus::Code(0)));
+        exited += usize::from(event.kind == EventKind::Exited(ExitStatus::Code(0)));
     }
-    assert_eq!(host.runtime.next_event(Duration::ZERO).unwrap().map(|event| event.what), None);
+    assert_eq!(host.runtime.next_event(Duration::ZERO).unwrap().map(|event| event.kind), None);
 }
 
 #[test]

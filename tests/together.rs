@@ -5,7 +5,7 @@ mod common;
 
 use common::guest::Guest;
 use common::{Host, eventually};
-use mvm::runtime::What;
+use mvm::runtime::EventKind;
 use mvm::{Outcome, State};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -139,9 +139,9 @@ fn the_end_of_a_vm_that_was_just_made_is_told() {
             made += 1;
             vm.wait(common::AMPLE).unwrap();
             assert_ne!(vm.state(), mvm::State::Created);
-            let is_exit = |what: &What| matches!(what, What::Exited(_));
+            let is_exit = |what: &EventKind| matches!(what, EventKind::Exited(_));
             let mut told = std::iter::from_fn(|| host.runtime.next_event(Duration::ZERO).unwrap());
-            assert!(told.any(|event| is_exit(&event.what)), "its end is not told");
+            assert!(told.any(|event| is_exit(&event.kind)), "its end is not told");
             host.runtime.destroy(&vm).unwrap();
             while host.runtime.next_event(Duration::ZERO).unwrap().is_some() {}
         }

@@ -6,7 +6,7 @@ mod common;
 use common::guest::Guest;
 use common::{AMPLE, Host, Scratch, told};
 use mvm::process::Identity;
-use mvm::runtime::What;
+use mvm::runtime::EventKind;
 use mvm::sys::directory::Directory;
 use mvm::{ReapOptions, Runtime, State, Vm};
 use serde_json::{Value, json};
@@ -240,8 +240,8 @@ fn a_keeper_writes_through_no_link() {
         } else {
             let mut said = None;
             common::eventually("the keeper's end is told", || {
-                let event = host.runtime.next_event(AMPLE).unwrap().map(|event| event.what);
-                said = event.filter(|what| matches!(what, What::KeeperLost(_)));
+                let event = host.runtime.next_event(AMPLE).unwrap().map(|event| event.kind);
+                said = event.filter(|what| matches!(what, EventKind::KeeperLost(_)));
                 said.is_some()
             });
             assert!(format!("{said:?}").contains("is a symbolic link"), "{said:?}");

@@ -6,7 +6,7 @@ use super::guard::guard;
 use super::handle;
 use super::runtime::mvm_runtime;
 use super::status::{mvm_exit_kind, mvm_status};
-use crate::runtime::{Event, Runtime, What};
+use crate::runtime::{Event, EventKind, Runtime};
 use std::ffi::c_char;
 use std::os::fd::IntoRawFd;
 use std::time::UNIX_EPOCH;
@@ -149,7 +149,7 @@ pub extern "C" fn mvm_event_name(kind: i32) -> *const c_char {
 }
 
 fn encode(event: &Event) -> mvm_event {
-    let (kind, exit, count, text) = parts(&event.what);
+    let (kind, exit, count, text) = parts(&event.kind);
     let (exit_kind, exit_value) = failure::exit_parts(exit);
     let time = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     mvm_event {
@@ -165,24 +165,24 @@ fn encode(event: &Event) -> mvm_event {
     }
 }
 
-fn parts(what: &What) -> (mvm_event_kind, Option<crate::ExitStatus>, u64, &str) {
+fn parts(what: &EventKind) -> (mvm_event_kind, Option<crate::ExitStatus>, u64, &str) {
     use mvm_event_kind as kind;
     match what {
-        What::Created => (kind::MVM_EVENT_CREATED, None, 0, ""),
-        What::Started => (kind::MVM_EVENT_STARTED, None, 0, ""),
-        What::Paused => (kind::MVM_EVENT_PAUSED, None, 0, ""),
-        What::Resumed => (kind::MVM_EVENT_RESUMED, None, 0, ""),
-        What::Exited(exit) => (kind::MVM_EVENT_EXITED, Some(*exit), 0, ""),
-        What::Destroyed => (kind::MVM_EVENT_DESTROYED, None, 0, ""),
-        What::Adopted => (kind::MVM_EVENT_ADOPTED, None, 0, ""),
-        What::OrphanFound => (kind::MVM_EVENT_ORPHAN_FOUND, None, 0, ""),
-        What::Damaged(text) => (kind::MVM_EVENT_DAMAGED, None, 0, text),
-        What::KeeperLost(text) => (kind::MVM_EVENT_KEEPER_LOST, None, 0, text),
-        What::Renamed(text) => (kind::MVM_EVENT_RENAMED, None, 0, text),
-        What::Snapshotted(text) => (kind::MVM_EVENT_SNAPSHOTTED, None, 0, text),
-        What::Restored(text) => (kind::MVM_EVENT_RESTORED, None, 0, text),
-        What::PagerLost(text) => (kind::MVM_EVENT_PAGER_LOST, None, 0, text),
-        What::Dropped(count) => (kind::MVM_EVENT_DROPPED, None, *count, ""),
+        EventKind::Created => (kind::MVM_EVENT_CREATED, None, 0, ""),
+        EventKind::Started => (kind::MVM_EVENT_STARTED, None, 0, ""),
+        EventKind::Paused => (kind::MVM_EVENT_PAUSED, None, 0, ""),
+        EventKind::Resumed => (kind::MVM_EVENT_RESUMED, None, 0, ""),
+        EventKind::Exited(exit) => (kind::MVM_EVENT_EXITED, Some(*exit), 0, ""),
+        EventKind::Destroyed => (kind::MVM_EVENT_DESTROYED, None, 0, ""),
+        EventKind::Adopted => (kind::MVM_EVENT_ADOPTED, None, 0, ""),
+        EventKind::OrphanFound => (kind::MVM_EVENT_ORPHAN_FOUND, None, 0, ""),
+        EventKind::Damaged(text) => (kind::MVM_EVENT_DAMAGED, None, 0, text),
+        EventKind::KeeperLost(text) => (kind::MVM_EVENT_KEEPER_LOST, None, 0, text),
+        EventKind::Renamed(text) => (kind::MVM_EVENT_RENAMED, None, 0, text),
+        EventKind::Snapshotted(text) => (kind::MVM_EVENT_SNAPSHOTTED, None, 0, text),
+        EventKind::Restored(text) => (kind::MVM_EVENT_RESTORED, None, 0, text),
+        EventKind::PagerLost(text) => (kind::MVM_EVENT_PAGER_LOST, None, 0, text),
+        EventKind::Dropped(count) => (kind::MVM_EVENT_DROPPED, None, *count, ""),
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Record {
     #[serde(with = "exit")]
     pub(crate) exit: Option<ExitStatus>,
     /// What that made of the VM.
-    pub(crate) rest: Rest,
+    pub(crate) rest: EndState,
     /// What it was called, while it is being renamed.
     #[serde(default)]
     pub(crate) renamed_from: Option<String>,
@@ -114,10 +114,10 @@ pub(crate) struct RestoredRecord {
     pub(crate) generation_id: String,
 }
 
-/// What a VM without a VMM is.
+/// The state of a VM that has no VMM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Rest {
+pub(crate) enum EndState {
     /// It was ended, or powered itself off.
     #[default]
     Stopped,
@@ -288,7 +288,7 @@ mod tests {
                 pager: Some(PagerRecord { process: Some(Identity { pid: 19, started: 4713 }) }),
             }),
             exit: Some(ExitStatus::Signal(9)),
-            rest: Rest::Failed,
+            rest: EndState::Failed,
             renamed_from: Some("web-0".into()),
             restored: Some(RestoredRecord { snapshot: base.clone(), generation_id: "1-2".into() }),
             last_snapshot: Some(base),

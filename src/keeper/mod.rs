@@ -8,14 +8,14 @@
 //! is little that one tenant could do to another through it, and a thousand of them would cost a thousand times its
 //! memory.
 
-mod held;
+mod handle;
 mod owners;
 mod pagers;
 mod watching;
 
-pub(crate) use held::Held;
-pub use held::KeeperError;
-pub(crate) use held::check_program;
+pub use handle::KeeperError;
+pub(crate) use handle::KeeperHandle;
+pub(crate) use handle::check_program;
 
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
@@ -77,7 +77,7 @@ pub fn serve(directory: &Path, owner: Identity) -> io::Result<()> {
     let lock = state.open_file("keeper.lock", flags).map_err(io::Error::other)?;
     take(&lock)?;
     let boot = procfs::boot_id()?;
-    held::write_record(directory, &boot).map_err(io::Error::other)?;
+    handle::write_record(directory, &boot).map_err(io::Error::other)?;
     let mut keeper = Keeper::new(directory, boot)?;
     keeper.follow(Some(owner))?;
     keeper.run(None)
@@ -136,12 +136,12 @@ impl Keeper {
     /// An owner who comes writes his name and then looks for a keeper; one who goes strikes out its own and then looks
     /// for an owner. So one of the two sees the other.
     fn takes_leave(&mut self) -> io::Result<bool> {
-        held::strike_out_record(&self.directory);
+        handle::strike_out_record(&self.directory);
         self.follow(self.named_owner())?;
         if !self.is_needed() {
             return Ok(true);
         }
-        held::write_record(&self.directory, &self.boot).map_err(io::Error::other)?;
+        handle::write_record(&self.directory, &self.boot).map_err(io::Error::other)?;
         Ok(false)
     }
 

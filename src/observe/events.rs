@@ -24,14 +24,14 @@ pub struct Event {
     pub time: SystemTime,
     /// To which VM; empty when to none.
     pub vm: String,
-    /// What.
-    pub what: What,
+    /// What happened.
+    pub kind: EventKind,
 }
 
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum What {
+pub enum EventKind {
     /// The VM was made.
     Created,
     /// Its guest was started.
@@ -64,7 +64,7 @@ pub enum What {
     Dropped(u64),
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created => f.write_str("created"),
@@ -98,7 +98,7 @@ pub struct Events {
 struct Queue {
     events: VecDeque<Event>,
     /// What is not in the log yet.
-    unlogged: VecDeque<(String, What)>,
+    unlogged: VecDeque<(String, EventKind)>,
     capacity: usize,
     next: u64,
     dropped: u64,
@@ -140,10 +140,10 @@ impl Events {
     }
 
     /// Adds what has happened.
-    pub(crate) fn push(&self, vm: &str, what: What) {
+    pub(crate) fn push(&self, vm: &str, kind: EventKind) {
         let mut queue = lock(&self.queue);
         if log::max_level() >= log::Level::Warn && queue.unlogged.len() < queue.capacity {
-            queue.unlogged.push_back((vm.to_owned(), what.clone()));
+            queue.unlogged.push_back((vm.to_owned(), kind.clone()));
         }
         if queue.events.len() == queue.capacity {
             queue.events.pop_front();
@@ -152,7 +152,7 @@ impl Events {
         }
         let sequence = queue.next;
         queue.next += 1;
-        queue.events.push_back(Event { sequence, time: SystemTime::now(), vm: vm.to_owned(), what });
+        queue.events.push_back(Event { sequence, time: SystemTime::now(), vm: vm.to_owned(), kind });
         self.waiting.raise();
     }
 
@@ -163,11 +163,11 @@ impl Events {
             return;
         }
         let unlogged = std::mem::take(&mut lock(&self.queue).unlogged);
-        for (vm, what) in unlogged {
-            match what {
-                What::Damaged(_) | What::KeeperLost(_) => log::warn!("{what}"),
-                What::PagerLost(_) => log::warn!("VM {vm}: {what}"),
-                _ => log::info!("VM {vm}: {what}"),
+        for (vm, kind) in unlogged {
+            match kind {
+                EventKind::Damaged(_) | EventKind::KeeperLost(_) => log::warn!("{kind}"),
+                EventKind::PagerLost(_) => log::warn!("VM {vm}: {kind}"),
+                _ => log::info!("VM {vm}: {kind}"),
             }
         }
     }
@@ -183,8 +183,8 @@ impl Events {
         if queue.dropped > 0 {
             let dropped = std::mem::take(&mut queue.dropped);
             let sequence = queue.events.front().map_or(queue.next, |event| event.sequence) - 1;
-            let what = What::Dropped(dropped);
-            return Some(Event { sequence, time: SystemTime::now(), vm: String::new(), what });
+            let kind = EventKind::Dropped(dropped);
+            return Some(Event { sequence, time: SystemTime::now(), vm: String::new(), kind });
         }
         let event = queue.events.pop_front();
         if queue.events.is_empty() {
@@ -243,9 +243,9 @@ mod tests {
     fn the_descriptor_is_readable_as_long_as_there_are_events() {
         let events = Events::new(8).unwrap();
         assert!(!is_readable(&events));
-        events.push("a", What::Created);
-        events.push("a", What::Started);
-        assert_eq!(events.next().unwrap().what, What::Created);
+        events.push("a", EventKind::Created);
+        events.push("a", EventKind::Started);
+        assert_eq!(events.next().unwrap().kind, EventKind::Created);
         assert!(is_readable(&events));
         assert_eq!(events.next().unwrap().sequence, 2);
         assert!(!is_readable(&events) && events.next().is_none());
@@ -255,11 +255,11 @@ mod tests {
     fn what_nobody_takes_makes_room_and_is_counted() {
         let events = Events::new(2).unwrap();
         for _ in 0..5 {
-            events.push("a", What::Started);
+            events.push("a", EventKind::Started);
         }
         assert_eq!(events.figures(), Figures { waiting: 2, capacity: 2, all: 5, dropped: 3 });
-        let told = std::iter::from_fn(|| events.next()).map(|event| (event.sequence, event.what));
-        let started = |sequence| (sequence, What::Started);
-        assert_eq!(told.collect::<Vec<_>>(), [(3, What::Dropped(3)), started(4), started(5)]);
+        let told = std::iter::from_fn(|| events.next()).map(|event| (event.sequence, event.kind));
+        let started = |sequence| (sequence, EventKind::Started);
+        assert_eq!(told.collect::<Vec<_>>(), [(3, EventKind::Dropped(3)), started(4), started(5)]);
     }
 }

@@ -219,14 +219,14 @@ pub(crate) mod tests {
     #[test]
     fn samples_of_a_family_stand_together_under_its_help_and_type() {
         let mut exposition = Exposition::default();
-        exposition.add(gauge("b", "What b is."), &label("vm", "x\"\\\n"), 1);
-        exposition.add(counter("a_total", "What a is."), "", Seconds(1_500_000));
-        exposition.add(gauge("b", "What b is."), &label("vm", "y"), 2);
+        exposition.add(gauge("b", "EventKind b is."), &label("vm", "x\"\\\n"), 1);
+        exposition.add(counter("a_total", "EventKind a is."), "", Seconds(1_500_000));
+        exposition.add(gauge("b", "EventKind b is."), &label("vm", "y"), 2);
         let wanted = "\
-# HELP a_total What a is.
+# HELP a_total EventKind a is.
 # TYPE a_total counter
 a_total 1.500000
-# HELP b What b is.
+# HELP b EventKind b is.
 # TYPE b gauge
 b{vm=\"x\\\"\\\\\\n\"} 1
 b{vm=\"y\"} 2

@@ -103,7 +103,7 @@ pub(crate) struct Known {
 }
 
 /// The lock, for as long as it is held.
-struct Held(File);
+struct MetricsLock(File);
 
 const VERSION: u32 = 1;
 const FIRST_RUN: u64 = 1;
@@ -191,7 +191,7 @@ impl MetricsFiles {
         self.advance(&held, up_to, limits)
     }
 
-    fn advance(&self, _held: &Held, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
+    fn advance(&self, _held: &MetricsLock, up_to: u64, limits: Limits<'_>) -> Result<Totals, Error> {
         let mut totals = self.stored();
         let Some(file) = self.open(totals.run)? else { return Ok(totals) };
         let start = totals.offset;
@@ -305,7 +305,7 @@ impl MetricsFiles {
 
     /// Waits for the lock within the limits; it is tried once at least. Its file is not one that a VMM writes, which could
     /// hold it for ever.
-    fn hold(&self, limits: Limits<'_>) -> Result<Held, Error> {
+    fn hold(&self, limits: Limits<'_>) -> Result<MetricsLock, Error> {
         let path = self.directory.join(LOCK);
         let opened =
             file::open_plain(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
@@ -315,7 +315,7 @@ impl MetricsFiles {
         };
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Held(file)),
+                Ok(()) => return Ok(MetricsLock(file)),
                 Err(TryLockError::Error(source)) => return Err(Error::Lock { path, source }),
                 Err(TryLockError::WouldBlock) if limits.deadline.has_passed() => {
                     return Err(Error::Busy { path });
@@ -332,7 +332,7 @@ impl MetricsFiles {
     }
 }
 
-impl Drop for Held {
+impl Drop for MetricsLock {
     /// By word: a child between fork and exec has the same open file, and closing ours alone would not unlock it.
     fn drop(&mut self) {
         let _unlocked = self.0.unlock();

@@ -7,8 +7,8 @@
 mod ahead;
 mod error;
 mod figures;
+mod handle;
 mod handshake;
-mod held;
 mod image;
 mod life;
 mod pages;
@@ -18,8 +18,8 @@ mod working_set;
 
 pub use error::PagerError;
 pub use figures::{Figures, State};
+pub use handle::{PagerHandle, PagerHandleError, bind, last_words, store_working_set};
 pub use handshake::Senseless;
-pub use held::{Held, HeldError, bind, last_words, store_working_set};
 pub use life::serve;
 
 use crate::journal;

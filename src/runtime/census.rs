@@ -8,12 +8,12 @@ use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::journal::VMS;
-use crate::observe::events::{Events, What};
+use crate::observe::events::{EventKind, Events};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
 use crate::vm::remains;
-use crate::vm::{AdoptionError, Found, Vm, VmId, WhyEnded};
+use crate::vm::{AdoptionError, AdoptionOutcome, Vm, VmId, WhyEnded};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -88,7 +88,7 @@ impl Runtime {
         for vm in adopted {
             if vm.settle_adoption(all.or_sooner(Deadline::after(ONE_ANSWER))) {
                 census.adopted.push(vm.id());
-                self.shared.events.push(vm.id().as_str(), What::Adopted);
+                self.shared.events.push(vm.id().as_str(), EventKind::Adopted);
             } else {
                 census.count_ended(self, &vm.id(), WhyEnded::WithoutOwner);
             }
@@ -99,12 +99,12 @@ impl Runtime {
     /// Gives the VM when it runs.
     fn take_over(&self, id: &VmId, path: &Path, census: &mut Census) -> Option<Arc<Vm>> {
         let running = match Vm::find(id.clone(), path, &self.shared) {
-            Ok(Found::Undone) => {
+            Ok(AdoptionOutcome::Undone) => {
                 census.undone.push(path.to_path_buf());
                 None
             }
-            Ok(Found::Running(vm)) => Some(Arc::new(vm)),
-            Ok(Found::Ended(vm, why)) => {
+            Ok(AdoptionOutcome::Running(vm)) => Some(Arc::new(vm)),
+            Ok(AdoptionOutcome::Ended(vm, why)) => {
                 lock(&self.vms).known.insert(id.clone(), Arc::new(vm));
                 census.count_ended(self, id, why);
                 None
@@ -174,12 +174,12 @@ impl Census {
 
     /// Tells of what was left alone.
     pub(super) fn tell_damages(&self, events: &Events) {
-        self.left_alone.iter().for_each(|left| events.push("", What::Damaged(left.to_string())));
+        self.left_alone.iter().for_each(|left| events.push("", EventKind::Damaged(left.to_string())));
     }
 
     fn count_ended(&mut self, runtime: &Runtime, id: &VmId, why: WhyEnded) {
         self.ended.push((id.clone(), why));
-        runtime.shared.events.push(id.as_str(), What::OrphanFound);
+        runtime.shared.events.push(id.as_str(), EventKind::OrphanFound);
     }
 
     fn count_leftover(&mut self, path: PathBuf) {

@@ -1,7 +1,7 @@
 //! Many VMs of one snapshot: all of them, or none.
 
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::{Wanted, restored_spec};
+use super::snapshots::{RestoreInputs, restored_spec};
 use super::{Error, Runtime, current_directory};
 use crate::operation::Operation;
 use crate::process::Cancel;
@@ -15,25 +15,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What clones are called, and in what they differ.
+/// The options of `mvm_clone` that are not those of each restore.
 #[derive(Debug)]
-struct Names {
+struct CloneOptions {
     ids: Vec<String>,
     prefix: Option<String>,
     each: Vec<Map<String, Value>>,
     metadata: Metadata,
 }
 
-/// One clone to be.
-struct Clone {
+/// A clone that is to be created.
+struct PlannedClone {
     id: VmId,
     options: RestoreOptions,
 }
 
-/// What became of one of them.
+/// The result of one clone.
 type Place = Mutex<Option<Result<Arc<Vm>, Error>>>;
 
-/// More than the machine has processors is of use while VMMs wait for the disk, and far more is not.
+/// VMMs wait for the disk, so more threads than processors help, but not many more.
 const MOST_THREADS: usize = 16;
 
 impl Runtime {
@@ -62,7 +62,7 @@ impl Runtime {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let (Some(clone), Some(place)) = (clones.get(index), made.get(index)) else { return };
                 let (options, vsock) = (&clone.options, VsockPlace::OwnDirectory);
-                let wanted = Wanted { snapshot: &snapshot, options, vsock, pool: None };
+                let wanted = RestoreInputs { snapshot: &snapshot, options, vsock, pool: None };
                 let vm = self.restore_as(clone.id.clone(), &wanted);
                 failed.fetch_or(vm.is_err(), Ordering::Relaxed);
                 *lock(place) = Some(vm);
@@ -100,9 +100,9 @@ impl Runtime {
         Err(error)
     }
 
-    fn clones_to_be(&self, count: usize, options: Option<&str>) -> Result<Vec<Clone>, Error> {
+    fn clones_to_be(&self, count: usize, options: Option<&str>) -> Result<Vec<PlannedClone>, Error> {
         let (refuse, base) = (Error::of_options(Operation::Clone), current_directory()?);
-        let given = Section::parse(options, "options").and_then(Names::split);
+        let given = Section::parse(options, "options").and_then(CloneOptions::split);
         let (names, common) = given.map_err(&refuse)?;
         for (key, given) in [("ids", names.ids.len()), ("each", names.each.len())] {
             if given != 0 && given != count {
@@ -119,15 +119,15 @@ impl Runtime {
             filled.map_err(|source| Error::Placeholder { operation: Operation::Clone, source })?;
             let options =
                 Section::of(options.into(), "options").and_then(|given| RestoreOptions::read(given, &base));
-            Ok(Clone { id, options: options.map_err(&refuse)? })
+            Ok(PlannedClone { id, options: options.map_err(&refuse)? })
         };
         (0..count).map(clone).collect()
     }
 }
 
 /// All of them have to get by beside each other.
-fn check_apart(clones: &[Clone], manifest: &Manifest) -> Result<(), Error> {
-    let spec = |clone: &Clone| {
+fn check_apart(clones: &[PlannedClone], manifest: &Manifest) -> Result<(), Error> {
+    let spec = |clone: &PlannedClone| {
         let wanted = (&clone.options, VsockPlace::OwnDirectory);
         restored_spec(Operation::Clone, &clone.id, manifest, wanted).map(|(_, spec)| spec)
     };
@@ -136,7 +136,7 @@ fn check_apart(clones: &[Clone], manifest: &Manifest) -> Result<(), Error> {
     vm::check_apart(uses).map_err(|source| Error::Shared { operation: Operation::Clone, source })
 }
 
-impl Names {
+impl CloneOptions {
     /// Them, and what is left for every clone.
     fn split(mut given: Section) -> Result<(Self, Map<String, Value>), settings::Error> {
         let names = Self {
@@ -166,6 +166,6 @@ mod tests {
 
     #[test]
     fn the_reference_has_the_options_of_a_clone() {
-        reference::hold(reference::CLONE, || Section::parse(None, "options").and_then(Names::split));
+        reference::hold(reference::CLONE, || Section::parse(None, "options").and_then(CloneOptions::split));
     }
 }

@@ -3,8 +3,8 @@
 use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::journal::OnOwnerExit;
-use crate::keeper::Held;
-use crate::observe::events::What;
+use crate::keeper::KeeperHandle;
+use crate::observe::events::EventKind;
 use crate::sys::sync::lock;
 use crate::vm::Need;
 
@@ -24,20 +24,20 @@ impl Runtime {
             return Ok(());
         }
         let mut keeper = lock(&self.keeper);
-        if keeper.as_ref().is_some_and(Held::is_alive) {
+        if keeper.as_ref().is_some_and(KeeperHandle::is_alive) {
             return Ok(());
         }
         self.let_go(keeper.take().as_ref());
         self.shared.state.verify()?;
         let held = match &self.options.keeper {
-            Some(program) => Held::find_program(&self.directory, &self.shared.boot).map_or_else(
+            Some(program) => KeeperHandle::find_program(&self.directory, &self.shared.boot).map_or_else(
                 || {
                     let (owner, cgroups) = (self.shared.owner, &self.shared.cgroups);
-                    Held::start_program(program, &self.directory, owner, cgroups)
+                    KeeperHandle::start_program(program, &self.directory, owner, cgroups)
                 },
                 Ok,
             ),
-            None => Held::start_thread(&self.directory, &self.shared.boot),
+            None => KeeperHandle::start_thread(&self.directory, &self.shared.boot),
         };
         let held = held.map_err(Error::Keeper)?;
         if let Some(pidfd) = held.pidfd() {
@@ -52,22 +52,22 @@ impl Runtime {
     pub(super) fn provide_for_all(&self) {
         let need = self.list().iter().map(|vm| vm.need()).reduce(Need::and);
         if let Some(Err(error)) = need.map(|need| self.provide(need)) {
-            self.shared.events.push("", What::KeeperLost(with_causes(&error)));
+            self.shared.events.push("", EventKind::KeeperLost(with_causes(&error)));
         }
     }
 
     /// The keeper has ended: another one is started when VMs need it, unless it ended before it came to work.
     pub(super) fn replace_keeper(&self) {
         let Some(former) = self.take_keeper() else { return };
-        let another = Held::find_program(&self.directory, &self.shared.boot);
+        let another = KeeperHandle::find_program(&self.directory, &self.shared.boot);
         match former.last_words(&self.directory).filter(|_| another.is_none()) {
-            Some(words) => self.shared.events.push("", What::KeeperLost(words)),
+            Some(words) => self.shared.events.push("", EventKind::KeeperLost(words)),
             None => self.provide_for_all(),
         }
         self.shared.events.log();
     }
 
-    fn take_keeper(&self) -> Option<Held> {
+    fn take_keeper(&self) -> Option<KeeperHandle> {
         let keeper = lock(&self.keeper).take();
         self.let_go(keeper.as_ref());
         keeper
@@ -77,14 +77,14 @@ impl Runtime {
     pub(super) fn dismiss_keeper(&mut self) {
         let runs = self.list().iter().any(|vm| vm.exit_status().is_none());
         match lock(&self.keeper).take() {
-            Some(Held::Program(_)) if runs => {}
+            Some(KeeperHandle::Program(_)) if runs => {}
             Some(held) => held.end(),
             None => {}
         }
     }
 
-    fn let_go(&self, keeper: Option<&Held>) {
-        if let Some(pidfd) = keeper.and_then(Held::pidfd) {
+    fn let_go(&self, keeper: Option<&KeeperHandle>) {
+        if let Some(pidfd) = keeper.and_then(KeeperHandle::pidfd) {
             self.shared.events.forget(pidfd);
         }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What is wanted.
-struct Options {
+struct MetricsOptions {
     set: Set,
     /// The VMs that are wanted; nothing is all of them.
     ids: Option<Vec<String>>,
@@ -41,7 +41,7 @@ const LONGEST: Duration = Duration::from_millis(50);
 /// What Firecracker makes of a VM with dozens of devices is less. What is more is read when all others are.
 const ORDINARY: u64 = 64 << 10;
 
-impl Options {
+impl MetricsOptions {
     fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
         let mut given = Section::parse(json, "options")?;
         let options = Self {
@@ -65,7 +65,7 @@ impl Runtime {
     /// # Errors
     /// When the options are wrong.
     pub fn metrics_text(&self, options: Option<&str>) -> Result<String, Error> {
-        let options = Options::parse(options).map_err(Error::of_options(Operation::RuntimeMetrics))?;
+        let options = MetricsOptions::parse(options).map_err(Error::of_options(Operation::RuntimeMetrics))?;
         let listening = self.waiting.listen();
         let limits = Limits { deadline: options.deadline, interrupt: listening.flag() };
         let mut scrape = Scrape { exposition: Exposition::default(), set: options.set, limits, late: 0 };
@@ -145,7 +145,7 @@ impl Runtime {
         // Whoever starts one holds the lock as long as that takes.
         let Ok(keeper) = self.keeper.try_lock() else { return };
         if is_needed || keeper.is_some() {
-            let is_up = keeper.as_ref().is_some_and(keeper::Held::is_alive);
+            let is_up = keeper.as_ref().is_some_and(keeper::KeeperHandle::is_alive);
             let help = "Whether the keeper runs that the VMs need.";
             exposition.add(gauge("mvm_keeper_up", help), "", u8::from(is_up));
         }
@@ -202,6 +202,6 @@ mod tests {
 
     #[test]
     fn the_reference_has_the_options_of_the_metrics_text() {
-        reference::hold(reference::METRICS, || Options::parse(None));
+        reference::hold(reference::METRICS, || MetricsOptions::parse(None));
     }
 }

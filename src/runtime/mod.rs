@@ -15,7 +15,7 @@ mod reaping;
 mod snapshots;
 mod strays;
 
-pub use crate::observe::events::{Event, What};
+pub use crate::observe::events::{Event, EventKind};
 pub use error::Error;
 pub use placeholders::PlaceholderError;
 pub use pool::{Pool, PoolCounts};
@@ -25,7 +25,7 @@ use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
 use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, StateDirectory, VMS};
-use crate::keeper::{self, Held};
+use crate::keeper::{self, KeeperHandle};
 use crate::observe::events::Events;
 use crate::observe::latency::{Latencies, Stage};
 use crate::operation::Operation;
@@ -39,7 +39,7 @@ use crate::sys::procfs;
 use crate::sys::sync::lock;
 use crate::vm::{self, Holdings, IdError, Reason, Shared, Spec, Summary, Vm, VmId};
 use census::Census;
-use options::Options;
+use options::RuntimeOptions;
 use ownership::Ownership;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -56,13 +56,13 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Runtime {
     directory: PathBuf,
-    options: Options,
+    options: RuntimeOptions,
     shared: Arc<Shared>,
     vms: Mutex<Vms>,
     /// What was found when it was opened.
     found: Census,
     /// What bounds consoles, and ends VMs with their owner.
-    keeper: Mutex<Option<Held>>,
+    keeper: Mutex<Option<KeeperHandle>>,
     keeper_ended: AtomicBool,
     /// VMs whose end was told and is not in their journals yet.
     to_note: Mutex<Vec<Arc<Vm>>>,
@@ -101,7 +101,7 @@ impl Runtime {
     pub fn open(directory: &Path, options: Option<&str>) -> Result<Self, Error> {
         let here = |source| Error::Directory { action: "find the directory", path: directory.into(), source };
         let directory = std::path::absolute(directory).map_err(here)?;
-        let options = Options::parse(options, &current_directory()?)?;
+        let options = RuntimeOptions::parse(options, &current_directory()?)?;
         options.keeper.as_deref().map_or(Ok(()), keeper::check_program).map_err(Error::Keeper)?;
         drop(Cgroups::open(&options.cgroup).map_err(Error::Cgroup)?);
         let shared = share(&directory, &options)?;
@@ -147,7 +147,7 @@ impl Runtime {
                 self.replace_keeper();
             }
             if let Some(event) = self.shared.events.next() {
-                if matches!(event.what, What::Exited(_)) {
+                if matches!(event.kind, EventKind::Exited(_)) {
                     lock(&self.to_note).extend(VmId::parse(&event.vm).ok().and_then(|id| self.known(&id)));
                 }
                 self.note_ends();
@@ -427,7 +427,7 @@ impl Drop for Reservation<'_> {
     }
 }
 
-fn share(directory: &Path, options: &Options) -> Result<Shared, Error> {
+fn share(directory: &Path, options: &RuntimeOptions) -> Result<Shared, Error> {
     let failed = |action| move |source| Error::System { action, source };
     Ok(Shared {
         // Before it can be told whose process is whose.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What holds for all VMs of a runtime.
 #[derive(Debug)]
-pub(super) struct Options {
+pub(super) struct RuntimeOptions {
     /// The VMM of those VMs whose spec names none.
     pub(super) firecracker: Option<PathBuf>,
     /// The program `mvm-keeper`.
@@ -18,7 +18,7 @@ pub(super) struct Options {
     pub(super) event_queue: usize,
 }
 
-impl Options {
+impl RuntimeOptions {
     /// Reads them; nothing is an empty object.
     pub(super) fn parse(json: Option<&str>, base: &Path) -> Result<Self, Error> {
         Self::read(json, base).map_err(Error::of_options(Operation::OpenRuntime))
@@ -44,6 +44,6 @@ mod tests {
 
     #[test]
     fn the_reference_has_the_options_of_a_runtime() {
-        reference::hold(reference::RUNTIME, || Options::read(None, Path::new("/")));
+        reference::hold(reference::RUNTIME, || RuntimeOptions::read(None, Path::new("/")));
     }
 }

@@ -5,7 +5,7 @@
 
 use super::census::Examination;
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
-use super::snapshots::{Wanted, restored_spec};
+use super::snapshots::{RestoreInputs, restored_spec};
 use super::{Error, PlaceholderError, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
 use crate::firecracker::ConfigSection;
@@ -23,12 +23,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What happens when somebody wants a VM and there is none.
+/// What a take does when the pool is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WhenEmpty {
-    /// One is made while they wait.
+    /// It waits while a member is created.
     Make,
-    /// They are told.
+    /// It fails.
     Fail,
 }
 
@@ -36,7 +36,7 @@ enum WhenEmpty {
 #[derive(Debug)]
 pub struct Pool {
     name: VmId,
-    of: Of,
+    source: Source,
     made_of: String,
     size: usize,
     interval: Duration,
@@ -61,9 +61,9 @@ pub struct PoolCounts {
     pub failed: u64,
 }
 
-/// What its members are.
+/// What its members are created from.
 #[derive(Debug)]
-enum Of {
+enum Source {
     /// Restored and held.
     Snapshot(Box<Snapshot>, Template),
     /// Configured and not started.
@@ -193,13 +193,13 @@ impl Runtime {
     fn pool_to_be(&self, name: VmId, options: &str) -> Result<Pool, Error> {
         let base = current_directory()?;
         let section = Section::parse(Some(options), "options");
-        let given = section.and_then(Given::read).map_err(Error::of_options(Operation::OpenPool))?;
+        let given = section.and_then(PoolOptions::read).map_err(Error::of_options(Operation::OpenPool))?;
         let what = settings::parse(options).map_err(Error::of_options(Operation::OpenPool))?;
         let id = format!("{name}-1");
         let first = Placeholders { id: &id, number: 1 };
         let id = format!("{name}-2");
         let second = Placeholders { id: &id, number: 2 };
-        let of = match (given.snapshot, given.spec) {
+        let source = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?);
                 let snapshot = snapshot.map_err(Error::of_snapshot(Operation::OpenPool))?;
@@ -211,7 +211,7 @@ impl Runtime {
                     Ok::<_, Error>(restored.1)
                 };
                 check_members(&[(first, spec(first)?), (second, spec(second)?)])?;
-                Of::Snapshot(Box::new(snapshot), template)
+                Source::Snapshot(Box::new(snapshot), template)
             }
             (None, Some(content)) => {
                 let mut template =
@@ -220,14 +220,14 @@ impl Runtime {
                 let spec =
                     |member| Ok::<_, Error>(parse_spec(Operation::OpenPool, &name, &template.spec(member)?)?);
                 check_members(&[(first, spec(first)?), (second, spec(second)?)])?;
-                Of::Spec(template)
+                Source::Spec(template)
             }
             _ => return Err(Error::PoolOfWhat),
         };
-        let made_of = self.checksum_of(what, &base, &of);
+        let made_of = self.checksum_of(what, &base, &source);
         Ok(Pool {
             name,
-            of,
+            source,
             made_of,
             size: given.size,
             interval: Duration::from_secs_f64(1.0 / given.refill_per_second.clamp(0.001, 100_000.0)),
@@ -239,13 +239,13 @@ impl Runtime {
     }
 
     /// What tells VMs that were made of these options from all others. How many wait, and how soon, is not in it.
-    fn checksum_of(&self, mut options: Value, base: &Path, of: &Of) -> String {
+    fn checksum_of(&self, mut options: Value, base: &Path, source: &Source) -> String {
         for key in ["size", "refill_per_second", "when_empty"] {
             options.as_object_mut().map(|options| options.remove(key));
         }
-        let made = match of {
-            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.created_unix_ms),
-            Of::Spec(_) => None,
+        let made = match source {
+            Source::Snapshot(snapshot, _) => Some(snapshot.manifest.created_unix_ms),
+            Source::Spec(_) => None,
         };
         let what = json!([options, base, made, self.options.firecracker]);
         journal::checksum(what.to_string().as_bytes())
@@ -278,8 +278,8 @@ impl Runtime {
     }
 }
 
-/// What a pool is to hold, as it was given.
-struct Given {
+/// The options of a pool.
+struct PoolOptions {
     snapshot: Option<String>,
     restore: Map<String, Value>,
     metadata: Metadata,
@@ -289,7 +289,7 @@ struct Given {
     when_empty: WhenEmpty,
 }
 
-impl Given {
+impl PoolOptions {
     fn read(mut given: Section) -> Result<Self, settings::Error> {
         let when_empty = [("make", WhenEmpty::Make), ("fail", WhenEmpty::Fail)];
         let mut restore = given.section("restore")?;
@@ -366,9 +366,9 @@ impl Pool {
     /// When it was destroyed.
     pub fn info(&self) -> Result<Value, Error> {
         let counts = self.counts()?;
-        let snapshot = match &self.of {
-            Of::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
-            Of::Spec(_) => None,
+        let snapshot = match &self.source {
+            Source::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
+            Source::Spec(_) => None,
         };
         Ok(json!({
             "name": self.name.as_str(),
@@ -410,7 +410,7 @@ impl Pool {
 
     /// Whether its members are restored from the snapshot `id`.
     pub(super) fn is_of(&self, id: &str) -> bool {
-        matches!(&self.of, Of::Snapshot(snapshot, _) if snapshot.manifest.id == id)
+        matches!(&self.source, Source::Snapshot(snapshot, _) if snapshot.manifest.id == id)
     }
 
     /// What its members' journals say.
@@ -457,15 +457,15 @@ impl Pool {
         let pool = Some(&record);
         let name = id.to_string();
         let member = Placeholders { id: &name, number };
-        match &self.of {
-            Of::Snapshot(snapshot, template) => {
+        match &self.source {
+            Source::Snapshot(snapshot, template) => {
                 let options = &template.restore_options(member)?;
                 // A merge may have changed what it consists of.
                 let snapshot = &SnapshotId::parse(&snapshot.manifest.id)?;
                 let vsock = VsockPlace::OwnDirectory;
-                runtime.restore_as(id, &Wanted { snapshot, options, vsock, pool })
+                runtime.restore_as(id, &RestoreInputs { snapshot, options, vsock, pool })
             }
-            Of::Spec(template) => runtime.create_as(id, &template.spec(member)?, pool),
+            Source::Spec(template) => runtime.create_as(id, &template.spec(member)?, pool),
         }
     }
 
@@ -569,6 +569,6 @@ mod tests {
 
     #[test]
     fn the_reference_has_the_options_of_a_pool() {
-        reference::hold(reference::POOL, || Section::parse(None, "options").and_then(Given::read));
+        reference::hold(reference::POOL, || Section::parse(None, "options").and_then(PoolOptions::read));
     }
 }

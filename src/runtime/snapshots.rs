@@ -20,8 +20,8 @@ use std::time::Duration;
 /// How long the work on a snapshot may take, unless the options say.
 const LONG_MS: u64 = 600_000;
 
-/// What a new VM is restored from and called.
-pub(super) struct Wanted<'a> {
+/// What a VM is restored from: the snapshot, the options, the place of its vsock socket, and its pool.
+pub(super) struct RestoreInputs<'a> {
     pub(super) snapshot: &'a SnapshotId,
     pub(super) options: &'a RestoreOptions,
     pub(super) vsock: VsockPlace,
@@ -121,12 +121,12 @@ impl Runtime {
         let options = options.map_err(Error::of_options(Operation::Restore))?;
         let snapshot = SnapshotId::parse(snapshot)?;
         let (vsock, pool) = (VsockPlace::AsItWas, None);
-        self.restore_as(id, &Wanted { snapshot: &snapshot, options: &options, vsock, pool })
+        self.restore_as(id, &RestoreInputs { snapshot: &snapshot, options: &options, vsock, pool })
     }
 
     /// Makes the VM `id` of what is `wanted`.
-    pub(super) fn restore_as(&self, id: VmId, wanted: &Wanted<'_>) -> Result<Arc<Vm>, Error> {
-        let Wanted { snapshot, options, vsock, pool } = *wanted;
+    pub(super) fn restore_as(&self, id: VmId, wanted: &RestoreInputs<'_>) -> Result<Arc<Vm>, Error> {
+        let RestoreInputs { snapshot, options, vsock, pool } = *wanted;
         let hold = self.shared.snapshots.hold(snapshot).map_err(Error::of_snapshot(Operation::Restore))?;
         let snapshot = &hold.snapshot;
         let (given, spec) = restored_spec(Operation::Restore, &id, &snapshot.manifest, (options, vsock))?;

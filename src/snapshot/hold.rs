@@ -9,7 +9,7 @@ pub(super) type Holds = BTreeMap<SnapshotId, usize>;
 
 /// A snapshot that stays until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Hold<'a> {
+pub(crate) struct HeldSnapshot<'a> {
     _ids: Counted<'a>,
     pub(crate) snapshot: Snapshot,
 }
@@ -19,7 +19,7 @@ impl Store {
     ///
     /// # Errors
     /// When there is none, or it or one that it builds upon cannot be read.
-    pub(crate) fn hold(&self, id: &SnapshotId) -> Result<Hold<'_>, Error> {
+    pub(crate) fn hold(&self, id: &SnapshotId) -> Result<HeldSnapshot<'_>, Error> {
         // Held first, and looked for then: what is found stays.
         let mut ids = Counted { store: self, ids: Vec::new() };
         ids.count(id.clone());
@@ -29,7 +29,7 @@ impl Store {
             let held = ids.ids.iter().collect::<BTreeSet<_>>();
             let missing = ancestors.into_iter().filter(|one| !held.contains(one)).collect::<Vec<_>>();
             if missing.is_empty() {
-                return Ok(Hold { _ids: ids, snapshot });
+                return Ok(HeldSnapshot { _ids: ids, snapshot });
             }
             // A merge may have let go of them since, so it is looked at again.
             missing.into_iter().for_each(|one| ids.count(one));

@@ -16,7 +16,7 @@ mod unfinished;
 
 pub(crate) use check::Check;
 pub use error::Error;
-pub(crate) use hold::Hold as Held;
+pub(crate) use hold::HeldSnapshot;
 pub use id::{SnapshotId, SnapshotIdError};
 pub(crate) use manifest::{Access, Drive, Kind, Manifest, StoredFile};
 pub use report::{KnownSnapshot, SnapshotSummary};

@@ -1,12 +1,12 @@
 //! Taking over a VM from an owner that is gone: what runs is held again, what was half done is undone.
 
-use super::life::{EndedBy, Life, Rest, kind_after};
+use super::life::{EndedBy, Life, Resting, kind_after};
 use super::remains::{self, RemainsError};
 use super::{Core, Shared, Spec, Turn, Vm, VmId, directory};
 use crate::firecracker::{Version, Vmm, VmmFiles};
 use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
 use crate::operation::Operation;
-use crate::pager::Held;
+use crate::pager::PagerHandle;
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
@@ -14,9 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// What a VM's directory turned out to be.
+/// What adoption made of a VM's directory.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum AdoptionOutcome {
     /// A VM that runs, and is ours now.
     Running(Vm),
     /// A VM without a VMM.
@@ -77,7 +77,11 @@ impl AdoptionError {
 
 impl Vm {
     /// Takes over the VM `id` in `directory`. After an error it is left to the next look.
-    pub(crate) fn find(id: VmId, directory: &Path, shared: &Arc<Shared>) -> Result<Found, AdoptionError> {
+    pub(crate) fn find(
+        id: VmId,
+        directory: &Path,
+        shared: &Arc<Shared>,
+    ) -> Result<AdoptionOutcome, AdoptionError> {
         let files = VmmFiles::new(directory.to_path_buf());
         let mut record = journal::read::<Record>(&journal::journal_file(directory))?;
         if !record.settle_name(&id) {
@@ -87,7 +91,7 @@ impl Vm {
             remains::end_vmm(&record, &files, &shared.boot)?;
             let soon = Deadline::after(directory::PATIENCE);
             directory::remove(directory, &[], soon).map_err(AdoptionError::Remove)?;
-            return Ok(Found::Undone);
+            return Ok(AdoptionOutcome::Undone);
         }
         let ready = record.vmm.as_ref().filter(|vmm| vmm.progress == Progress::Ready);
         let why = match (&record.vmm, record.on_owner_exit) {
@@ -98,11 +102,17 @@ impl Vm {
                 Some(process) if matches!(process.exit_status(), Ok(None)) => match pager_of(&record)? {
                     Pager::Lost => WhyEnded::PagerLost,
                     Pager::None => {
-                        return Ok(Found::Running(Self::adopt(id, &files, record, (process, None), shared)));
+                        return Ok(AdoptionOutcome::Running(Self::adopt(
+                            id,
+                            &files,
+                            record,
+                            (process, None),
+                            shared,
+                        )));
                     }
                     Pager::Serving(pager) => {
                         let adopted = Self::adopt(id, &files, record, (process, Some(pager)), shared);
-                        return Ok(Found::Running(adopted));
+                        return Ok(AdoptionOutcome::Running(adopted));
                     }
                 },
                 _ => WhyEnded::WithoutOwner,
@@ -110,7 +120,7 @@ impl Vm {
         };
         let exit = remains::end_vmm(&record, &files, &shared.boot)?;
         let vm = Self::found_ended(id, &files, record, (exit, why), shared);
-        Ok(Found::Ended(vm, why))
+        Ok(AdoptionOutcome::Ended(vm, why))
     }
 
     /// Asks a VMM that was adopted what its guest does; without an answer that remains in doubt. A VMM that was dying
@@ -147,7 +157,9 @@ impl Vm {
         let holder = (vm.id(), vm.spec.options.sharing);
         shared.holdings.note(vm.token, holder, vm.spec.uses(), files.working_directory());
         shared.holdings.attend(vm.token, &process);
-        pager.into_iter().for_each(|pager| vm.attend_pager(Arc::new(Held::adopt(pager, files.directory()))));
+        pager
+            .into_iter()
+            .for_each(|pager| vm.attend_pager(Arc::new(PagerHandle::adopt(pager, files.directory()))));
         let spec = &vm.spec;
         vm.in_first_turn(|turn| {
             turn.own_mut().vmm = Some(held);
@@ -171,11 +183,11 @@ impl Vm {
         shared: &Arc<Shared>,
     ) -> Self {
         let rest = match &record.vmm {
-            None => Rest { kind: record.rest, exit: record.exit },
+            None => Resting { kind: record.rest, exit: record.exit },
             Some(_) => {
                 let exit = exit.unwrap_or(ExitStatus::ReapedByHost);
                 let by = if why == WhyEnded::WithoutOwner { EndedBy::Itself } else { EndedBy::Library };
-                Rest { kind: kind_after(exit, by), exit: Some(exit) }
+                Resting { kind: kind_after(exit, by), exit: Some(exit) }
             }
         };
         let core = Core::new(Life::orphan(rest), &record);

@@ -1,6 +1,6 @@
 //! Bringing a VMM up: started after the journal announces it, made what its plan says, and taken back when that fails.
 
-use super::life::Rest;
+use super::life::Resting;
 use super::plan::{Goal, OnUnknown, Plan};
 use super::timings::Timings;
 use super::{Error, Guest, Reason, Turn, Vm};
@@ -45,7 +45,7 @@ impl Vm {
     /// Starts the VMM of `plan`, which the journal announces, and asks it for what the plan says. After an error it is gone,
     /// and the VM as it was.
     pub(super) fn bring_up(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let never_ran = Rest { kind: journal::Rest::Stopped, exit: None };
+        let never_ran = Resting { kind: journal::EndState::Stopped, exit: None };
         let before = self.observed().life.rest().unwrap_or(never_ran);
         let held = self.hold_uses(turn.operation());
         held.and_then(|()| self.spawn(plan, turn)).inspect_err(|_| {
@@ -216,7 +216,7 @@ impl Vm {
     }
 
     /// Takes back the VMM of a start that failed; the VM is as it was before.
-    pub(super) fn undo_launch(&self, before: Rest, turn: &mut Turn<'_>) {
+    pub(super) fn undo_launch(&self, before: Resting, turn: &mut Turn<'_>) {
         if let Some(vmm) = turn.own_mut().vmm.take()
             && let Err(error) = vmm.end_at_once()
         {

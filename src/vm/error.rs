@@ -110,7 +110,7 @@ pub enum Reason {
     },
     /// The pager could not be started, or asked.
     #[error(transparent)]
-    Pager(#[from] pager::HeldError),
+    Pager(#[from] pager::PagerHandleError),
     /// The pager has ended or failed, and the VMM was ended.
     #[error("its pager has failed: {said}")]
     PagerLost {

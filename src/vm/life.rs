@@ -6,7 +6,7 @@
 
 use super::State;
 use crate::journal;
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::process::ExitStatus;
 
 /// A VM's life. `R` is what its VMM is held by while there is one.
@@ -38,11 +38,11 @@ pub(super) enum Origin {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Machine<R> {
-    Resting(Rest),
+    Resting(Resting),
     /// A VMM is coming up. Until its guest is known, the VM is what it was.
     Launching {
         running: R,
-        before: Rest,
+        before: Resting,
     },
     Up {
         running: R,
@@ -53,8 +53,8 @@ enum Machine<R> {
 
 /// A VM without a VMM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rest {
-    pub(super) kind: journal::Rest,
+pub(super) struct Resting {
+    pub(super) kind: journal::EndState,
     /// How its last VMM ended.
     pub(super) exit: Option<ExitStatus>,
 }
@@ -91,7 +91,7 @@ pub(super) enum EndedBy {
 impl<R> Life<R> {
     /// A VM that is being created.
     pub(super) fn being_created() -> Self {
-        let machine = Machine::Resting(Rest { kind: journal::Rest::Stopped, exit: None });
+        let machine = Machine::Resting(Resting { kind: journal::EndState::Stopped, exit: None });
         Self { presence: Presence::BeingCreated, origin: Origin::Own, machine }
     }
 
@@ -102,7 +102,7 @@ impl<R> Life<R> {
     }
 
     /// One that was found without.
-    pub(super) fn orphan(rest: Rest) -> Self {
+    pub(super) fn orphan(rest: Resting) -> Self {
         Self { presence: Presence::Present, origin: Origin::Orphan, machine: Machine::Resting(rest) }
     }
 
@@ -143,7 +143,7 @@ impl<R> Life<R> {
     }
 
     /// How it rests, or rested before its VMM came.
-    pub(super) fn rest(&self) -> Option<Rest> {
+    pub(super) fn rest(&self) -> Option<Resting> {
         match &self.machine {
             Machine::Resting(rest) | Machine::Launching { before: rest, .. } => Some(*rest),
             Machine::Up { .. } => None,
@@ -152,12 +152,12 @@ impl<R> Life<R> {
 
     /// A VMM was spawned.
     pub(super) fn launched(&mut self, running: R) {
-        let before = self.rest().unwrap_or(Rest { kind: journal::Rest::Stopped, exit: None });
+        let before = self.rest().unwrap_or(Resting { kind: journal::EndState::Stopped, exit: None });
         self.machine = Machine::Launching { running, before };
     }
 
     /// The VMM of a start that failed was ended: the VM is as it was.
-    pub(super) fn launch_undone(&mut self, before: Rest) -> Option<R> {
+    pub(super) fn launch_undone(&mut self, before: Resting) -> Option<R> {
         self.replace(Machine::Resting(before))
     }
 
@@ -177,13 +177,13 @@ impl<R> Life<R> {
     }
 
     /// The guest is `now`, as the VMM's answer says. A VMM that has ended meanwhile has none.
-    pub(super) fn guest_is(&mut self, now: Guest) -> Vec<What> {
+    pub(super) fn guest_is(&mut self, now: Guest) -> Vec<EventKind> {
         let told = match (&self.machine, now) {
             (Machine::Resting(_), _) | (Machine::Up { knowledge: Knowledge::Unasked, .. }, _) => None,
             (Machine::Up { guest, .. }, now) if *guest == now => None,
-            (Machine::Up { guest: Guest::Paused, .. }, Guest::Running) => Some(What::Resumed),
-            (_, Guest::Running) => Some(What::Started),
-            (_, Guest::Paused) => Some(What::Paused),
+            (Machine::Up { guest: Guest::Paused, .. }, Guest::Running) => Some(EventKind::Resumed),
+            (_, Guest::Running) => Some(EventKind::Started),
+            (_, Guest::Paused) => Some(EventKind::Paused),
             (_, Guest::NotStarted) => None,
         };
         self.become_certain(now);
@@ -200,31 +200,32 @@ impl<R> Life<R> {
     }
 
     /// Its VMM has ended. Gives what it was held by.
-    pub(super) fn ended(&mut self, exit: ExitStatus, by: EndedBy) -> (Option<R>, Vec<What>) {
+    pub(super) fn ended(&mut self, exit: ExitStatus, by: EndedBy) -> (Option<R>, Vec<EventKind>) {
         if self.running().is_none() {
             return (None, Vec::new());
         }
-        let rest = Rest { kind: kind_after(exit, by), exit: Some(exit) };
-        let told = (self.presence == Presence::Present).then_some(What::Exited(exit));
+        let rest = Resting { kind: kind_after(exit, by), exit: Some(exit) };
+        let told = (self.presence == Presence::Present).then_some(EventKind::Exited(exit));
         (self.replace(Machine::Resting(rest)), told.into_iter().collect())
     }
 
     /// From here on there is such a VM, as `what` tells. An end that was noticed before was not told: it is now.
-    pub(super) fn appeared(&mut self, what: What) -> Vec<What> {
+    pub(super) fn appeared(&mut self, what: EventKind) -> Vec<EventKind> {
         self.presence = Presence::Present;
-        let end = self.exit().map(What::Exited);
+        let end = self.exit().map(EventKind::Exited);
         std::iter::once(what).chain(end).collect()
     }
 
     /// It is gone. Gives what its VMM was held by.
-    pub(super) fn destroyed(&mut self) -> (Option<R>, Vec<What>) {
+    pub(super) fn destroyed(&mut self) -> (Option<R>, Vec<EventKind>) {
         self.presence = Presence::Destroyed;
-        let held = self.replace(Machine::Resting(Rest { kind: journal::Rest::Stopped, exit: self.exit() }));
-        (held, vec![What::Destroyed])
+        let held =
+            self.replace(Machine::Resting(Resting { kind: journal::EndState::Stopped, exit: self.exit() }));
+        (held, vec![EventKind::Destroyed])
     }
 
     fn become_certain(&mut self, now: Guest) {
-        let rest = Machine::Resting(Rest { kind: journal::Rest::Stopped, exit: None });
+        let rest = Machine::Resting(Resting { kind: journal::EndState::Stopped, exit: None });
         self.machine = match std::mem::replace(&mut self.machine, rest) {
             Machine::Launching { running, .. } | Machine::Up { running, .. } => {
                 Machine::Up { running, guest: now, knowledge: Knowledge::Certain }
@@ -241,11 +242,11 @@ impl<R> Life<R> {
     }
 }
 
-impl Rest {
+impl Resting {
     fn state(self) -> State {
         match self.kind {
-            journal::Rest::Stopped => State::Stopped,
-            journal::Rest::Failed => State::Failed,
+            journal::EndState::Stopped => State::Stopped,
+            journal::EndState::Failed => State::Failed,
         }
     }
 }
@@ -261,13 +262,13 @@ impl Guest {
 }
 
 /// What the end of its VMM makes of a VM.
-pub(super) fn kind_after(exit: ExitStatus, by: EndedBy) -> journal::Rest {
+pub(super) fn kind_after(exit: ExitStatus, by: EndedBy) -> journal::EndState {
     match (by, exit) {
-        (EndedBy::LostPager, _) => journal::Rest::Failed,
+        (EndedBy::LostPager, _) => journal::EndState::Failed,
         (EndedBy::Library, _) | (EndedBy::Itself, ExitStatus::Code(0) | ExitStatus::ReapedByHost) => {
-            journal::Rest::Stopped
+            journal::EndState::Stopped
         }
-        (EndedBy::Itself, ExitStatus::Code(_) | ExitStatus::Signal(_)) => journal::Rest::Failed,
+        (EndedBy::Itself, ExitStatus::Code(_) | ExitStatus::Signal(_)) => journal::EndState::Failed,
     }
 }
 

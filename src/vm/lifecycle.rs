@@ -7,7 +7,7 @@ use crate::firecracker::api::InstanceState;
 use crate::firecracker::http::{Method, RequestPath, Response};
 use crate::firecracker::{self, Request, RequestLine};
 use crate::journal::{PoolRecord, SpecRecord, WhyNoParent};
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::observe::latency::Stage;
 use crate::operation::Operation;
 use crate::process::Limits;
@@ -28,12 +28,12 @@ impl Vm {
         let directory = self.make_directory(spec, content, &plan, &mut turn)?;
         self.bring_up(&plan, &mut turn)?;
         directory.keep();
-        self.appear(What::Created);
+        self.appear(EventKind::Created);
         Ok(())
     }
 
     /// From here on there is such a VM.
-    pub(super) fn appear(&self, what: What) {
+    pub(super) fn appear(&self, what: EventKind) {
         let mut core = self.observed();
         let told = core.life.appeared(what);
         self.tell_all(told);

@@ -43,7 +43,7 @@ mod timings;
 mod turn;
 
 pub use adoption::AdoptionError;
-pub(crate) use adoption::{Found, WhyEnded};
+pub(crate) use adoption::{AdoptionOutcome, WhyEnded};
 pub use devices::Device;
 pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
@@ -53,10 +53,10 @@ pub(crate) use metrics::{Counted, metrics_files};
 pub use owner_data::{OwnerData, OwnerDataError};
 pub(crate) use pooled::TakeOptions;
 pub use remains::RemainsError;
-pub(crate) use restore::{Options as RestoreOptions, Restoration, VsockPlace, spec_of};
+pub(crate) use restore::{Restoration, RestoreOptions, VsockPlace, spec_of};
 pub use sharing::Conflict;
 pub(crate) use sharing::{Holdings, check_apart, separate};
-pub(crate) use snapshot::Options as SnapshotOptions;
+pub(crate) use snapshot::SnapshotOptions;
 pub use snapshot::WhyFull;
 pub use spec::{Link, Spec, SpecError};
 
@@ -64,10 +64,10 @@ use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;
 use crate::host::files::View;
 use crate::journal::{OnOwnerExit, Record, StateDirectory};
-use crate::observe::events::{Events, What};
+use crate::observe::events::{EventKind, Events};
 use crate::observe::latency::Latencies;
 use crate::operation::Operation;
-use crate::pager::Held;
+use crate::pager::PagerHandle;
 use crate::process::ladder::Report;
 use crate::process::{ExitStatus, Identity, Process};
 use crate::snapshot::Store;
@@ -91,7 +91,7 @@ pub enum State {
     Created,
     /// The guest runs.
     Running,
-    /// The guest is held.
+    /// The guest is paused.
     Paused,
     /// It was ended, or powered itself off. It can be started again.
     Stopped,
@@ -207,7 +207,7 @@ struct Core {
     /// What the journal says, for those who only look.
     record: Arc<Record>,
     /// What serves the page faults of its memory.
-    pager: Option<Arc<Held>>,
+    pager: Option<Arc<PagerHandle>>,
     /// What went wrong with that, once it was told.
     pager_loss: Option<String>,
     timings: Timings,
@@ -370,11 +370,11 @@ impl Vm {
         self.shared.holdings.release(self.token);
     }
 
-    fn tell(&self, what: What) {
+    fn tell(&self, what: EventKind) {
         self.shared.events.push(self.id().as_str(), what);
     }
 
-    fn tell_all(&self, told: Vec<What>) {
+    fn tell_all(&self, told: Vec<EventKind>) {
         told.into_iter().for_each(|what| self.tell(what));
     }
 

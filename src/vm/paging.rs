@@ -7,9 +7,9 @@ use super::restore::{Paging, RunIn};
 use super::{Core, Error, Reason, Vm};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::operation::Operation;
-use crate::pager::{self, Figures, Held};
+use crate::pager::{self, Figures, PagerHandle};
 use crate::process::{ExitStatus, Identity};
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
@@ -33,16 +33,16 @@ impl Vm {
         let held = match (paging.run_in, &self.shared.keeper) {
             (RunIn::Process, Some(program)) => {
                 let cgroups = self.cgroups(operation)?;
-                Held::start_program(program, directory, owner, &listener, &cgroups)
+                PagerHandle::start_program(program, directory, owner, &listener, &cgroups)
             }
-            (RunIn::Process | RunIn::Thread, _) => Held::start_thread(directory, owner, listener),
+            (RunIn::Process | RunIn::Thread, _) => PagerHandle::start_thread(directory, owner, listener),
         };
         self.attend_pager(Arc::new(held.map_err(self.failed(operation))?));
         Ok(())
     }
 
     /// From here on `pager` is the VM's, and its end is noticed.
-    pub(super) fn attend_pager(&self, pager: Arc<Held>) {
+    pub(super) fn attend_pager(&self, pager: Arc<PagerHandle>) {
         if let Some(pidfd) = pager.pidfd() {
             // Without a watch its end is noticed by the keeper, and when somebody looks.
             let _watched = self.shared.events.watch(pidfd, self.token);
@@ -85,7 +85,7 @@ impl Vm {
     /// Once.
     fn tell_loss(&self, core: &mut Core, loss: Option<String>) {
         if let (None, Some(loss)) = (&core.pager_loss, loss) {
-            self.tell(What::PagerLost(loss.clone()));
+            self.tell(EventKind::PagerLost(loss.clone()));
             core.pager_loss = Some(loss);
         }
     }
@@ -132,7 +132,7 @@ impl Vm {
 }
 
 /// A pager that has killed its VMM may not have ended itself yet, but has said that it failed.
-fn problem(pager: &Held, files: &VmmFiles) -> Option<String> {
+fn problem(pager: &PagerHandle, files: &VmmFiles) -> Option<String> {
     let directory = files.directory();
     let has_failed = Figures::read(directory).is_ok_and(|figures| figures.state == pager::State::Failed);
     match pager.exit_status() {

@@ -2,9 +2,9 @@
 
 pub(super) use super::directory::Content;
 use super::directory::{self, NotMade};
-use super::life::Rest;
+use super::life::Resting;
 use super::plan::Plan;
-use super::spec::Options;
+use super::spec::MvmSection;
 use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
 use crate::claims;
@@ -56,7 +56,7 @@ impl Vm {
     /// Strikes out the VMM, which is gone. A full disk that prevents it does no harm: whoever reads the journal
     /// finds out for himself that the process is no more.
     pub(super) fn strike_out_vmm(&self, turn: &mut Turn<'_>) {
-        let Some(Rest { kind, exit }) = lock(&self.core).life.rest() else { return };
+        let Some(Resting { kind, exit }) = lock(&self.core).life.rest() else { return };
         let noted = self.note(turn, |record| (record.vmm, record.exit, record.rest) = (None, exit, kind));
         noted.unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
     }
@@ -117,7 +117,7 @@ impl Vm {
 
 impl Record {
     /// The journal of a VM that is about to be made.
-    pub(super) fn of_new(id: &VmId, options: &Options, binary: Option<&Path>, shared: &Shared) -> Self {
+    pub(super) fn of_new(id: &VmId, options: &MvmSection, binary: Option<&Path>, shared: &Shared) -> Self {
         Self {
             id: id.to_string(),
             boot: shared.boot.clone(),
@@ -129,7 +129,7 @@ impl Record {
             runs: 0,
             vmm: None,
             exit: None,
-            rest: journal::Rest::Stopped,
+            rest: journal::EndState::Stopped,
             renamed_from: None,
             restored: None,
             last_snapshot: None,

@@ -6,7 +6,7 @@
 use super::{Error, Place, Reason, Turn, Vm, VmId, directory};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::operation::Operation;
 use crate::sys::sync::lock;
 use std::io;
@@ -38,7 +38,7 @@ impl Vm {
         }
         self.shared.holdings.rename(self.token, id);
         *lock(&self.place) = Arc::new(Place { id: id.clone(), files });
-        self.tell(What::Renamed(before.id.to_string()));
+        self.tell(EventKind::Renamed(before.id.to_string()));
         self.shared.events.log();
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
 use crate::firecracker::{ConfigSection, DeviceId, Request, Version};
 use crate::host::disk;
 use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::{self, Section};
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How to take a snapshot.
 #[derive(Debug)]
-pub(crate) struct Options {
+pub(crate) struct SnapshotOptions {
     kind: Kind,
     when_uncertain: WhenUncertain,
     after: After,
@@ -59,7 +59,7 @@ enum Disks {
     Reference,
 }
 
-impl Options {
+impl SnapshotOptions {
     /// Reads them; nothing is an empty object.
     pub(crate) fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
         let mut given = Section::parse(json, "options")?;
@@ -85,7 +85,7 @@ struct Taken<'a> {
 }
 
 /// A guest that is held for a snapshot.
-struct Hold {
+struct PausedGuest {
     /// When; nothing when it was held before, or is to stay so.
     since: Option<Instant>,
     /// What the next diff would have built upon, before this.
@@ -95,7 +95,7 @@ struct Hold {
 impl Vm {
     /// Takes the snapshot `id`, and reports on it as JSON. After an error there is no such snapshot, and the guest
     /// does what it did.
-    pub(crate) fn take_snapshot(&self, id: &SnapshotId, options: &Options) -> Result<Value, Error> {
+    pub(crate) fn take_snapshot(&self, id: &SnapshotId, options: &SnapshotOptions) -> Result<Value, Error> {
         let began = Instant::now();
         let mut turn = self.begin(Operation::Snapshot, Duration::from_millis(options.deadline_ms))?;
         self.require_guest()?;
@@ -132,7 +132,7 @@ impl Vm {
         if let Some(why) = &why_full {
             log::info!("VM {}: snapshot {id} is a full one, not a diff: {why}", self.id());
         }
-        self.tell(What::Snapshotted(id.to_string()));
+        self.tell(EventKind::Snapshotted(id.to_string()));
         self.shared.events.log();
         let memory = &snapshot.manifest.memory;
         Ok(json!({
@@ -178,7 +178,7 @@ impl Vm {
 
     /// Holds the guest, after the journal says so. What its memory was saved to last is forgotten until the new
     /// snapshot is whole: the VMM forgets which pages have changed before it has made sure that they are on disk.
-    fn hold(&self, options: &Options, turn: &mut Turn<'_>) -> Result<Hold, Error> {
+    fn hold(&self, options: &SnapshotOptions, turn: &mut Turn<'_>) -> Result<PausedGuest, Error> {
         let ran = self.state() == State::Running;
         let goes_on = ran && options.after == After::Resume;
         let base = {
@@ -190,9 +190,9 @@ impl Vm {
             (record.last_snapshot, record.why_no_parent) = (None, WhyNoParent::AttemptFailed);
         })?;
         if !ran {
-            return Ok(Hold { since: None, base });
+            return Ok(PausedGuest { since: None, base });
         }
-        let hold = Hold { since: Some(Instant::now()), base };
+        let hold = PausedGuest { since: Some(Instant::now()), base };
         self.switch(Guest::Paused, turn).inspect_err(|error| {
             let is_busy = error.leaves_the_vmm_busy();
             // No snapshot was asked for yet. A guest that will be held yet goes on then.
@@ -229,10 +229,10 @@ impl Vm {
     /// done.
     fn let_go(
         &self,
-        hold: &Hold,
+        hold: &PausedGuest,
         is_untouched: bool,
         taken: &Result<Taken<'_>, Error>,
-        options: &Options,
+        options: &SnapshotOptions,
         turn: &mut Turn<'_>,
     ) -> (Result<(), Error>, Option<Duration>) {
         let is_busy = taken.as_ref().is_err_and(|error| error.leaves_the_vmm_busy());
@@ -256,7 +256,12 @@ impl Vm {
 
     /// The guest is not held any more, unless it still is to be. What was saved last is what it was if the VMM was asked
     /// for no snapshot; a refusal may have come after it has forgotten which pages had changed.
-    fn restore_record(&self, hold: &Hold, (is_untouched, is_still_held): (bool, bool), turn: &mut Turn<'_>) {
+    fn restore_record(
+        &self,
+        hold: &PausedGuest,
+        (is_untouched, is_still_held): (bool, bool),
+        turn: &mut Turn<'_>,
+    ) {
         let noted = self.note(turn, |record| {
             record.held_for_snapshot &= is_still_held;
             if is_untouched {
@@ -273,7 +278,7 @@ impl Vm {
         plan: Plan<'a>,
         configuration: &Value,
         unfinished: &Unfinished<'_>,
-        options: &Options,
+        options: &SnapshotOptions,
         turn: &mut Turn<'_>,
     ) -> Result<Taken<'a>, Error> {
         let began = Instant::now();
@@ -375,6 +380,6 @@ mod tests {
 
     #[test]
     fn the_reference_has_the_options_of_a_snapshot() {
-        reference::hold(reference::SNAPSHOT, || Options::parse(None));
+        reference::hold(reference::SNAPSHOT, || SnapshotOptions::parse(None));
     }
 }

@@ -5,7 +5,7 @@
 
 mod options;
 
-pub(super) use options::{Console, GuestRung, OWNER_DATA_KEY, Options};
+pub(super) use options::{Console, GuestRung, MvmSection, OWNER_DATA_KEY};
 
 use super::sharing::{Access, HostUse};
 use crate::firecracker::http::{Method, RequestPath};
@@ -44,7 +44,7 @@ pub struct Spec {
     pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
     pub(super) console: Option<PathBuf>,
-    pub(super) options: Options,
+    pub(super) options: MvmSection,
 }
 
 /// One PUT.
@@ -158,7 +158,7 @@ impl Spec {
     /// What the journal tells of a spec that cannot be read.
     pub(super) fn of_record(record: &Record) -> Self {
         let console = Console { limit_bytes: record.console_limit.unwrap_or(0) };
-        let options = Options { on_owner_exit: record.on_owner_exit, console, ..Options::default() };
+        let options = MvmSection { on_owner_exit: record.on_owner_exit, console, ..MvmSection::default() };
         Self { options, ..Self::default() }
     }
 

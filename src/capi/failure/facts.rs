@@ -194,13 +194,13 @@ impl Facts {
         }
     }
 
-    fn of_pager(error: &pager::HeldError) -> Self {
+    fn of_pager(error: &pager::PagerHandleError) -> Self {
         match error {
-            pager::HeldError::Output { source, .. }
-            | pager::HeldError::Threads(source)
-            | pager::HeldError::Ask { source, .. } => Self::of_io(source),
-            pager::HeldError::Program(source) => Self::of_process(source),
-            pager::HeldError::Refused(_) => Self::of(mvm_status::MVM_ERR_BAD_STATE),
+            pager::PagerHandleError::Output { source, .. }
+            | pager::PagerHandleError::Threads(source)
+            | pager::PagerHandleError::Ask { source, .. } => Self::of_io(source),
+            pager::PagerHandleError::Program(source) => Self::of_process(source),
+            pager::PagerHandleError::Refused(_) => Self::of(mvm_status::MVM_ERR_BAD_STATE),
         }
     }
 

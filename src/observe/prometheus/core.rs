@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 /// One family, and what it is made of.
 struct Core {
     about: About<'static>,
-    of: Of,
+    of: Source,
     unit: Unit,
     /// What distinguishes its samples of one VM; with one sample there is none.
     label: &'static str,
@@ -18,7 +18,7 @@ struct Core {
 }
 
 /// Whose numbers they are.
-enum Of {
+enum Source {
     Group(&'static str),
     /// Each device's that has a group of its own.
     Devices(&'static str),
@@ -35,7 +35,7 @@ enum Unit {
 
 type Parts = &'static [(&'static str, &'static [&'static str])];
 
-const fn core(about: About<'static>, of: Of, parts: Parts) -> Core {
+const fn core(about: About<'static>, of: Source, parts: Parts) -> Core {
     Core { about, of, unit: Unit::Count, label: "", parts }
 }
 
@@ -49,7 +49,7 @@ const fn timed(unit: Unit, core: Core) -> Core {
     Core { about, of, unit, label, parts }
 }
 
-use Of::{Devices, Group};
+use Source::{Devices, Group};
 #[rustfmt::skip]
 const CORE: &[Core] = &[
     core(counter("mvm_vm_block_read_bytes_total", "Bytes that the guest has read from the drive."), Devices("block"), &[("", &["read_bytes"])]),
@@ -100,11 +100,11 @@ const CORE: &[Core] = &[
 pub(super) fn add(exposition: &mut Exposition, vm: &str, totals: &Totals) {
     for core in CORE {
         match core.of {
-            Of::Group("") => core.add(exposition, vm, Some(&totals.document)),
-            Of::Group(group) => {
+            Source::Group("") => core.add(exposition, vm, Some(&totals.document)),
+            Source::Group(group) => {
                 core.add(exposition, vm, totals.document.get(group).and_then(Value::as_object));
             }
-            Of::Devices(_) => {}
+            Source::Devices(_) => {}
         }
     }
     for (group, fields) in &totals.document {
@@ -112,7 +112,7 @@ pub(super) fn add(exposition: &mut Exposition, vm: &str, totals: &Totals) {
             continue;
         };
         let mut cores =
-            CORE.iter().filter(|core| matches!(core.of, Of::Devices(of) if of == kind)).peekable();
+            CORE.iter().filter(|core| matches!(core.of, Source::Devices(of) if of == kind)).peekable();
         if cores.peek().is_some() {
             let labels = format!("{vm},{}", label("device", device));
             cores.for_each(|core| core.add(exposition, &labels, Some(fields)));

@@ -7,7 +7,7 @@ fn running() -> Life<u32> {
     let mut life = Life::being_created();
     life.launched(1);
     life.guest_is(Guest::NotStarted);
-    life.appeared(What::Created);
+    life.appeared(EventKind::Created);
     life.guest_is(Guest::Running);
     life
 }
@@ -17,8 +17,8 @@ fn a_vm_is_told_of_when_it_is_there_and_not_before() {
     let mut life = Life::being_created();
     life.launched(1);
     assert_eq!(life.guest_is(Guest::NotStarted), []);
-    assert_eq!(life.appeared(What::Created), [What::Created]);
-    assert_eq!(life.guest_is(Guest::Running), [What::Started]);
+    assert_eq!(life.appeared(EventKind::Created), [EventKind::Created]);
+    assert_eq!(life.guest_is(Guest::Running), [EventKind::Started]);
     assert_eq!((life.state(), life.presence()), (State::Running, Presence::Present));
 }
 
@@ -28,15 +28,15 @@ fn an_end_before_the_vm_was_there_is_told_when_it_is() {
     life.launched(1);
     life.guest_is(Guest::NotStarted);
     assert_eq!(life.ended(KILLED, EndedBy::Itself), (Some(1), vec![]));
-    assert_eq!(life.appeared(What::Created), [What::Created, What::Exited(KILLED)]);
+    assert_eq!(life.appeared(EventKind::Created), [EventKind::Created, EventKind::Exited(KILLED)]);
 }
 
 #[test]
 fn pausing_and_resuming_are_told_once() {
     let mut life = running();
-    assert_eq!(life.guest_is(Guest::Paused), [What::Paused]);
+    assert_eq!(life.guest_is(Guest::Paused), [EventKind::Paused]);
     assert_eq!(life.guest_is(Guest::Paused), []);
-    assert_eq!(life.guest_is(Guest::Running), [What::Resumed]);
+    assert_eq!(life.guest_is(Guest::Running), [EventKind::Resumed]);
     assert_eq!(life.guest_is(Guest::Running), []);
 }
 
@@ -73,7 +73,7 @@ fn what_an_adopted_guest_does_is_learned_and_not_told() {
     assert!(life.is_in_doubt());
     assert_eq!(life.guest_is(Guest::Paused), []);
     assert!(!life.is_in_doubt());
-    assert_eq!(life.guest_is(Guest::Running), [What::Resumed]);
+    assert_eq!(life.guest_is(Guest::Running), [EventKind::Resumed]);
 }
 
 /// Anything that can be learned of a VM, in any order.
@@ -121,7 +121,7 @@ proptest! {
                     prop_assert!(held.is_some() || told.is_empty());
                     told
                 }
-                Fact::Appeared => life.appeared(What::Created),
+                Fact::Appeared => life.appeared(EventKind::Created),
                 Fact::Destroyed => {
                     let (held, told) = life.destroyed();
                     returned += u32::from(held.is_some());

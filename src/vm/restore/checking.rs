@@ -1,6 +1,6 @@
 //! What would make the VMM refuse a snapshot, or the guest misbehave: told before anything is started.
 
-use super::options::{Memory, Options};
+use super::options::{Memory, RestoreOptions};
 use super::{Restoration, VsockPlace};
 use crate::firecracker::{Binary, ConfigSection, Feature, Version};
 use crate::host::VmmPath;
@@ -149,7 +149,7 @@ impl Vm {
 }
 
 /// A device that is to be changed and that the snapshot has not.
-fn unknown_device(manifest: &Manifest, options: &Options) -> Option<(&'static str, String)> {
+fn unknown_device(manifest: &Manifest, options: &RestoreOptions) -> Option<(&'static str, String)> {
     let interfaces = manifest.interfaces();
     let nic = options.network_overrides.iter().find(|nic| !interfaces.contains(&nic.iface_id));
     let is_known = |wanted: &str| manifest.drives.iter().any(|drive| drive.drive_id == wanted);

@@ -8,7 +8,7 @@ mod checking;
 mod options;
 mod spec;
 
-pub(crate) use options::Options;
+pub(crate) use options::RestoreOptions;
 pub(super) use options::{After, DriveOverride, Paging, RunIn};
 pub(crate) use spec::spec_of;
 
@@ -19,7 +19,7 @@ use crate::firecracker::Request;
 use crate::firecracker::api::AfterLoad;
 use crate::host::VmmPath;
 use crate::journal::{PoolRecord, RestoredRecord, SpecRecord};
-use crate::observe::events::What;
+use crate::observe::events::EventKind;
 use crate::operation::Operation;
 use crate::pager;
 use crate::snapshot::Snapshot;
@@ -34,7 +34,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Restoration<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a RestoreOptions,
     /// What the VM would be made of if it were not restored.
     pub(crate) spec: SpecRecord,
     /// What distinguishes it from its siblings.
@@ -91,16 +91,16 @@ impl Vm {
             let _gone = std::fs::remove_file(&memory);
         }
         directory.keep();
-        self.appear(What::Restored(snapshot.manifest.id.clone()));
+        self.appear(EventKind::Restored(snapshot.manifest.id.clone()));
         if self.state() == State::Running {
-            self.tell(What::Resumed);
+            self.tell(EventKind::Resumed);
         }
         self.shared.events.log();
         Ok(())
     }
 
     /// The file or the socket that the VMM gets its memory from.
-    fn memory_of(&self, options: &Options, layers: &[PathBuf]) -> PathBuf {
+    fn memory_of(&self, options: &RestoreOptions, layers: &[PathBuf]) -> PathBuf {
         match (options.memory, layers) {
             (Memory::Pager, _) => pager::SOCKET.into(),
             (Memory::File, [only]) => only.clone(),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// How to restore.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct RestoreOptions {
     pub(super) memory: Memory,
     pub(super) after: After,
     pub(super) verify: Check,
@@ -85,7 +85,7 @@ pub(crate) enum RunIn {
     Thread,
 }
 
-impl Options {
+impl RestoreOptions {
     /// Reads them; relative paths are relative to `base`.
     pub(crate) fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
         let options = Self {
@@ -193,7 +193,7 @@ fn recording(mut given: Section) -> Result<pager::Recording, settings::Error> {
     given.finish().map(|()| recording)
 }
 
-impl Options {
+impl RestoreOptions {
     pub(super) fn load(
         &self,
         snapshot: &Snapshot,
@@ -258,7 +258,7 @@ mod tests {
     fn the_reference_has_the_options_of_a_restore() {
         let given = r#"{"network_overrides":[{"iface_id":"a"}],"vsock_override":{"uds_path":"/a"},
             "drives":[{"drive_id":"a","path_on_host":"/a"}],"pager":{"record":{}}}"#;
-        let read = || Options::read(Section::parse(Some(given), "options")?, Path::new("/"));
+        let read = || RestoreOptions::read(Section::parse(Some(given), "options")?, Path::new("/"));
         reference::hold(reference::RESTORE, read);
     }
 }

@@ -1,7 +1,7 @@
 //! What a restored VM would be made of if it were not restored: that is what it boots when it is started again.
 
 use super::VsockPlace;
-use super::options::Options;
+use super::options::RestoreOptions;
 use crate::firecracker::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, VSOCK_KEY};
 use crate::journal::SpecRecord;
 use crate::settings;
@@ -14,7 +14,7 @@ use serde_json::Value;
 /// change.
 pub(crate) fn spec_of(
     manifest: &Manifest,
-    options: &Options,
+    options: &RestoreOptions,
     vsock: VsockPlace,
 ) -> Result<SpecRecord, settings::Error> {
     let mut spec = settings::parse(&manifest.spec.spec)?;

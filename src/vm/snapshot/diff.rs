@@ -4,11 +4,11 @@
 //! What a guest has given back by a balloon or unplugged is no change: it may find there what was there before, or
 //! zeros, and does not rely on either.
 
-use super::{Options, WhenUncertain};
+use super::{SnapshotOptions, WhenUncertain};
 use crate::firecracker::{Feature, ProblemOf, Version};
 use crate::journal::{SnapshotRecord, WhyNoParent};
 use crate::operation::Operation;
-use crate::snapshot::{self, Held, Kind, SnapshotId, Unfinished};
+use crate::snapshot::{self, HeldSnapshot, Kind, SnapshotId, Unfinished};
 use crate::sys::procfs;
 use crate::sys::sync::lock;
 use crate::vm::{Error, Reason, Vm};
@@ -83,7 +83,7 @@ pub(super) enum Plan<'a> {
     /// The whole memory; with the reason when a diff was wanted.
     Full(Option<WhyFull>),
     Diff {
-        parent: Box<Held<'a>>,
+        parent: Box<HeldSnapshot<'a>>,
         tracking: Tracking,
     },
 }
@@ -124,7 +124,7 @@ impl Vm {
     /// What is to be taken, as far as it can be told before the guest is paused. Needs the turn.
     pub(super) fn plan(
         &self,
-        options: &Options,
+        options: &SnapshotOptions,
         configuration: &Value,
         unfinished: &Unfinished<'_>,
     ) -> Result<Plan<'_>, Error> {
@@ -144,7 +144,11 @@ impl Vm {
     /// The same plan, or what is taken instead when pages of a paused guest have turned out to be in swap. It is asked
     /// before Firecracker looks for the pages in memory and after: what is swapped out between stays there, because
     /// nothing touches the memory of a paused guest.
-    pub(super) fn reconsider<'a>(&'a self, plan: Plan<'a>, options: &Options) -> Result<Plan<'a>, Error> {
+    pub(super) fn reconsider<'a>(
+        &'a self,
+        plan: Plan<'a>,
+        options: &SnapshotOptions,
+    ) -> Result<Plan<'a>, Error> {
         let is_certain = match &plan {
             Plan::Diff { tracking: Tracking::PagesInMemory, .. } => self.require_no_swap(),
             Plan::Diff { tracking: Tracking::Exact, .. } | Plan::Full(_) => Ok(()),
@@ -155,7 +159,7 @@ impl Vm {
         }
     }
 
-    fn instead(&self, options: &Options, why: WhyFull) -> Result<Plan<'_>, Error> {
+    fn instead(&self, options: &SnapshotOptions, why: WhyFull) -> Result<Plan<'_>, Error> {
         match options.when_uncertain {
             WhenUncertain::Full => Ok(Plan::Full(Some(why))),
             WhenUncertain::Fail => Err(self.error(Operation::Snapshot, Reason::NoDiff(why))),
@@ -163,7 +167,7 @@ impl Vm {
     }
 
     /// What a diff is a diff to; it is not deleted meanwhile.
-    fn parent(&self) -> Result<Held<'_>, WhyFull> {
+    fn parent(&self) -> Result<HeldSnapshot<'_>, WhyFull> {
         let (last, why) = {
             let record = self.recorded();
             (record.last_snapshot.clone(), record.why_no_parent)

@@ -14,7 +14,7 @@ pub(in crate::vm) const OWNER_DATA_KEY: &str = "owner_data";
 
 /// The section `"mvm"`.
 #[derive(Debug, Default)]
-pub(in crate::vm) struct Options {
+pub(in crate::vm) struct MvmSection {
     pub(in crate::vm) firecracker: Option<PathBuf>,
     pub(in crate::vm) arguments: Vec<String>,
     pub(in crate::vm) shutdown: Shutdown,
@@ -62,7 +62,7 @@ pub(in crate::vm) struct Deadlines {
 const OWN_ARGUMENTS: [&str; 6] =
     ["--id", "--api-sock", "--log-path", "--metrics-path", "--config-file", "--no-api"];
 
-impl Options {
+impl MvmSection {
     fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
         let on_owner_exit = [("keep", OnOwnerExit::Keep), ("kill", OnOwnerExit::Kill)];
         let options = Self {
@@ -144,8 +144,8 @@ impl Default for Deadlines {
     }
 }
 
-pub(super) fn read(own: Value, base: &Path) -> Result<Options, SpecError> {
-    let options = Options::read(Section::of(own, "mvm")?, base)?;
+pub(super) fn read(own: Value, base: &Path) -> Result<MvmSection, SpecError> {
+    let options = MvmSection::read(Section::of(own, "mvm")?, base)?;
     let taken =
         |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
     match options.arguments.iter().find(taken) {

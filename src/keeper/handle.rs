@@ -19,7 +19,7 @@ use thiserror::Error;
 
 /// A keeper, as its owner holds it.
 #[derive(Debug)]
-pub(crate) enum Held {
+pub(crate) enum KeeperHandle {
     /// A program, which outlives the owner.
     Program(Process),
     /// A thread of the owner.
@@ -99,7 +99,7 @@ pub(crate) fn check_program(path: &Path) -> Result<(), KeeperError> {
     Err(KeeperError::Another { path: path.into(), said: said.trim().chars().take(120).collect() })
 }
 
-impl Held {
+impl KeeperHandle {
     /// Starts the program at `path` for `directory`, whose owner is `owner`.
     pub(crate) fn start_program(
         path: &Path,

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 /// A pager, as its owner holds it. Dropping it ends nothing.
 #[derive(Debug)]
-pub enum Held {
+pub enum PagerHandle {
     /// A program, which outlives the owner.
     Program(Process),
     /// Threads of the owner.
@@ -48,7 +48,7 @@ pub struct Serving {
 /// Why there is no pager, or it did not do what it was asked for.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum HeldError {
+pub enum PagerHandleError {
     /// Its file for what it has to say.
     #[error("cannot open {} for the pager's output", path.display())]
     Output {
@@ -96,7 +96,7 @@ pub fn bind(directory: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-impl Held {
+impl PagerHandle {
     /// Starts `keeper` as the pager of `directory`, whose plan is written. It comes up while the caller goes on.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Held {
         owner: Identity,
         listener: &UnixListener,
         cgroups: &Cgroups,
-    ) -> Result<Self, HeldError> {
+    ) -> Result<Self, PagerHandleError> {
         let output = open_output(directory)?;
         let arguments = [
             "pager".into(),
@@ -126,7 +126,7 @@ impl Held {
             new_files: NewFiles::Private,
             cgroups: Some(cgroups),
         };
-        Process::spawn(&command).map(Self::Program).map_err(HeldError::Program)
+        Process::spawn(&command).map(Self::Program).map_err(PagerHandleError::Program)
     }
 
     /// Starts it in threads of this process. No signal of the host's will ever be handled in them.
@@ -137,10 +137,10 @@ impl Held {
         directory: &Path,
         owner: Identity,
         listener: UnixListener,
-    ) -> Result<Self, HeldError> {
+    ) -> Result<Self, PagerHandleError> {
         // The directory may have another name by then.
         let output = open_output(directory)?;
-        let flag = || EventFd::new().map(Arc::new).map_err(HeldError::Threads);
+        let flag = || EventFd::new().map(Arc::new).map_err(PagerHandleError::Threads);
         let (stop, ended) = (flag()?, flag()?);
         let (stopped, over, directory) = (Arc::clone(&stop), Arc::clone(&ended), directory.to_path_buf());
         let held = HeldSignals::hold();
@@ -150,7 +150,7 @@ impl Held {
             let _told_by_that = life::serve_until(&directory, owner, &listener, Some(&stopped), &say);
         });
         drop(held);
-        let thread = Mutex::new(Some(thread.map_err(HeldError::Threads)?));
+        let thread = Mutex::new(Some(thread.map_err(PagerHandleError::Threads)?));
         Ok(Self::Threads(Serving { stop, ended, thread }))
     }
 
@@ -242,12 +242,12 @@ pub fn last_words(directory: &Path) -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be reached, records nothing, or cannot write the file.
-pub fn store_working_set(directory: &Path, limits: Limits<'_>) -> Result<usize, HeldError> {
+pub fn store_working_set(directory: &Path, limits: Limits<'_>) -> Result<usize, PagerHandleError> {
     let path = socket_file(directory);
-    let answer = ask(&path, limits).map_err(|source| HeldError::Ask { path, source })?;
+    let answer = ask(&path, limits).map_err(|source| PagerHandleError::Ask { path, source })?;
     match answer {
         Answer { ranges: Some(ranges), error: None } => Ok(ranges),
-        Answer { error, .. } => Err(HeldError::Refused(error.unwrap_or_default())),
+        Answer { error, .. } => Err(PagerHandleError::Refused(error.unwrap_or_default())),
     }
 }
 
@@ -301,7 +301,7 @@ fn bind_at(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The output begins anew, and is locked before the pager is made: it inherits the lock and holds it until it is gone.
-fn open_output(directory: &Path) -> Result<File, HeldError> {
+fn open_output(directory: &Path) -> Result<File, PagerHandleError> {
     let path = log_file(directory);
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600);
@@ -313,7 +313,7 @@ fn open_output(directory: &Path) -> Result<File, HeldError> {
         file.set_len(0)?;
         Ok(file)
     });
-    opened.map_err(|source| HeldError::Output { path, source })
+    opened.map_err(|source| PagerHandleError::Output { path, source })
 }
 
 fn note_last_words(mut output: &File, words: &str) {
