@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <time.h>
 
 static struct example where;
 
@@ -109,6 +110,7 @@ static void two_copies_of_the_library_do_not_know_each_others_handles(void) {
 }
 
 static atomic_int calling = 1;
+static atomic_int strikes;
 static mvm_runtime *shared_runtime;
 static mvm_vm *shared_vm;
 
@@ -374,11 +376,30 @@ static void a_thread_with_a_small_stack_may_make_every_call(void) {
   pthread_join(thread, NULL);
 }
 
+static void strike(int signal) {
+  (void)signal;
+  atomic_fetch_add(&strikes, 1);
+}
+
+/* A host with a profiler, or with Go's preemption, at its worst: a signal every 30 microseconds, without SA_RESTART. */
+static void a_storm_of_signals_disturbs_no_call(void) {
+  struct sigaction action = {.sa_handler = strike};
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+  struct itimerspec often = {{0, 30000}, {0, 30000}};
+  timer_t timer;
+  sigaction(SIGALRM, &action, NULL);
+  REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &often, NULL) == 0);
+  live_on_a_small_stack(NULL);
+  timer_delete(timer);
+  REQUIRE(atomic_load(&strikes) > 100);
+}
+
 int main(int argc, char **argv) {
   where = example_from(argc, argv);
   HOST(a_small_limit_on_files_is_an_error_and_no_signal);
   if (getenv("VALGRIND") == NULL) {
     HOST(a_thread_with_a_small_stack_may_make_every_call);
+    HOST(a_storm_of_signals_disturbs_no_call);
     HOST(two_copies_of_the_library_do_not_know_each_others_handles);
     HOST(a_child_that_was_forked_in_the_middle_of_calls_hangs_in_none);
     HOST(a_child_that_was_forked_in_the_very_first_call_does_not_hang);

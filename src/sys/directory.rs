@@ -218,11 +218,26 @@ impl Names {
     /// # Errors
     /// Whatever `getdents(2)` reports.
     pub fn next_of(&mut self, directory: &Directory) -> io::Result<Vec<(OsString, Kind)>> {
+        loop {
+            let read = self.read(directory)?;
+            let names = parse(self.buffer.get(..read).unwrap_or_default());
+            // A signal cuts the answer short, perhaps after "." and "..".
+            if read == 0 || !names.is_empty() {
+                return Ok(names);
+            }
+        }
+    }
+
+    fn read(&mut self, directory: &Directory) -> io::Result<usize> {
         let (fd, buffer) = (directory.0.as_raw_fd(), &mut self.buffer);
-        // SAFETY: the kernel writes at most as many bytes as the buffer has.
-        let read = unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) };
-        let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-        Ok(parse(self.buffer.get(..read).unwrap_or_default()))
+        loop {
+            // SAFETY: the kernel writes at most as many bytes as the buffer has.
+            let read = unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) };
+            match usize::try_from(read).map_err(|_| io::Error::last_os_error()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
     }
 }
 
@@ -276,4 +291,25 @@ fn open_at(
     let fd = checked(unsafe { libc::openat(directory, name.as_ptr(), flags, mode) })?;
     // SAFETY: the call above has just made `fd`, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// As when a signal comes after each name, "." and ".." included.
+    #[test]
+    fn an_answer_that_was_cut_short_is_not_taken_for_the_end() {
+        let scratch = Scratch::new();
+        std::fs::create_dir(&scratch).unwrap();
+        let directory = Directory::open(&scratch).unwrap();
+        let made = ["one", "other", "third"].map(OsString::from);
+        made.iter().for_each(|name| directory.make_directory(name).unwrap());
+        let mut names = Names { buffer: vec![0; 32] };
+        let next = || names.next_of(&directory).unwrap().pop().map(|(name, _)| name);
+        let mut seen = std::iter::from_fn(next).collect::<Vec<_>>();
+        seen.sort();
+        assert_eq!(seen, made);
+    }
 }

@@ -251,10 +251,15 @@ impl SharedCounters {
         let size = count * WORD;
         let length = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
         file.set_len(0)?;
-        // SAFETY: no pointer is passed.
-        mask::without_sigxfsz(|| match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(error)),
+        mask::without_sigxfsz(|| {
+            loop {
+                // SAFETY: no pointer is passed.
+                match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+                    0 => return Ok(()),
+                    libc::EINTR => {}
+                    error => return Err(io::Error::from_raw_os_error(error)),
+                }
+            }
         })?;
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: the name is NUL-terminated.

@@ -1,7 +1,7 @@
 //! Files with holes: where their data is, and making holes. What the data means is for others to know.
 
 use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -45,7 +45,7 @@ pub fn punch_head(file: &File, end: u64) -> io::Result<()> {
         return Ok(());
     }
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(rustix::fs::fallocate(file, mode, 0, length.min(i64::MAX as u64))?)
+    Ok(retry_on_intr(|| rustix::fs::fallocate(file, mode, 0, length.min(i64::MAX as u64)))?)
 }
 
 /// The size of a block on every file system in use, or a multiple of it.

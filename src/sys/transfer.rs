@@ -1,6 +1,7 @@
 //! The content of one file for another, without a way through this process's memory.
 
 use super::{checked, mask};
+use rustix::io::retry_on_intr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,7 +11,7 @@ use std::os::fd::AsRawFd;
 /// # Errors
 /// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where that is not possible; `to` is then as it was.
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
-    mask::without_sigxfsz(|| Ok(rustix::fs::ioctl_ficlone(to, from)?))
+    mask::without_sigxfsz(|| Ok(retry_on_intr(|| rustix::fs::ioctl_ficlone(to, from))?))
 }
 
 /// Copies up to `length` bytes at `offset` of one file to the same place of another, within the kernel; says how
@@ -21,7 +22,8 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 pub fn copy_range(from: &File, to: &File, offset: u64, length: usize) -> io::Result<usize> {
     let (mut source, mut target) = (offset, offset);
     mask::without_sigxfsz(|| {
-        Ok(rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length)?)
+        let copy = || rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), length);
+        Ok(retry_on_intr(copy)?)
     })
 }
 
