@@ -275,7 +275,7 @@ pub(super) fn milliseconds(ms: u64) -> Duration {
     if ms == u64::MAX { Duration::MAX } else { Duration::from_millis(ms) }
 }
 
-/// The longest sleep without a look; zero asks for none.
+/// The longest time between two checks of a process; zero sets no limit.
 pub(super) fn poll_interval(ms: u64) -> Option<Duration> {
     (ms != 0).then(|| milliseconds(ms))
 }

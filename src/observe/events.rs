@@ -28,39 +28,39 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What can happen.
+/// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The VM was made.
+    /// The VM was created.
     Created,
     /// Its guest was started.
     Started,
-    /// It is held.
+    /// Its guest was paused.
     Paused,
-    /// It goes on.
+    /// Its guest was resumed.
     Resumed,
     /// Its VMM has ended.
     Exited(ExitStatus),
     /// It was destroyed.
     Destroyed,
-    /// It has another id, and this was the former one.
+    /// It has another id. This is the former one.
     Renamed(String),
-    /// It was running when the runtime was opened, and is this runtime's now.
+    /// It was running when the runtime was opened, and now belongs to this runtime.
     Adopted,
     /// It was found without a VMM when the runtime was opened.
     OrphanFound,
-    /// Something in the state directory is not what it should be, and was left alone.
+    /// Something in the state directory is damaged or unknown, and was left alone.
     Damaged(String),
-    /// The helper that bounds consoles and ends VMs with their owner is gone.
+    /// The keeper has ended, and no other could be started.
     KeeperLost(String),
-    /// This snapshot of it was made.
+    /// This snapshot of it was taken.
     Snapshotted(String),
-    /// It was restored from this snapshot, and its guest is held until it is told to go on.
+    /// It was restored from this snapshot, and is paused.
     Restored(String),
-    /// What served its page faults is gone or has failed, and the VM was ended.
+    /// Its pager has failed or ended, and the VM was killed.
     PagerLost(String),
-    /// So many events before this one were lost, because nobody took them.
+    /// The number of events before this one that were lost, because nobody took them in time.
     Dropped(u64),
 }
 

@@ -27,7 +27,7 @@ pub struct Line {
     pub dropped: u64,
 }
 
-/// Leads the log to `destination`, lines of `level` and those that matter more.
+/// Sends the log to `destination`. Lines less severe than `level` are discarded.
 ///
 /// # Errors
 /// When the program has a logger of the `log` crate already.

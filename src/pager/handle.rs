@@ -238,7 +238,7 @@ pub fn last_words(directory: &Path) -> Option<String> {
     Some(words.trim().to_owned()).filter(|words| !words.is_empty())
 }
 
-/// Has the pager of `directory` store what it has recorded so far; says in how many stretches.
+/// Makes the pager of `directory` store what it has recorded so far, and returns the number of contiguous ranges.
 ///
 /// # Errors
 /// When it cannot be reached, records nothing, or cannot write the file.

@@ -329,7 +329,7 @@ fn answer(connection: &UnixConnection, bytes: u64, does: impl FnOnce() -> serde_
     }
 }
 
-/// Stores what was recorded; says in how many stretches.
+/// Stores what was recorded, and returns the number of contiguous ranges.
 fn store(plan: &Plan, server: &Server<'_>) -> Result<Option<usize>, journal::Error> {
     let (Some(path), Some(recorder)) = (&plan.working_set, &server.recorder) else { return Ok(None) };
     let ranges = lock(recorder).ranges();

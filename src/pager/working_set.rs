@@ -66,7 +66,7 @@ impl Recorder {
     }
 }
 
-/// Keeps `ranges` of a memory of `bytes` bytes at `path`; says how many stretches that made.
+/// Stores `ranges` of a memory of `bytes` bytes at `path`, and returns the number of contiguous ranges.
 pub(super) fn store(path: &Path, bytes: u64, ranges: Vec<Range<u64>>) -> Result<usize, journal::Error> {
     let merged = merge(ranges);
     let ranges = merged.iter().map(|range| (range.start, range.end - range.start)).collect();

@@ -95,7 +95,7 @@ impl Job {
         }
     }
 
-    /// SIGTERM, up to `grace` for it to end, SIGKILL; `poll` is the longest sleep without a look.
+    /// Sends SIGTERM, waits up to `grace`, then sends SIGKILL. `poll` is the longest time between two checks of the process.
     ///
     /// # Errors
     /// When the call is interrupted, and when the process outlives SIGKILL.
@@ -105,7 +105,7 @@ impl Job {
         self.process.shut_down(plan, listening.flag(), |_| Asked::Unavailable)
     }
 
-    /// Ends the calls in flight on it with an error; the process goes on.
+    /// Ends the calls that are running on it with an error. The process keeps running.
     pub fn interrupt(&self) {
         self.interrupts.raise();
     }

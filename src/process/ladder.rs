@@ -19,15 +19,15 @@ use std::time::Duration;
 pub struct Plan {
     /// The first rung; [`Rung::Guest`] only where a guest can hear.
     pub first: Rung,
-    /// The polite window. Zero goes straight to SIGKILL.
+    /// The grace time. With zero, SIGKILL comes at once.
     pub grace: Duration,
-    /// The longest sleep without a look, or `None` to sleep until something happens.
+    /// The longest time between two checks of the process. With `None`, nothing limits it.
     pub poll: Option<Duration>,
     /// How long to wait for the end after SIGKILL.
     pub kill_allowance: Duration,
 }
 
-/// The ways to end a process, from polite to certain.
+/// The ways to end a process, from the gentlest to the surest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
     /// Ctrl-Alt-Del: the guest powers itself off.

@@ -37,11 +37,11 @@ type Place = Mutex<Option<Result<Arc<Vm>, Error>>>;
 const MOST_THREADS: usize = 16;
 
 impl Runtime {
-    /// Makes `count` VMs of `snapshot`, each with disks, a vsock socket and an identity of its own. `options` is a JSON
-    /// object, or nothing. After an error there is none of them.
+    /// Creates `count` VMs from `snapshot`, each with its own disks, vsock socket and identity. `options` is a JSON object, or
+    /// nothing. After an error there is none of them.
     ///
     /// # Errors
-    /// The first that makes one of them fail; see [`Runtime::restore`].
+    /// The error of the first VM that failed; see [`Runtime::restore`].
     pub fn clone_vms(
         &self,
         snapshot: &str,

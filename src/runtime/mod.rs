@@ -286,7 +286,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Ends the calls in flight on all VMs, and every call that still comes; the VMs go on.
+    /// Ends the calls that are running on all VMs, and every later call. The VMs keep running.
     pub fn close(&self) {
         let vms = {
             let vms = lock(&self.vms);
@@ -328,10 +328,10 @@ impl Runtime {
         }
     }
 
-    /// Calls `vm` `id` from now on, whatever it is doing; Firecracker goes on calling it what it was started as.
+    /// Changes the id of `vm` to `id`, in any state. Firecracker itself keeps the id that it was started with.
     ///
     /// # Errors
-    /// When `id` is no id, there is such a VM, or the VM was destroyed.
+    /// When `id` is not a valid id, or is taken, or the VM was destroyed.
     pub fn rename(&self, vm: &Arc<Vm>, id: &str) -> Result<(), Error> {
         let id = VmId::parse(id)?;
         if vm.id() == id {

@@ -125,12 +125,10 @@ impl Runtime {
         Ok(pool)
     }
 
-    /// Takes a VM out of `pool`, which is called `id` from now on and goes on, or is started. `options` is a JSON
-    /// object, or nothing.
+    /// Takes a VM out of `pool`, gives it the id `id`, and resumes or starts it. `options` is a JSON object, or nothing.
     ///
     /// # Errors
-    /// When the id or the options are wrong, there is such a VM, the VMM fails, or the pool is empty and none is to be
-    /// made.
+    /// When the id or the options are wrong, the id is taken, the VMM fails, or the pool is empty and `when_empty` is `fail`.
     pub fn take(&self, pool: &Pool, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
         let id = VmId::parse(id)?;
         let base = current_directory()?;

@@ -95,7 +95,7 @@ impl Runtime {
     /// Makes of the diff `id` a full snapshot of the same id, which depends on no other.
     ///
     /// # Errors
-    /// When it is no diff, something of it is missing, or the disk is full; it is what it was then.
+    /// When it is not a diff, a file of it is missing, or the disk is full. The snapshot is then unchanged.
     pub fn merge_snapshot(&self, id: &str, options: Option<&str>) -> Result<Value, Error> {
         let id = SnapshotId::parse(id)?;
         let options = merge_options(options).map_err(Error::of_options(Operation::MergeSnapshot))?;
@@ -108,11 +108,11 @@ impl Runtime {
         Ok(merged.map_err(Error::of_snapshot(Operation::MergeSnapshot))?.describe())
     }
 
-    /// Makes the VM `id` of a snapshot: it goes on where the snapshot was taken, or is held there. `options` is a JSON
-    /// object, or nothing. After an error nothing is left.
+    /// Creates the VM `id` from a snapshot, and resumes it unless the options say otherwise. `options` is a JSON object, or
+    /// nothing. After an error there are no leftovers.
     ///
     /// # Errors
-    /// When the id, the options or the snapshot are wrong, this Firecracker or this CPU is not one for it, or the VMM
+    /// When the id, the options or the snapshot are wrong, the snapshot does not fit this Firecracker or this CPU, or the VMM
     /// fails.
     pub fn restore(&self, snapshot: &str, id: &str, options: Option<&str>) -> Result<Arc<Vm>, Error> {
         let id = VmId::parse(id)?;
@@ -124,9 +124,9 @@ impl Runtime {
         self.restore_as(id, &RestoreInputs { snapshot: &snapshot, options: &options, vsock, pool })
     }
 
-    /// Makes the VM `id` of what is `wanted`.
-    pub(super) fn restore_as(&self, id: VmId, wanted: &RestoreInputs<'_>) -> Result<Arc<Vm>, Error> {
-        let RestoreInputs { snapshot, options, vsock, pool } = *wanted;
+    /// Creates the VM `id` from `inputs`.
+    pub(super) fn restore_as(&self, id: VmId, inputs: &RestoreInputs<'_>) -> Result<Arc<Vm>, Error> {
+        let RestoreInputs { snapshot, options, vsock, pool } = *inputs;
         let hold = self.shared.snapshots.hold(snapshot).map_err(Error::of_snapshot(Operation::Restore))?;
         let snapshot = &hold.snapshot;
         let (given, spec) = restored_spec(Operation::Restore, &id, &snapshot.manifest, (options, vsock))?;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// The stretches of `file` that hold data, in order, with nothing between them but holes. A file system that knows no
+/// The ranges of `file` that hold data, in order, with nothing between them but holes. A file system that knows no
 /// holes calls all of it data. It moves the file's own position.
 ///
 /// # Errors

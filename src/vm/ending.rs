@@ -28,8 +28,8 @@ pub(super) struct Ending {
 struct Failed;
 
 impl Vm {
-    /// Ends the VM by the ladder: the guest is asked, then the VMM, then it is killed. `grace` is the polite
-    /// window, zero kills at once; `poll` is the longest sleep without a look. A second caller joins the first.
+    /// Asks the guest to power off, then sends SIGTERM, then SIGKILL. `grace` is the grace time; zero kills at once. `poll` is
+    /// the longest time between two checks of the process. A second caller joins the first.
     ///
     /// # Errors
     /// When the call is interrupted, and when the VMM outlives SIGKILL.
@@ -55,7 +55,7 @@ impl Vm {
         }
     }
 
-    /// Kills the VM at once, whatever is in flight on it; nothing happens when it has ended.
+    /// Kills the VM at once, whatever call is running on it. Nothing happens when it has ended.
     ///
     /// # Errors
     /// When the call is interrupted, and when the VMM outlives SIGKILL.

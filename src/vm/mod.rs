@@ -11,10 +11,9 @@
 //!                              Stopped, Failed            destroy, from every state: gone
 //! ```
 //!
-//! `Stopped` is a VM that was ended, or that powered itself off; `Failed` is one whose VMM ended otherwise. Both
-//! start again. Queries look at what is known and at the pidfd, never at the VMM, whose API serves one request at
-//! a time; an operation whose outcome is in doubt (its request was cut off) is settled by asking the VMM, once,
-//! before the next one.
+//! A `Stopped` VM was ended by a call, or its guest powered off. The VMM of a `Failed` VM ended in another way. Both can be
+//! started again. A query uses what is known, and the pidfd. It never asks the VMM, whose API serves one request at a time. When
+//! an operation was cut off, the next operation asks the VMM once, before it does anything.
 
 mod adoption;
 mod bring_up;
@@ -324,7 +323,7 @@ impl Vm {
         lock(&self.core).life.presence() == Presence::Present
     }
 
-    /// Ends the calls in flight on this VM, in whatever thread, with an error; the VM itself goes on.
+    /// Ends the calls that are running on this VM, in any thread, with an error. The VM keeps running.
     pub fn interrupt(&self) {
         self.turns.interrupt();
     }

@@ -106,8 +106,8 @@ impl Vm {
         }
     }
 
-    /// Has the pager store the working set that it has recorded so far with the snapshot, for later restores; says in
-    /// how many stretches of memory.
+    /// Stores the working set that the pager has recorded so far with the snapshot, for later restores. Returns the number of
+    /// contiguous ranges.
     ///
     /// # Errors
     /// When no pager serves it, or it records nothing.
