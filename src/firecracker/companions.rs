@@ -39,7 +39,7 @@ pub(crate) fn end_companions(
         }
         companions.iter().try_for_each(|process| process.send(Signal::Kill))?;
         for process in &companions {
-            log::info!("process {} ran beside VMM {leader}, and was ended with it", process.pid());
+            log::info!("process {} was started beside VMM {leader}, and was killed with it", process.pid());
             match process.wait(Limits { deadline, interrupt: None })? {
                 Waited::Exited(_) => {}
                 _ => return Err(process::Error::Stuck { pid: process.pid(), after: PATIENCE }),

@@ -251,7 +251,7 @@ impl Keeper {
         }
         for (record, files) in &vms {
             if let Err(error) = remains::end_vmm(record, files, &self.boot) {
-                log::warn!("VM {}, whose owner is gone: {}", record.id, with_causes(&error));
+                log::warn!("VM {}, whose owner has ended: {}", record.id, with_causes(&error));
             }
         }
     }
@@ -270,7 +270,7 @@ impl Keeper {
             && matches!(process.exit_status(), Ok(None))
             && process.send(Signal::Kill).is_ok()
         {
-            log::warn!("VM {} was ended: its pager is gone", record.id);
+            log::warn!("VM {} was killed: its pager has ended", record.id);
             if let Err(error) = remains::kill_vmm(&record, &files, &self.boot) {
                 log::warn!("VM {}: {}", record.id, with_causes(&error));
             }

@@ -143,7 +143,7 @@ impl Life<'_> {
                 [_, true, _] => return Ok(None),
                 [false, false, false] if owner.is_none() => return Ok(None),
                 [false, false, false] if deadline.has_passed() => {
-                    log::warn!("no VMM came for {} within {FIRST_PATIENCE:?}", self.directory.display());
+                    log::warn!("no VMM connected for {} within {FIRST_PATIENCE:?}", self.directory.display());
                     return Ok(None);
                 }
                 [false, false, false] => {}

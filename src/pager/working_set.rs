@@ -82,7 +82,7 @@ pub(super) fn load(path: &Path, bytes: u64) -> Vec<Range<u64>> {
     let stored = match journal::read::<Stored>(path) {
         Ok(stored) => stored,
         Err(error) => {
-            log::warn!("no working set is replayed: {}", crate::causes::with_causes(&error));
+            log::warn!("the working set is not replayed: {}", crate::causes::with_causes(&error));
             return Vec::new();
         }
     };
@@ -92,7 +92,7 @@ pub(super) fn load(path: &Path, bytes: u64) -> Vec<Range<u64>> {
     };
     let ranges = stored.ranges.into_iter().map(inside).collect::<Option<Vec<_>>>();
     ranges.filter(|_| stored.bytes == bytes).unwrap_or_else(|| {
-        log::warn!("no working set is replayed: {} belongs to another guest's memory", path.display());
+        log::warn!("the working set is not replayed: {} belongs to another guest's memory", path.display());
         Vec::new()
     })
 }

@@ -68,7 +68,7 @@ impl Heap {
         while let Some(path) = self.next() {
             if let Err(error) = store::clear(&path) {
                 log::warn!(
-                    "what is left of a snapshot stays until the next owner comes: {}",
+                    "leftovers of a snapshot stay until the state directory is opened again: {}",
                     with_causes(&error)
                 );
             }

@@ -170,7 +170,7 @@ impl Vm {
                 (Err(refusal), OnUnknown::Ignore) if refusal.is_unknown_path() => {
                     // From a config file it would not have told that either.
                     let id = self.id();
-                    log::warn!("VM {id}: ignored by Firecracker, which has no such section: {refusal}");
+                    log::warn!("VM {id}: Firecracker has no such section, so it is ignored: {refusal}");
                     continue;
                 }
                 (Err(source), _) => {

@@ -124,7 +124,7 @@ pub(crate) fn remove(directory: &Path, names: &[VmmPath], deadline: Deadline) ->
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => layered::remove(directory, deadline),
         renamed => match renamed.and_then(|()| clear(&aside, names, deadline)) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                log::warn!("{} is large, and what is left of it is removed later", aside.display());
+                log::warn!("{} is large, and the rest of it is removed later", aside.display());
                 Ok(())
             }
             removed => removed,

@@ -209,7 +209,7 @@ impl Vm {
         lock(&self.core).life.doubted();
         let sent = turn.own_mut().vmm.as_mut().map(|vmm| vmm.send_ahead(&Request::resume()));
         if let Some(Err(error)) = sent {
-            log::warn!("VM {}: it stays paused after a snapshot that was ended: {error}", self.id());
+            log::warn!("VM {}: it stays paused after a snapshot that was cut off: {error}", self.id());
         }
     }
 
