@@ -44,7 +44,7 @@ fn directories_in_each_other_by_the_thousand_are_removed_with_their_vm_by_a_thre
 /// What its VMM has put in the place of the directory in which its disks have their names, or of its own.
 #[test]
 fn a_planted_link_lets_nothing_be_removed_elsewhere() {
-    let host = Host::new();
+    let mut host = Host::new();
     let elsewhere = host.scratch.path().join("elsewhere");
     let files = ["drives/root", "root", "vmm.log", "memory"].map(|name| elsewhere.join(name));
     fs::create_dir_all(elsewhere.join("drives")).unwrap();
@@ -58,7 +58,10 @@ fn a_planted_link_lets_nothing_be_removed_elsewhere() {
         let place = host.vm_directory("planted").join(planted);
         fs::rename(&place, place.with_extension("away")).unwrap();
         symlink(&elsewhere, &place).unwrap();
-        host.runtime.destroy(&vm).unwrap();
+        vm.kill().unwrap();
+        drop(vm);
+        host.change_owner();
+        host.runtime.destroy(&host.runtime.vm("planted").unwrap()).unwrap();
         files.iter().for_each(|file| assert_eq!(fs::read_to_string(file).unwrap(), "precious", "{planted}"));
     }
     host.assert_nothing_left();

@@ -9,6 +9,7 @@ use crate::operation::Operation;
 use crate::pager::PagerHandle;
 use crate::process::{ExitStatus, Process};
 use crate::sys::deadline::Deadline;
+use crate::sys::directory::Directory;
 use crate::sys::sync::lock;
 use std::path::Path;
 use std::sync::Arc;
@@ -206,8 +207,10 @@ impl Vm {
             },
             Err(problem) => (Spec::of_record(&record), Some(problem)),
         };
-        // A memory that was put together for a restore has been mapped, or is of no use any more.
-        let _gone = std::fs::remove_file(files.memory());
+        // A memory that was put together for a restore has been mapped, or is of no use any more. A VMM may have put a link
+        // where its directory was: it is not followed.
+        let _gone = Directory::open(files.working_directory())
+            .and_then(|working| working.remove_file(files.memory().file_name().unwrap_or_default()));
         // Not what the journal says that it was: what is executed is for the operator to say.
         let binary = spec.firecracker().or(shared.firecracker.as_deref()).map(Path::to_path_buf);
         let directory = files.directory().to_path_buf();
