@@ -41,6 +41,7 @@ pub mod runtime;
 mod scratch;
 pub mod settings;
 pub mod snapshot;
+mod sorted;
 #[doc(hidden)]
 #[allow(unsafe_code)]
 pub mod sys;

@@ -6,7 +6,6 @@ use super::version::{OLDEST, Version};
 use super::{During, Error};
 use crate::process::{self, Limits, NoAnswer, Process};
 use crate::sys::sync::lock;
-use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +21,7 @@ pub struct Binary {
 }
 
 /// Which file it is: one that was replaced or changed is another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
@@ -40,7 +39,7 @@ struct Answers {
 
 /// The files that were asked so far, each once.
 #[derive(Debug, Default)]
-pub struct Binaries(Mutex<BTreeMap<Identity, Answers>>);
+pub struct Binaries(Mutex<Vec<(Identity, Answers)>>);
 
 impl Binaries {
     /// The executable at `path`, asked for its version unless that was done before.
@@ -61,33 +60,41 @@ impl Binaries {
     /// # Errors
     /// When it does not say.
     pub fn snapshot_version(&self, binary: &Binary, limits: Limits<'_>) -> Result<Version, Error> {
-        let known = lock(&self.0).get(&binary.identity).and_then(|known| known.snapshot_version);
+        let known = self.known(binary.identity).and_then(|known| known.snapshot_version);
         if let Some(version) = known {
             return Ok(version);
         }
         let version = ask_version(&binary.path, "--snapshot-version", Version::parse_snapshot, limits)?;
         let still_there = Identity::of(&binary.path)? == binary.identity;
-        if let Some(known) = lock(&self.0).get_mut(&binary.identity).filter(|_| still_there) {
-            known.snapshot_version = Some(version);
+        if still_there {
+            let mut asked = lock(&self.0);
+            let known = asked.iter_mut().filter(|(identity, _)| *identity == binary.identity);
+            known.for_each(|(_, known)| known.snapshot_version = Some(version));
         }
         Ok(version)
     }
 
     /// Forgets what `binary` has said: what it has run says something else.
     pub fn forget(&self, binary: &Binary) {
-        lock(&self.0).remove(&binary.identity);
+        lock(&self.0).retain(|(identity, _)| *identity != binary.identity);
+    }
+
+    fn known(&self, identity: Identity) -> Option<Answers> {
+        lock(&self.0).iter().find(|(known, _)| *known == identity).map(|(_, answers)| *answers)
     }
 
     fn version_of(&self, path: &Path, identity: Identity, limits: Limits<'_>) -> Result<Version, Error> {
-        let known = lock(&self.0).get(&identity).copied();
-        if let Some(known) = known {
+        if let Some(known) = self.known(identity) {
             return Ok(known.version);
         }
         let version = ask_version(path, "--version", Version::parse, limits)?;
         for problem in version.known_problems() {
             log::warn!("{} is Firecracker {version}: {problem}", path.display());
         }
-        lock(&self.0).insert(identity, Answers { version, snapshot_version: None });
+        let answers = Answers { version, snapshot_version: None };
+        let mut asked = lock(&self.0);
+        asked.retain(|(known, _)| *known != identity);
+        asked.push((identity, answers));
         Ok(version)
     }
 }

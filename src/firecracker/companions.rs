@@ -8,6 +8,7 @@
 
 use super::VmmFiles;
 use crate::process::{self, Limits, Process, Waited};
+use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::pidfd::Signal;
@@ -71,7 +72,7 @@ fn find(leader: i32, files: &VmmFiles) -> Vec<Process> {
     let printing = procfs::printing_to(&console).unwrap_or_default();
     let mut numbers = session::members(leader).unwrap_or_default();
     numbers.extend(printing);
-    numbers.sort_unstable();
+    let mut numbers = sorted_by(numbers, |pid| u64::from(pid.cast_unsigned()));
     numbers.dedup();
     numbers.retain(|pid| *pid != std::process::id().cast_signed());
     numbers.into_iter().filter_map(|pid| Process::hold(pid, is_one).ok().flatten()).collect()

@@ -32,7 +32,6 @@ use crate::vm::directory::Entry;
 use crate::vm::{metrics_files, remains};
 use owners::Owners;
 use pagers::Pagers;
-use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
@@ -48,7 +47,7 @@ struct Keeper {
     owners: Owners,
     pagers: Pagers,
     /// The files that could not be bounded: that is said once.
-    unbounded: BTreeSet<PathBuf>,
+    unbounded: Vec<PathBuf>,
 }
 
 /// Why the loop goes on.
@@ -98,7 +97,7 @@ impl Keeper {
             watching: Watching::new(),
             owners: Owners::new()?,
             pagers: Pagers::new()?,
-            unbounded: BTreeSet::new(),
+            unbounded: Vec::new(),
         })
     }
 
@@ -228,7 +227,8 @@ impl Keeper {
     }
 
     fn complain(&mut self, about: &Path, text: &str) {
-        if self.unbounded.insert(about.to_path_buf()) {
+        if !self.unbounded.iter().any(|known| known == about) {
+            self.unbounded.push(about.to_path_buf());
             log::warn!("{text}");
         }
     }

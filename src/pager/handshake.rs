@@ -2,6 +2,7 @@
 //!
 //! The VMM may have been taken over by its guest, so nothing of this is believed before it is checked.
 
+use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::UnixConnection;
@@ -137,11 +138,11 @@ pub(super) fn parse(text: &[u8], bytes: u64) -> Result<Layout, Senseless> {
         }
         regions.push(Region { addresses: start..end, offset });
     }
-    regions.sort_unstable_by_key(|region| region.offset);
+    let regions = sorted_by(regions, |region| region.offset);
     if !regions.is_sorted_by(|a, b| a.end_offset() <= b.offset) {
         return Err(Senseless::Untrue("two regions are the same memory"));
     }
-    regions.sort_unstable_by_key(|region| region.addresses.start);
+    let regions = sorted_by(regions, |region| region.addresses.start);
     if !regions.is_sorted_by(|a, b| a.addresses.end <= b.addresses.start) {
         return Err(Senseless::Untrue("two regions have the same addresses"));
     }

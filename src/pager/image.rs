@@ -5,6 +5,7 @@
 //! looks into the mappings, so a file that is cut off is an error of the copy and no SIGBUS.
 
 use super::PagerError;
+use crate::sorted::sorted_by;
 use crate::sys::mapping::FileMapping;
 use crate::sys::sparse;
 use std::fs::File;
@@ -185,8 +186,7 @@ fn overlay(older: Vec<Piece>, data: &[Range<u64>], layer: usize) -> Vec<Piece> {
         }
     }
     pieces.extend(data.iter().map(|offsets| Piece { offsets: offsets.clone(), layer }));
-    pieces.sort_unstable_by_key(|piece| piece.offsets.start);
-    pieces
+    sorted_by(pieces, |piece| piece.offsets.start)
 }
 
 #[cfg(test)]

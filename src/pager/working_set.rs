@@ -2,6 +2,7 @@
 
 use super::Recording;
 use crate::journal;
+use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -99,9 +100,8 @@ pub(super) fn load(path: &Path, bytes: u64) -> Vec<Range<u64>> {
 
 /// Joins what lies side by side, up to a length that still keeps the order of touching: each copy costs a call.
 fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    let mut by_place = ranges.into_iter().enumerate().collect::<Vec<_>>();
-    by_place.sort_unstable_by_key(|(_, range)| range.start);
-    let mut merged = Vec::<(usize, Range<u64>)>::new();
+    let by_place = sorted_by((0..).zip(ranges).collect(), |(_, range): &(u64, Range<u64>)| range.start);
+    let mut merged = Vec::<(u64, Range<u64>)>::new();
     for (order, range) in by_place {
         let joins = |last: &Range<u64>| {
             last.end >= range.start && range.end.saturating_sub(last.start) <= LONGEST_MERGED
@@ -111,8 +111,7 @@ fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
             None => merged.push((order, range)),
         }
     }
-    merged.sort_unstable_by_key(|(order, _)| *order);
-    merged.into_iter().map(|(_, range)| range).collect()
+    sorted_by(merged, |(order, _)| *order).into_iter().map(|(_, range)| range).collect()
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use crate::firecracker::VmmFiles;
 use crate::journal::VMS;
 use crate::observe::events::{EventKind, Events};
 use crate::sys::deadline::Deadline;
+use crate::sys::file;
 use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
 use crate::vm::remains;
 use crate::vm::{AdoptionError, AdoptionOutcome, Vm, VmId, WhyEnded};
 use serde_json::{Value, json};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,10 +57,7 @@ impl Runtime {
     pub(super) fn take_census(&self) -> Result<Census, Error> {
         let vms = self.directory.join(VMS);
         let failed = |source| Error::Directory { action: "list", path: vms.clone(), source };
-        let mut names = fs::read_dir(&vms)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
-            .map_err(failed)?;
-        names.sort();
+        let names = file::names_in(&vms).map_err(failed)?;
         let (mut census, mut adopted) = (Census::default(), Vec::new());
         for name in names {
             let path = vms.join(&name);
@@ -124,10 +121,10 @@ impl Runtime {
     /// Keeps a VM of this id from being created meanwhile; `None` when there is one.
     pub(super) fn examine(&self, id: &VmId) -> Option<Examination<'_>> {
         let mut vms = lock(&self.vms);
-        if vms.known.contains_key(id) || vms.examined.contains_key(id) {
+        if vms.known.contains_key(id) || vms.is_examined(id) {
             return None;
         }
-        vms.examined.insert(id.clone(), None);
+        vms.examined.push((id.clone(), None));
         Some(Examination { runtime: self, id: id.clone() })
     }
 }
@@ -140,13 +137,16 @@ pub(super) struct Examination<'a> {
 impl Examination<'_> {
     /// The id is for the VM that is called `member` as yet: an interrupt for the one reaches the other.
     pub(super) fn is_for(&self, member: VmId) {
-        lock(&self.runtime.vms).examined.insert(self.id.clone(), Some(member));
+        let mut vms = lock(&self.runtime.vms);
+        if let Some((_, present)) = vms.examined.iter_mut().find(|(id, _)| *id == self.id) {
+            *present = Some(member);
+        }
     }
 }
 
 impl Drop for Examination<'_> {
     fn drop(&mut self) {
-        lock(&self.runtime.vms).examined.remove(&self.id);
+        lock(&self.runtime.vms).examined.retain(|(id, _)| *id != self.id);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::observe::prometheus::{Sample, Set};
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::settings::{self, Section};
+use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::sync::lock;
@@ -72,9 +73,8 @@ impl Runtime {
         let vms = self.list();
         // In the order of their ids, but for those that keep others waiting.
         let wanted = vms.iter().filter(|vm| options.wants(vm.id().as_str()));
-        let mut costly =
-            wanted.filter_map(|vm| Some((scrape.add(vm, ORDINARY).err()?, vm))).collect::<Vec<_>>();
-        costly.sort_by_key(|(cost, _)| *cost);
+        let costly = wanted.filter_map(|vm| Some((scrape.add(vm, ORDINARY).err()?, vm))).collect::<Vec<_>>();
+        let costly = sorted_by(costly, |(cost, _)| *cost);
         for (_, vm) in &costly {
             let _added = scrape.add(vm, u64::MAX);
         }
@@ -113,7 +113,7 @@ impl Runtime {
     }
 
     fn add_pools(&self, exposition: &mut Exposition) {
-        let pools = lock(&self.pools).values().cloned().collect::<Vec<_>>();
+        let pools = lock(&self.pools).clone();
         for pool in pools {
             let (figures, labels) = (pool.counted(), label("pool", pool.name().as_str()));
             let help = "VMs that the pool is to hold.";

@@ -69,7 +69,7 @@ pub struct Runtime {
     /// The calls that wait for events.
     waiting: Interrupts,
     /// The pools that are open.
-    pools: Mutex<BTreeMap<VmId, Arc<Pool>>>,
+    pools: Mutex<Vec<Arc<Pool>>>,
     /// No VM is to be made any more. Changed under the lock of `vms`.
     closed: AtomicBool,
     _ownership: Ownership,
@@ -80,14 +80,18 @@ struct Vms {
     known: BTreeMap<VmId, Arc<Vm>>,
     /// The ids of entries that are being looked at, and that nobody may take meanwhile; with what the VM is called
     /// until then that is to have the id.
-    examined: BTreeMap<VmId, Option<VmId>>,
+    examined: Vec<(VmId, Option<VmId>)>,
 }
 
 impl Vms {
     /// The VM that is called `id`, or is to be.
     fn find(&self, id: &VmId) -> Option<&Arc<Vm>> {
-        let present = self.examined.get(id).and_then(Option::as_ref).unwrap_or(id);
-        self.known.get(present)
+        let examined = self.examined.iter().find(|(examined, _)| examined == id);
+        self.known.get(examined.and_then(|(_, present)| present.as_ref()).unwrap_or(id))
+    }
+
+    fn is_examined(&self, id: &VmId) -> bool {
+        self.examined.iter().any(|(examined, _)| examined == id)
     }
 }
 
@@ -297,7 +301,7 @@ impl Runtime {
         self.waiting.close();
         let pools = std::mem::take(&mut *lock(&self.pools));
         // Their members are found by whoever opens the directory next.
-        pools.values().for_each(|pool| drop(pool.stop()));
+        pools.iter().for_each(|pool| drop(pool.stop()));
     }
 
     /// Whether it was closed.
@@ -389,7 +393,7 @@ impl Runtime {
         if self.is_closed() {
             return Err(Error::Closed);
         }
-        if vms.examined.contains_key(&vm.id()) {
+        if vms.is_examined(&vm.id()) {
             return Err(Error::AlreadyExists { operation, id: vm.id() });
         }
         match vms.known.entry(vm.id()) {

@@ -115,13 +115,13 @@ impl Runtime {
             if self.is_closed() {
                 return Err(Error::Closed);
             }
-            if pools.contains_key(&name) {
+            if pools.iter().any(|open| open.name == name) {
                 return Err(Error::PoolExists { name });
             }
-            pools.insert(name.clone(), Arc::clone(&pool));
+            pools.push(Arc::clone(&pool));
         }
         self.take_members_over(&pool);
-        pool.start_refilling(self).inspect_err(|_| drop(lock(&self.pools).remove(&name)))?;
+        pool.start_refilling(self).inspect_err(|_| self.forget_pool(&pool))?;
         Ok(pool)
     }
 
@@ -165,8 +165,12 @@ impl Runtime {
 
     fn close_pool(&self, pool: &Pool) -> VecDeque<Arc<Vm>> {
         let waiting = pool.stop();
-        lock(&self.pools).retain(|_, known| !std::ptr::eq(&**known, pool));
+        self.forget_pool(pool);
         waiting
+    }
+
+    fn forget_pool(&self, pool: &Pool) {
+        lock(&self.pools).retain(|known| !std::ptr::eq(&**known, pool));
     }
 
     fn hand_over(
@@ -254,7 +258,7 @@ impl Runtime {
         let waiting = self.list().into_iter().filter(|vm| !vm.is_orphan() && vm.pool().is_some());
         let waiting = waiting.collect::<Vec<_>>();
         let pools = lock(&self.pools);
-        let is_stray = |pool: PoolRecord| pools.keys().all(|open| open.as_str() != pool.name);
+        let is_stray = |pool: PoolRecord| pools.iter().all(|open| open.name.as_str() != pool.name);
         waiting.into_iter().filter(|vm| vm.pool().is_some_and(is_stray)).collect()
     }
 

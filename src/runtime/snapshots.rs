@@ -153,7 +153,7 @@ impl Runtime {
     /// Whatever would miss the snapshot `id`, by name.
     fn users_of(&self, id: &str) -> Vec<String> {
         let pools = lock(&self.pools)
-            .values()
+            .iter()
             .filter(|pool| pool.is_of(id))
             .map(|pool| format!("pool {}", pool.name()))
             .collect::<Vec<_>>();

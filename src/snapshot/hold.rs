@@ -2,10 +2,6 @@
 
 use super::{Error, Snapshot, SnapshotId, Store};
 use crate::sys::sync::lock;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// How many calls hold each snapshot.
-pub(super) type Holds = BTreeMap<SnapshotId, usize>;
 
 /// A snapshot that stays until this is dropped.
 #[derive(Debug)]
@@ -26,8 +22,7 @@ impl Store {
         loop {
             let snapshot = self.find(id)?;
             let ancestors = self.ancestors_of(&snapshot.manifest)?;
-            let held = ids.ids.iter().collect::<BTreeSet<_>>();
-            let missing = ancestors.into_iter().filter(|one| !held.contains(one)).collect::<Vec<_>>();
+            let missing = ancestors.into_iter().filter(|one| !ids.ids.contains(one)).collect::<Vec<_>>();
             if missing.is_empty() {
                 return Ok(HeldSnapshot { _ids: ids, snapshot });
             }
@@ -46,7 +41,7 @@ struct Counted<'a> {
 
 impl Counted<'_> {
     fn count(&mut self, id: SnapshotId) {
-        *lock(&self.store.holds).entry(id.clone()).or_default() += 1;
+        lock(&self.store.holds).push(id.clone());
         self.ids.push(id);
     }
 }
@@ -55,9 +50,8 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         let mut holds = lock(&self.store.holds);
         for id in &self.ids {
-            match holds.get_mut(id) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => drop(holds.remove(id)),
+            if let Some(place) = holds.iter().position(|held| held == id) {
+                holds.swap_remove(place);
             }
         }
     }

@@ -2,13 +2,11 @@
 
 use super::ancestors::{Ancestor, Ancestors};
 use super::garbage::Garbage;
-use super::hold::Holds;
 use super::{Error, Kind, Manifest, SnapshotId, StoredFile, Unfinished};
 use crate::journal::{self, aside};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::sys::{file, random, removal};
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,11 +19,11 @@ use std::time::Duration;
 pub(crate) struct Store {
     directory: PathBuf,
     /// The ids that calls are at work on.
-    reserved: Mutex<BTreeSet<SnapshotId>>,
+    reserved: Mutex<Vec<SnapshotId>>,
     /// Held while a snapshot comes or goes, so that no diff comes while its parent goes.
     changes: Mutex<()>,
-    /// Those of which VMs are being made.
-    pub(super) holds: Mutex<Holds>,
+    /// Those of which VMs are being made, each as often as a call holds it.
+    pub(super) holds: Mutex<Vec<SnapshotId>>,
     /// What was read of manifests that have not changed since.
     ancestors: Ancestors,
     /// What is removed as soon as no VMM writes into it.
@@ -204,7 +202,7 @@ impl Store {
             return Err(Error::Dependents { id: id.clone(), dependents });
         }
         let holds = lock(&self.holds);
-        if holds.contains_key(id) {
+        if holds.contains(id) {
             return Err(Error::InUse {
                 id: id.clone(),
                 by: vec!["a VM or a snapshot that is being created from it".to_owned()],
@@ -245,11 +243,10 @@ impl Store {
 
     /// The snapshot and all that it builds upon, the full one first.
     pub(super) fn chain(&self, snapshot: &Snapshot) -> Result<Vec<Snapshot>, Error> {
-        let mut seen = BTreeSet::from([snapshot.manifest.id.clone()]);
         let mut chain = vec![snapshot.clone()];
         let mut child = snapshot.manifest.clone();
         while let (Kind::Diff, Some(parent)) = (child.kind, child.parent.clone()) {
-            if !seen.insert(parent.clone()) {
+            if chain.iter().any(|seen| seen.manifest.id == parent) {
                 return Err(Error::Cycle { id: parent });
             }
             let found = self.parent(&child, &parent)?;
@@ -263,11 +260,10 @@ impl Store {
     /// The ids of all that it builds upon, after the same checks; a manifest that has not changed is not read again for
     /// them.
     pub(super) fn ancestors_of(&self, manifest: &Manifest) -> Result<Vec<SnapshotId>, Error> {
-        let mut ids = Vec::new();
-        let mut seen = BTreeSet::from([manifest.id.clone()]);
+        let mut ids = Vec::<SnapshotId>::new();
         let mut child = Ancestor::of(manifest);
         while let Some(parent) = child.parent.clone() {
-            if !seen.insert(parent.clone()) {
+            if parent == manifest.id || ids.iter().any(|seen| seen.as_str() == parent) {
                 return Err(Error::Cycle { id: parent });
             }
             let id = self.parent_id(&child, &parent)?;
@@ -301,9 +297,11 @@ impl Store {
     }
 
     pub(super) fn reserve(&self, id: &SnapshotId) -> Result<Reservation<'_>, Error> {
-        if !lock(&self.reserved).insert(id.clone()) {
+        let mut reserved = lock(&self.reserved);
+        if reserved.contains(id) {
             return Err(Error::Busy { id: id.clone() });
         }
+        reserved.push(id.clone());
         Ok(Reservation { store: self, id: id.clone() })
     }
 
@@ -319,14 +317,11 @@ impl Store {
     /// What stands in the store, in order.
     pub(super) fn names(&self) -> Result<Vec<String>, Error> {
         let failed = |source| Error::File { action: "list", path: self.directory.clone(), source };
-        let entries = match fs::read_dir(&self.directory) {
+        let names = match file::names_in(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
+            names => names.map_err(failed)?,
         };
-        let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
-        let mut names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
-        names.sort();
-        Ok(names.into_iter().flatten().collect())
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
     }
 }
 
@@ -366,7 +361,7 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        lock(&self.store.reserved).remove(&self.id);
+        lock(&self.store.reserved).retain(|id| *id != self.id);
     }
 }
 

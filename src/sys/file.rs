@@ -3,8 +3,8 @@
 
 use super::mask;
 use rustix::fs::{CWD, IFlags, RenameFlags};
-use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::ffi::{CString, OsString};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -53,6 +53,17 @@ pub fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// The names of what stands in the directory at `path`, in order.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn names_in(path: &Path) -> io::Result<Vec<OsString>> {
+    let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name()));
+    let mut names = names.collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Replaces the file at `path` by one that holds `bytes`, at once: written aside and renamed. Nothing is synced to

@@ -10,6 +10,7 @@ use crate::operation::Operation;
 use crate::pager::{Figures, State as PagerState};
 use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
+use crate::sys::file;
 use crate::sys::sync::lock;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -135,11 +136,10 @@ impl Vm {
     pub(crate) fn remains(&self) -> Vec<String> {
         let own = self.files();
         let directory = own.directory();
-        let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let files =
+            file::names_in(directory).unwrap_or_default().into_iter().map(|name| directory.join(name));
         let all = std::iter::once(directory.to_path_buf()).chain(files);
-        let mut all = all.map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>();
-        all.sort();
-        all
+        all.map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
     /// Where the host reaches the guest's vsock.

@@ -11,7 +11,6 @@ use crate::host::files::View;
 use crate::process::Process;
 use crate::sys::sync::lock;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -88,10 +87,12 @@ enum Identity {
 
 /// What the VMs of a runtime use that have a VMM, or are about to.
 #[derive(Debug, Default)]
-pub(crate) struct Holdings(Mutex<BTreeMap<u64, Holding>>);
+pub(crate) struct Holdings(Mutex<Vec<Holding>>);
 
 #[derive(Debug)]
 struct Holding {
+    /// Of the VM.
+    token: u64,
     id: VmId,
     sharing: Sharing,
     /// Nothing as long as it is only about to be started.
@@ -115,7 +116,7 @@ impl Holdings {
         let uses = identified(uses, working_directory);
         let mut holdings = lock(&self.0);
         check_others(&holdings, (token, sharing), &uses)?;
-        holdings.insert(token, Holding { id, sharing, process: None, uses });
+        put(&mut holdings, Holding { token, id, sharing, process: None, uses });
         Ok(())
     }
 
@@ -128,7 +129,7 @@ impl Holdings {
         working_directory: &Path,
     ) {
         let uses = identified(uses, working_directory);
-        lock(&self.0).insert(token, Holding { id, sharing, process: None, uses });
+        put(&mut lock(&self.0), Holding { token, id, sharing, process: None, uses });
     }
 
     /// The VM of `token` uses `more` too, instead of what it had by the same link; gives what that was.
@@ -143,51 +144,67 @@ impl Holdings {
             more.iter().filter_map(|used| Some((used.clone(), identity(&unlinked(used), Path::new(""))?)));
         let more = more.collect::<Vec<_>>();
         let mut holdings = lock(&self.0);
-        let sharing = holdings.get(&token).map_or(Sharing::Refused, |holding| holding.sharing);
+        let sharing = of(&mut holdings, token).map_or(Sharing::Refused, |holding| holding.sharing);
         check_others(&holdings, (token, sharing), &more)?;
-        let former = holdings.get(&token).map(|holding| holding.uses.clone()).unwrap_or_default();
-        holdings.entry(token).and_modify(|holding| holding.replace(link.as_ref(), more));
-        Ok(Former(former))
+        let Some(holding) = of(&mut holdings, token) else { return Ok(Former(Vec::new())) };
+        let former = Former(holding.uses.clone());
+        holding.replace(link.as_ref(), more);
+        Ok(former)
     }
 
     /// The VM of `token` uses what it used before.
     pub(super) fn give_back(&self, token: u64, former: Former) {
-        lock(&self.0).entry(token).and_modify(|holding| holding.uses = former.0);
+        self.change(token, |holding| holding.uses = former.0);
     }
 
     /// The VM of `token` has no device by this link any more.
     pub(super) fn release_link(&self, token: u64, link: &VmmPath) {
-        lock(&self.0).entry(token).and_modify(|holding| holding.replace(Some(link), Vec::new()));
+        self.change(token, |holding| holding.replace(Some(link), Vec::new()));
     }
 
     /// How the VM of `token` uses what it has by this link.
     pub(super) fn by_link(&self, token: u64, link: &VmmPath) -> Option<HostUse> {
-        let found = lock(&self.0).get(&token).map(|holding| holding.by_link(Some(link)));
+        let found = of(&mut lock(&self.0), token).map(|holding| holding.by_link(Some(link)));
         found?.pop().map(|(used, _)| used)
     }
 
     /// What the VM of `token` uses is used as long as `process` lives.
     pub(super) fn attend(&self, token: u64, process: &Arc<Process>) {
-        lock(&self.0).entry(token).and_modify(|holding| holding.process = Some(Arc::downgrade(process)));
+        self.change(token, |holding| holding.process = Some(Arc::downgrade(process)));
     }
 
     /// The VM of `token` is called `id` now.
     pub(super) fn rename(&self, token: u64, id: &VmId) {
-        lock(&self.0).entry(token).and_modify(|holding| holding.id = id.clone());
+        self.change(token, |holding| holding.id = id.clone());
     }
 
     /// The VM of `token` has no VMM any more.
     pub(super) fn release(&self, token: u64) {
-        lock(&self.0).remove(&token);
+        lock(&self.0).retain(|holding| holding.token != token);
+    }
+
+    fn change(&self, token: u64, change: impl FnOnce(&mut Holding)) {
+        of(&mut lock(&self.0), token).map(change);
+    }
+}
+
+fn of(holdings: &mut [Holding], token: u64) -> Option<&mut Holding> {
+    holdings.iter_mut().find(|holding| holding.token == token)
+}
+
+fn put(holdings: &mut Vec<Holding>, new: Holding) {
+    match of(holdings, new.token) {
+        Some(holding) => *holding = new,
+        None => holdings.push(new),
     }
 }
 
 fn check_others(
-    holdings: &BTreeMap<u64, Holding>,
+    holdings: &[Holding],
     (token, sharing): (u64, Sharing),
     uses: &[(HostUse, Identity)],
 ) -> Result<(), Conflict> {
-    let others = holdings.iter().filter(|(other, _)| **other != token).map(|(_, holding)| holding);
+    let others = holdings.iter().filter(|other| other.token != token);
     let mut strangers =
         others.filter(|other| sharing == Sharing::Refused || other.sharing == Sharing::Refused);
     strangers.find_map(|other| other.conflict_with(uses)).map_or(Ok(()), Err)

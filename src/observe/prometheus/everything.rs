@@ -22,12 +22,12 @@ const DEVICE_GROUPS: [&str; 4] = ["block", "net", "pmem", "vhost_user"];
 
 /// Adds the numbers of the VM with the label `vm`.
 pub(super) fn add(exposition: &mut Exposition, vm: &str, document: &Map<String, Value>) {
-    let devices = document.keys().filter_map(|group| Some(device_of(group)?.0)).collect::<BTreeSet<_>>();
+    let devices = document.keys().filter_map(|group| Some(device_of(group)?.0)).collect::<Vec<_>>();
     let mut adding = Adding { exposition, there: BTreeSet::new() };
     for (group, value) in document {
         if let Some((general, device)) = device_of(group) {
             adding.add_value(&format!("{vm},{}", label("device", device)), group, &[general], value);
-        } else if !devices.contains(group.as_str()) {
+        } else if !devices.contains(&group.as_str()) {
             adding.add_value(vm, group, &[group], value);
         }
     }
