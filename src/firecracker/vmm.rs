@@ -10,17 +10,16 @@ use super::http::{self, Response};
 use crate::causes::with_causes;
 use crate::journal;
 use crate::observe::console;
-use crate::process::{self, Cgroups, Command, Limits, NewFiles, Process, Session, Stdio, Waited};
+use crate::process::{self, Cgroups, Command, Limits, NewFiles, Process, Session, Stdio};
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
-use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket::{self, UnixConnection};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -394,15 +393,9 @@ impl Vmm {
     /// When it outlives that: stuck in the kernel.
     pub(crate) fn end_at_once(&self) -> Result<(), process::Error> {
         const ENOUGH: Duration = Duration::from_secs(5);
-        self.process.send(Signal::Kill)?;
-        let limits = Limits { deadline: Deadline::after(ENOUGH), interrupt: None };
-        match self.process.wait(limits)? {
-            Waited::Exited(_) => {
-                self.end_companions();
-                Ok(())
-            }
-            _ => Err(process::Error::Stuck { pid: self.process.pid(), after: ENOUGH }),
-        }
+        self.process.kill(ENOUGH)?;
+        self.end_companions();
+        Ok(())
     }
 
     /// Ends what ran beside it, when it has ended.
@@ -424,7 +417,7 @@ fn marker(files: &VmmFiles) -> OsString {
 }
 
 fn place_of(file: &Path) -> Option<(u64, u64)> {
-    file.symlink_metadata().ok().map(|about| (about.dev(), about.ino()))
+    file.symlink_metadata().ok().as_ref().map(file::identity)
 }
 
 fn arguments(launch: &Launch<'_>) -> Vec<OsString> {

@@ -9,8 +9,7 @@ use crate::sys::file;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
 /// A path as a VMM names it: relative to its working directory, or absolute in what it takes for its root.
@@ -138,7 +137,7 @@ impl View {
             }
         }
         let parent = working.open_below(parent)?;
-        let path = Path::new("/proc/self/fd").join(parent.as_fd().as_raw_fd().to_string()).join(file);
+        let path = parent.place_of(file);
         Ok(Place { _parent: parent, path })
     }
 }
@@ -170,7 +169,7 @@ fn beside(place: &Path) -> PathBuf {
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    let which = |path: &Path| std::fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    let which = |path: &Path| std::fs::metadata(path).ok().as_ref().map(file::identity);
     which(one).is_some_and(|one| which(other) == Some(one))
 }
 

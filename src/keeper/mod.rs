@@ -26,7 +26,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
 use crate::sys::pidfd::Signal;
-use crate::sys::poll::{self, Interest};
+use crate::sys::poll;
 use crate::sys::procfs;
 use crate::vm::directory::Entry;
 use crate::vm::{metrics_files, remains};
@@ -34,7 +34,6 @@ use owners::Owners;
 use pagers::Pagers;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use watching::{Watched, Watching, Written};
@@ -117,7 +116,7 @@ impl Keeper {
                 Woken::PagerGone => self.end_vms_without_pager(),
                 Woken::Written => {
                     // Not at every byte.
-                    poll::wait([stop_interest(stop)], Deadline::after(PACE))?;
+                    poll::wait([EventFd::interest(stop)], Deadline::after(PACE))?;
                     self.look()?;
                 }
                 Woken::TimeIsUp => self.bound_all(),
@@ -156,8 +155,12 @@ impl Keeper {
         let is_lonely = stop.is_none() && !self.owners.is_anybody_there();
         let lonely = if is_lonely { Deadline::after(LONELY_PACE) } else { Deadline::NEVER };
         let until = lonely.or_sooner(self.watching.look_again());
-        let interests =
-            [stop_interest(stop), self.owners.interest(), self.pagers.interest(), self.watching.interest()];
+        let interests = [
+            EventFd::interest(stop),
+            self.owners.interest(),
+            self.pagers.interest(),
+            self.watching.interest(),
+        ];
         Ok(match poll::wait(interests, until)? {
             [true, ..] => Woken::Stop,
             [_, true, ..] => Woken::OwnerGone,
@@ -317,10 +320,6 @@ fn take(lock: &File) -> io::Result<()> {
 /// What one VM's metrics may hold up the others' consoles.
 fn soon() -> Limits<'static> {
     Limits { deadline: Deadline::after(Duration::from_millis(100)), interrupt: None }
-}
-
-fn stop_interest(stop: Option<&EventFd>) -> Interest<'_> {
-    stop.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
 }
 
 /// How long the VMM's own output may grow.

@@ -131,7 +131,7 @@ impl Life<'_> {
         loop {
             let owner_gone = owner.as_ref().map_or(Interest::Nothing, |it| Interest::Readable(it.pidfd()));
             let came = Interest::Readable(self.listener.as_fd());
-            let woken = poll::wait([came, owner_gone, readable(self.stop)], deadline);
+            let woken = poll::wait([came, owner_gone, EventFd::interest(self.stop)], deadline);
             match woken.map_err(PagerError::system("wait for the VMM"))? {
                 [_, _, true] => return Ok(None),
                 // Before the owner is looked at: a VMM that has come is to outlive him.
@@ -216,10 +216,11 @@ impl Life<'_> {
         loop {
             let recorder = server.recorder.as_ref().filter(|_| !is_stored);
             let until = recorder.map_or(Deadline::NEVER, |recorder| lock(recorder).until());
-            let recorded = if is_stored { Interest::Nothing } else { readable(Some(&server.recorded)) };
+            let recorded =
+                if is_stored { Interest::Nothing } else { EventFd::interest(Some(&server.recorded)) };
             let [ended, failed, asked] =
                 [vmm.pidfd(), failure.happened.as_fd(), self.listener.as_fd()].map(Interest::Readable);
-            let woken = poll::wait([ended, failed, recorded, asked, readable(self.stop)], until);
+            let woken = poll::wait([ended, failed, recorded, asked, EventFd::interest(self.stop)], until);
             match woken.map_err(PagerError::system("wait for the VMM's end"))? {
                 [true, ..] => break,
                 [_, true, ..] => {}
@@ -340,8 +341,4 @@ fn store_or_warn(plan: &Plan, server: &Server<'_>) {
     if let Err(error) = store(plan, server) {
         log::warn!("the working set is lost: {}", with_causes(&error));
     }
-}
-
-fn readable(flag: Option<&EventFd>) -> Interest<'_> {
-    flag.map_or(Interest::Nothing, |flag| Interest::Readable(flag.as_fd()))
 }

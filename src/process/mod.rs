@@ -117,6 +117,18 @@ impl Process {
         Ok(Self::find(identity)?.filter(|process| is_it(process.pid())))
     }
 
+    /// Kills it, and waits for its end, at most for `patience` and whatever is interrupted.
+    ///
+    /// # Errors
+    /// When it outlives that: stuck in the kernel.
+    pub fn kill(&self, patience: Duration) -> Result<ExitStatus, Error> {
+        self.send(Signal::Kill)?;
+        match self.wait(Limits { deadline: Deadline::after(patience), interrupt: None })? {
+            Waited::Exited(exit) => Ok(exit),
+            _ => Err(Error::Stuck { pid: self.pid(), after: patience }),
+        }
+    }
+
     fn held_by(pidfd: Pidfd) -> Self {
         Self { pidfd, exit: Mutex::new(None), asked_to_end: AtomicBool::new(false) }
     }

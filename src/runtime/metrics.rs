@@ -12,7 +12,7 @@ use crate::process::Limits;
 use crate::settings::{self, Section};
 use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
-use crate::sys::file;
+use crate::sys::filesystem;
 use crate::sys::sync::lock;
 use crate::vm::{Counted, Need, State, Vm};
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Runtime {
     }
 
     fn add_space(&self, exposition: &mut Exposition) {
-        let Ok(space) = file::space(&self.directory) else { return };
+        let Ok(space) = filesystem::space(&self.directory) else { return };
         let help = "Size of the file system that holds the state directory.";
         exposition.add(gauge("mvm_state_directory_size_bytes", help), "", space.bytes);
         let help = "Bytes that are free in the file system that holds the state directory.";

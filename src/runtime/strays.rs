@@ -1,13 +1,11 @@
 //! VMMs whose VM's directory was moved away or deleted while they ran: no journal tells of them any more.
 
 use crate::firecracker::MARKER;
-use crate::process::{self, Limits, Process, Waited};
-use crate::sys::deadline::Deadline;
-use crate::sys::pidfd::Signal;
-use crate::sys::procfs;
+use crate::journal::owner;
+use crate::process::{self, Process};
+use crate::sys::{file, procfs};
 use crate::vm::directory::Entry;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,12 +25,7 @@ impl Stray {
     /// Ends it.
     pub(super) fn end(&self) -> Result<(), process::Error> {
         const PATIENCE: Duration = Duration::from_secs(5);
-        self.process.send(Signal::Kill)?;
-        let limits = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
-        match self.process.wait(limits)? {
-            Waited::Exited(_) => Ok(()),
-            _ => Err(process::Error::Stuck { pid: self.pid(), after: PATIENCE }),
-        }
+        self.process.kill(PATIENCE).map(drop)
     }
 }
 
@@ -64,6 +57,6 @@ fn is_in_place(pid: i32, place: &Path, vms: [&Path; 2]) -> bool {
 /// Whether it works in a state directory that was moved as a whole, and is found there.
 fn is_of_another_owner(pid: i32, [vms, _]: [&Path; 2]) -> bool {
     let state = PathBuf::from(format!("/proc/{pid}/cwd/../../.."));
-    let place = |path: &Path| fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
-    state.join("lock").exists() && place(&state) != vms.parent().and_then(place)
+    let place = |path: &Path| fs::metadata(path).ok().as_ref().map(file::identity);
+    owner::lock_file(&state).exists() && place(&state) != vms.parent().and_then(place)
 }

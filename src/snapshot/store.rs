@@ -146,8 +146,7 @@ impl Store {
         if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return Ok(());
         }
-        let renamed = random::bytes().and_then(|name| {
-            let name = format!("{:016x}", u64::from_ne_bytes(name));
+        let renamed = random::name().and_then(|name| {
             let place = aside::removal_of(&self.directory.join(name));
             fs::rename(path, &place).map(|()| place)
         });

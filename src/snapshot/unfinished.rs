@@ -50,8 +50,8 @@ impl<'a> Unfinished<'a> {
         store.make()?;
         let aside = aside::making_of(&store.directory_of(reservation.id()));
         store.discard(&aside)?;
-        let made = random::bytes().and_then(|name| {
-            let directory = aside.join(format!("{:016x}", u64::from_ne_bytes(name)));
+        let made = random::name().and_then(|name| {
+            let directory = aside.join(name);
             DirBuilder::new().mode(0o700).recursive(true).create(&directory).map(|()| directory)
         });
         let failed = |source| Error::File { action: "make", path: aside.clone(), source };

@@ -1,15 +1,15 @@
 //! A directory that is held open: what stands in it is reached by a single name, whatever happens to the path that led
 //! there. No link is followed.
 
-use super::checked;
-use super::file::c_path;
-use std::ffi::{CStr, OsStr, OsString};
+use super::file::{c_path, identity};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// A directory, held open.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Names {
     buffer: Vec<u8>,
 }
 
-const READING: libc::c_int = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+const READING: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Directory {
     /// Opens the directory at `path`. The last part of the path must not be a link.
@@ -40,8 +40,8 @@ impl Directory {
     /// # Errors
     /// Whatever opening reports: `ELOOP` or `NotADirectory` for a link.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let path = c_path(path)?;
-        open_at(libc::AT_FDCWD, &path, READING, 0).map(|fd| Self(fd.into()))
+        let fd = rustix::fs::openat(rustix::fs::CWD, &c_path(path)?, READING, Mode::empty())?;
+        Ok(Self(fd.into()))
     }
 
     /// Opens the directory called `name` in this one, unless another file system is mounted there.
@@ -67,7 +67,7 @@ impl Directory {
     /// # Errors
     /// Whatever opening reports: `ELOOP` or `NotADirectory` for a link.
     pub fn enter(&self, name: &OsStr) -> io::Result<Self> {
-        open_at(self.0.as_raw_fd(), &single(name)?, READING, 0).map(|fd| Self(fd.into()))
+        self.open_at(&single(name)?, READING).map(|fd| Self(fd.into()))
     }
 
     /// Opens the directory at `path` below this one. No part of the path may be a link, or lead upwards.
@@ -92,8 +92,9 @@ impl Directory {
     /// # Errors
     /// Whatever opening reports, `ELOOP` for a link, and `InvalidInput` for what is no plain file.
     pub fn open_file(&self, name: &OsStr, flags: libc::c_int) -> io::Result<File> {
-        let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let file = File::from(open_at(self.0.as_raw_fd(), &single(name)?, flags, 0o600)?);
+        let own = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::from_bits_retain(flags.cast_unsigned()) | own;
+        let file = File::from(self.open_at(&single(name)?, flags)?);
         match file.metadata()?.is_file() {
             true => Ok(file),
             false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
@@ -105,9 +106,7 @@ impl Directory {
     /// # Errors
     /// Whatever making it reports, `AlreadyExists` for anything that has the name.
     pub fn make_directory(&self, name: &OsStr) -> io::Result<()> {
-        let name = single(name)?;
-        // SAFETY: the name is NUL-terminated and outlives the call.
-        checked(unsafe { libc::mkdirat(self.0.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
+        Ok(rustix::fs::mkdirat(&self.0, &single(name)?, Mode::RWXU)?)
     }
 
     /// Removes what is called `name` and is no directory.
@@ -115,7 +114,7 @@ impl Directory {
     /// # Errors
     /// Whatever removing it reports: `IsADirectory` for a directory, and on some file systems `EPERM`.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<()> {
-        self.unlink(name, 0)
+        self.unlink(name, AtFlags::empty())
     }
 
     /// Removes the empty directory called `name`.
@@ -123,7 +122,7 @@ impl Directory {
     /// # Errors
     /// Whatever removing it reports: `DirectoryNotEmpty`, `NotADirectory`, `ResourceBusy` for a mount point.
     pub fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
-        self.unlink(name, libc::AT_REMOVEDIR)
+        self.unlink(name, AtFlags::REMOVEDIR)
     }
 
     /// Gives what is called `name` the name `new` in the directory `other`.
@@ -131,10 +130,7 @@ impl Directory {
     /// # Errors
     /// Whatever renaming reports.
     pub fn rename(&self, name: &OsStr, other: &Self, new: &OsStr) -> io::Result<()> {
-        let (name, new) = (single(name)?, single(new)?);
-        let (from, to) = (self.0.as_raw_fd(), other.0.as_raw_fd());
-        // SAFETY: both names are NUL-terminated and outlive the call.
-        checked(unsafe { libc::renameat(from, name.as_ptr(), to, new.as_ptr()) }).map(drop)
+        Ok(rustix::fs::renameat(&self.0, &single(name)?, &other.0, &single(new)?)?)
     }
 
     /// Lets its owner list, change and enter it, whoever may not so far.
@@ -152,8 +148,7 @@ impl Directory {
     /// # Errors
     /// When it is somebody else's, or no directory.
     pub fn make_child_usable(&self, name: &OsStr) -> io::Result<()> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let child = open_at(self.0.as_raw_fd(), &single(name)?, flags, 0)?;
+        let child = self.open_at(&single(name)?, READING | OFlags::PATH)?;
         let path = format!("/proc/self/fd/{}", child.as_raw_fd());
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
     }
@@ -168,9 +163,9 @@ impl Directory {
 
     /// Whether `path` leads to it.
     pub fn is_at(&self, path: &Path) -> bool {
-        let place = |about: Metadata| (about.dev(), about.ino());
-        let there = std::fs::metadata(path).map(place);
-        matches!((self.metadata().map(place), there), (Ok(own), Ok(there)) if own == there)
+        let is_it =
+            |own: &Metadata| std::fs::metadata(path).is_ok_and(|there| identity(&there) == identity(own));
+        self.metadata().as_ref().is_ok_and(is_it)
     }
 
     /// Begins to list it from the start.
@@ -181,23 +176,23 @@ impl Directory {
         io::Seek::rewind(&mut &self.0)
     }
 
-    fn open_without_crossing(&self, name: &CStr) -> io::Result<Self> {
-        // SAFETY: an open_how is plain data, for which zeroes are a value.
-        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = u64::from(READING.cast_unsigned());
-        how.resolve = libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH;
-        let (directory, size) = (self.0.as_raw_fd(), size_of::<libc::open_how>());
-        // SAFETY: the name is NUL-terminated, `how` is as long as is said, and both outlive the call.
-        let fd = unsafe { libc::syscall(libc::SYS_openat2, directory, name.as_ptr(), &raw const how, size) };
-        let fd = checked(libc::c_int::try_from(fd).map_err(io::Error::other)?)?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
-        Ok(Self(unsafe { File::from_raw_fd(fd) }))
+    /// Where `name` stands in it, as long as it is held, whatever happens to its path.
+    pub fn place_of(&self, name: &OsStr) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.0.as_raw_fd().to_string()).join(name)
     }
 
-    fn unlink(&self, name: &OsStr, flags: libc::c_int) -> io::Result<()> {
-        let name = single(name)?;
-        // SAFETY: the name is NUL-terminated and outlives the call.
-        checked(unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), flags) }).map(drop)
+    fn open_without_crossing(&self, name: &CStr) -> io::Result<Self> {
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        Ok(Self(rustix::fs::openat2(&self.0, name, READING, Mode::empty(), resolve)?.into()))
+    }
+
+    /// What is made by that is its owner's alone.
+    fn open_at(&self, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?)
+    }
+
+    fn unlink(&self, name: &OsStr, flags: AtFlags) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, &single(name)?, flags)?)
     }
 }
 
@@ -273,24 +268,12 @@ fn parse(mut records: &[u8]) -> Vec<(OsString, Kind)> {
 }
 
 /// A name without a part before or behind it.
-fn single(name: &OsStr) -> io::Result<std::ffi::CString> {
+fn single(name: &OsStr) -> io::Result<CString> {
     match name.as_bytes() {
         b"" | b"." | b".." => Err(io::ErrorKind::InvalidInput.into()),
         bytes if bytes.contains(&b'/') => Err(io::ErrorKind::InvalidInput.into()),
         _ => c_path(Path::new(name)),
     }
-}
-
-fn open_at(
-    directory: libc::c_int,
-    name: &CStr,
-    flags: libc::c_int,
-    mode: libc::c_uint,
-) -> io::Result<OwnedFd> {
-    // SAFETY: the name is NUL-terminated and outlives the call.
-    let fd = checked(unsafe { libc::openat(directory, name.as_ptr(), flags, mode) })?;
-    // SAFETY: the call above has just made `fd`, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

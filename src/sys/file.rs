@@ -4,11 +4,11 @@
 use super::mask;
 use rustix::fs::{CWD, IFlags, RenameFlags};
 use std::ffi::{CString, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A descriptor of the same file that is above 2, close-on-exec.
@@ -53,6 +53,11 @@ pub fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// Which file it is, by whatever name: its device and its inode.
+pub fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
 /// The names of what stands in the directory at `path`, in order.
@@ -134,27 +139,6 @@ pub fn spread_subdirectories(directory: &Path) -> io::Result<()> {
     let directory = File::open(directory)?;
     let flags = rustix::fs::ioctl_getflags(&directory)?;
     Ok(rustix::fs::ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
-}
-
-/// The room in a file system, for users that are not root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Its size.
-    pub bytes: u64,
-    /// How many are free.
-    pub free_bytes: u64,
-    /// How many files can still be made.
-    pub free_files: u64,
-}
-
-/// The room in the file system of `path`.
-///
-/// # Errors
-/// Whatever the file system reports.
-pub fn space(path: &Path) -> io::Result<Space> {
-    let about = rustix::fs::statvfs(path)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
-    Ok(Space { bytes: bytes(about.f_blocks), free_bytes: bytes(about.f_bavail), free_files: about.f_favail })
 }
 
 /// Renames `from` to `to`, which must not be there.

@@ -1,4 +1,4 @@
-//! How much room a file system has, where that can be told for certain.
+//! How much room a file system has.
 
 use std::io;
 use std::path::Path;
@@ -18,6 +18,27 @@ pub fn room(path: &Path) -> io::Result<Option<u64>> {
     // A tmpfs without a limit says that it has no blocks at all.
     let is_certain = PLAIN.contains(&kind) && about.f_blocks > 0;
     Ok(is_certain.then(|| about.f_bfree.saturating_mul(block)))
+}
+
+/// The room in a file system, for users that are not root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub bytes: u64,
+    /// How many are free.
+    pub free_bytes: u64,
+    /// How many files can still be made.
+    pub free_files: u64,
+}
+
+/// The room in the file system of `path`.
+///
+/// # Errors
+/// Whatever the file system reports.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let about = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(about.f_frsize);
+    Ok(Space { bytes: bytes(about.f_blocks), free_bytes: bytes(about.f_bavail), free_files: about.f_favail })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What `/proc` says of processes: when they were born, how they ended, and where they print.
 
+use super::file::identity;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -112,7 +113,7 @@ pub fn boot_id() -> io::Result<String> {
 /// # Errors
 /// When `/proc` or the file cannot be looked at.
 pub fn printing_to(file: &Path) -> io::Result<Vec<i32>> {
-    let wanted = place(&fs::metadata(file)?);
+    let wanted = identity(&fs::metadata(file)?);
     Ok(processes()?.filter(|pid| stdout_of(*pid) == Some(wanted)).collect())
 }
 
@@ -127,14 +128,14 @@ pub fn processes() -> io::Result<impl Iterator<Item = i32>> {
 
 /// Whether the standard output of the process that has the number `pid` now is `file`.
 pub fn prints_to(pid: i32, file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|about| stdout_of(pid) == Some(place(&about)))
+    fs::metadata(file).is_ok_and(|about| stdout_of(pid) == Some(identity(&about)))
 }
 
 /// Whether the process that has the number `pid` now works in `directory`; nothing when it does not tell, as one that
 /// is just ending, or may not be looked at.
 pub fn works_in(pid: i32, directory: &Path) -> Option<bool> {
     let there = working_directory(pid)?;
-    Some(fs::metadata(directory).is_ok_and(|about| place(&about) == there))
+    Some(fs::metadata(directory).is_ok_and(|about| identity(&about) == there))
 }
 
 /// What the kernel calls the working directory of the process that has the number `pid` now; one that was deleted says so.
@@ -157,15 +158,11 @@ fn working_directory(pid: i32) -> Option<(u64, u64)> {
         let mut threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
         threads.find_map(|thread| fs::metadata(thread.path().join("cwd")).ok())
     };
-    first.ok().or_else(any).as_ref().map(place)
+    first.ok().or_else(any).as_ref().map(identity)
 }
 
 fn stdout_of(pid: i32) -> Option<(u64, u64)> {
-    fs::metadata(format!("/proc/{pid}/fd/1")).ok().as_ref().map(place)
-}
-
-fn place(about: &fs::Metadata) -> (u64, u64) {
-    (about.dev(), about.ino())
+    fs::metadata(format!("/proc/{pid}/fd/1")).ok().as_ref().map(identity)
 }
 
 #[cfg(test)]

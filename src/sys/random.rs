@@ -13,3 +13,11 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(bytes)
 }
+
+/// A name that nothing else has: sixteen hexadecimal digits.
+///
+/// # Errors
+/// Those of [`bytes`].
+pub fn name() -> io::Result<String> {
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes()?)))
+}

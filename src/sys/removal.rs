@@ -41,7 +41,7 @@ pub fn empty(directory: &Directory, kept: Option<&OsStr>, deadline: Deadline) ->
     let mut removal = Removal {
         root: directory,
         names: Names::new(),
-        moved: Moved { token: u64::from_ne_bytes(random::bytes()?), count: 0 },
+        moved: Moved { token: random::name()?, count: 0 },
         deadline,
     };
     loop {
@@ -64,7 +64,7 @@ struct Removal<'a> {
 
 /// The names that are given to what is moved up.
 struct Moved {
-    token: u64,
+    token: String,
     count: u64,
 }
 
@@ -184,7 +184,7 @@ impl Removal<'_> {
 impl Moved {
     fn next(&mut self) -> OsString {
         self.count += 1;
-        format!(".{:016x}-{}", self.token, self.count).into()
+        format!(".{}-{}", self.token, self.count).into()
     }
 }
 

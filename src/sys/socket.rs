@@ -202,10 +202,7 @@ pub fn remove_dead_below(directory: &Path, path: &Path) {
     let Ok(parent) = Directory::open(directory).and_then(|directory| directory.open_below(parent)) else {
         return;
     };
-    let place = Path::new("/proc/self/fd").join(parent.as_fd().as_raw_fd().to_string()).join(name);
-    let is_socket = std::fs::symlink_metadata(&place).is_ok_and(|about| about.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if is_socket && connect_directly(&place).is_err_and(refused) {
+    if is_dead(&parent.place_of(name)) {
         let _gone = parent.remove_file(name);
     }
 }

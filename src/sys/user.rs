@@ -1,25 +1,17 @@
 //! Who this process is.
 
+use rustix::process;
 use std::fs;
 
 /// Its effective user.
 pub fn effective_user() -> u32 {
-    // SAFETY: no pointer is passed, and it cannot fail.
-    unsafe { libc::geteuid() }
+    process::geteuid().as_raw()
 }
 
 /// Whether it is in the group `group`, or that is root's.
 pub fn is_trusted_group(group: u32) -> bool {
-    /// The kernel's own limit.
-    const MOST: u16 = u16::MAX;
-    // SAFETY: no pointer is passed, and it cannot fail.
-    if group == 0 || group == unsafe { libc::getegid() } {
-        return true;
-    }
-    let mut groups = vec![0; usize::from(MOST)];
-    // SAFETY: the kernel writes at most `MOST` numbers, for which there is room.
-    let count = unsafe { libc::getgroups(MOST.into(), groups.as_mut_ptr()) };
-    groups.iter().take(usize::try_from(count).unwrap_or_default()).any(|one| *one == group)
+    let own = || process::getgroups().unwrap_or_default().iter().any(|one| one.as_raw() == group);
+    group == 0 || group == process::getegid().as_raw() || own()
 }
 
 /// Whether `user` stands for all users that have no number in the user namespace of this process.

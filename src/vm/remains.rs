@@ -11,7 +11,6 @@ use crate::firecracker::companions::{end_companions, is_console_held};
 use crate::journal::{self, Record};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
-use crate::sys::pidfd::Signal;
 use crate::sys::procfs::{self, ProcessStat};
 use crate::sys::session;
 use std::io;
@@ -197,12 +196,7 @@ fn end(process: &Process) -> Result<ExitStatus, process::Error> {
     if let Some(exit) = process.exit_status()? {
         return Ok(exit);
     }
-    process.send(Signal::Kill)?;
-    let limits = Limits { deadline: Deadline::after(PATIENCE), interrupt: None };
-    match process.wait(limits)? {
-        Waited::Exited(exit) => Ok(exit),
-        _ => Err(process::Error::Stuck { pid: process.pid(), after: PATIENCE }),
-    }
+    process.kill(PATIENCE)
 }
 
 /// A child that has not yet executed prints nowhere, and is waited for.

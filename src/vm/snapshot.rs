@@ -11,6 +11,7 @@ pub use diff::WhyFull;
 
 use diff::Plan;
 
+use super::info::micros;
 use super::restore::After;
 use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::causes::with_causes;
@@ -349,11 +350,11 @@ impl Vm {
             let path = self.shared.snapshots.directory().into();
             self.error(Operation::Snapshot, Reason::File { action: "name a snapshot in", path, source })
         };
-        let token = random::bytes().map(u64::from_ne_bytes).map_err(failed)?;
+        let token = random::name().map_err(failed)?;
         Ok(Manifest {
             id: id.to_string(),
             created_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            token: Some(format!("{token:016x}")),
+            token: Some(token),
             kind: taken.plan.kind(),
             parent: taken.plan.parent(),
             vm: self.id().to_string(),
@@ -367,10 +368,6 @@ impl Vm {
             memory: StoredFile::at(Path::new("memory")),
         })
     }
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
