@@ -67,20 +67,21 @@ pub(crate) fn label(name: &str, value: &str) -> String {
 impl Exposition {
     /// Adds a sample. `labels` are those of [`label`], and may be none.
     pub(crate) fn add(&mut self, about: About<'_>, labels: &str, value: impl Display) {
-        write_sample(self.samples_of(about), about.name, "", labels, value);
+        self.write(about, |samples| write_sample(samples, about.name, "", labels, value));
     }
 
     /// Adds the samples of a histogram.
     pub(crate) fn add_distribution(&mut self, about: About<'_>, labels: &str, told: &Distribution) {
-        let samples = self.samples_of(about);
-        let all = std::iter::once(("+Inf", told.count));
-        for (bound, count) in told.buckets.iter().copied().chain(all) {
-            let comma = if labels.is_empty() { "" } else { "," };
-            let labels = format!("{labels}{comma}{}", label("le", bound));
-            write_sample(samples, about.name, "_bucket", &labels, count);
-        }
-        write_sample(samples, about.name, "_sum", labels, told.sum);
-        write_sample(samples, about.name, "_count", labels, told.count);
+        self.write(about, |samples| {
+            let all = std::iter::once(("+Inf", told.count));
+            for (bound, count) in told.buckets.iter().copied().chain(all) {
+                let comma = if labels.is_empty() { "" } else { "," };
+                let labels = format!("{labels}{comma}{}", label("le", bound));
+                write_sample(samples, about.name, "_bucket", &labels, count);
+            }
+            write_sample(samples, about.name, "_sum", labels, told.sum);
+            write_sample(samples, about.name, "_count", labels, told.count);
+        });
     }
 
     /// The families by their names.
@@ -96,12 +97,16 @@ impl Exposition {
     }
 
     /// Where the samples of a family go; what the first one said of it holds.
-    fn samples_of(&mut self, about: About<'_>) -> &mut String {
-        if !self.0.contains_key(about.name) {
-            let family = Family { help: about.help.to_owned(), kind: about.kind, samples: String::new() };
-            self.0.insert(about.name.to_owned(), family);
+    fn write(&mut self, about: About<'_>, write: impl FnOnce(&mut String)) {
+        match self.0.get_mut(about.name) {
+            Some(family) => write(&mut family.samples),
+            None => {
+                let mut samples = String::new();
+                write(&mut samples);
+                let family = Family { help: about.help.to_owned(), kind: about.kind, samples };
+                self.0.insert(about.name.to_owned(), family);
+            }
         }
-        &mut self.0.entry(about.name.to_owned()).or_insert_with(|| unreachable!("it is there")).samples
     }
 }
 
@@ -219,14 +224,14 @@ pub(crate) mod tests {
     #[test]
     fn samples_of_a_family_stand_together_under_its_help_and_type() {
         let mut exposition = Exposition::default();
-        exposition.add(gauge("b", "EventKind b is."), &label("vm", "x\"\\\n"), 1);
-        exposition.add(counter("a_total", "EventKind a is."), "", Seconds(1_500_000));
-        exposition.add(gauge("b", "EventKind b is."), &label("vm", "y"), 2);
+        exposition.add(gauge("b", "What b is."), &label("vm", "x\"\\\n"), 1);
+        exposition.add(counter("a_total", "What a is."), "", Seconds(1_500_000));
+        exposition.add(gauge("b", "What b is."), &label("vm", "y"), 2);
         let wanted = "\
-# HELP a_total EventKind a is.
+# HELP a_total What a is.
 # TYPE a_total counter
 a_total 1.500000
-# HELP b EventKind b is.
+# HELP b What b is.
 # TYPE b gauge
 b{vm=\"x\\\"\\\\\\n\"} 1
 b{vm=\"y\"} 2
