@@ -81,8 +81,6 @@ pub enum Operation {
     AttachDevice,
     /// Detaching a device.
     DetachDevice,
-    /// Waiting for an event.
-    NextEvent,
 }
 
 impl Operation {
@@ -136,7 +134,6 @@ impl Operation {
             Self::UpdateNetwork => ("network_update", "update a network interface of"),
             Self::AttachDevice => ("device_attach", "attach a device to"),
             Self::DetachDevice => ("device_detach", "detach a device from"),
-            Self::NextEvent => ("runtime_next_event", "wait for an event of"),
         }
     }
 }

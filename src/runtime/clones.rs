@@ -116,7 +116,7 @@ impl Runtime {
             let number = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
             let filled =
                 Placeholders { id: id.as_str(), number }.fill_restore_options(&mut options, names.metadata);
-            filled.map_err(|source| Error::Placeholder { operation: Operation::Clone, source })?;
+            filled.map_err(Error::of_placeholder(Operation::Clone))?;
             let options =
                 Section::of(options.into(), "options").and_then(|given| RestoreOptions::read(given, &base));
             Ok(PlannedClone { id, options: options.map_err(&refuse)? })
@@ -133,7 +133,7 @@ fn check_apart(clones: &[PlannedClone], manifest: &Manifest) -> Result<(), Error
     };
     let specs = clones.iter().map(spec).collect::<Result<Vec<_>, _>>()?;
     let uses = clones.iter().zip(&specs).map(|(clone, spec)| (clone.id.to_string(), spec.uses()));
-    vm::check_apart(uses).map_err(|source| Error::Shared { operation: Operation::Clone, source })
+    vm::check_apart(uses).map_err(Error::of_sharing(Operation::Clone))
 }
 
 impl CloneOptions {

@@ -182,6 +182,14 @@ impl Error {
         move |source| Self::Options { operation, source }
     }
 
+    pub(super) fn of_placeholder(operation: Operation) -> impl Fn(PlaceholderError) -> Self {
+        move |source| Self::Placeholder { operation, source }
+    }
+
+    pub(super) fn of_sharing(operation: Operation) -> impl Fn(Conflict) -> Self {
+        move |source| Self::Shared { operation, source }
+    }
+
     /// What was going on, for programs: the request or the step that failed, or else the operation.
     pub fn stage(&self) -> Cow<'static, str> {
         match self {

@@ -6,7 +6,7 @@
 use super::census::Examination;
 use super::placeholders::{METADATA_WORDS, Metadata, Placeholders};
 use super::snapshots::{RestoreInputs, restored_spec};
-use super::{Error, PlaceholderError, Runtime, current_directory, parse_spec};
+use super::{Error, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
 use crate::firecracker::ConfigSection;
 use crate::journal::{self, PoolRecord, SpecRecord};
@@ -312,7 +312,9 @@ impl Template {
     /// How the member of these names is restored.
     fn restore_options(&self, member: Placeholders<'_>) -> Result<RestoreOptions, Error> {
         let mut content = self.content.clone();
-        member.fill_restore_options(&mut content, self.metadata).map_err(placeholders_of_a_pool)?;
+        member
+            .fill_restore_options(&mut content, self.metadata)
+            .map_err(Error::of_placeholder(Operation::OpenPool))?;
         let options = Section::of(content.into(), "options.restore")
             .and_then(|given| RestoreOptions::read(given, &self.base));
         options.map(RestoreOptions::held).map_err(Error::of_options(Operation::OpenPool))
@@ -321,7 +323,7 @@ impl Template {
     /// What the member of these names is made of.
     fn spec(&self, member: Placeholders<'_>) -> Result<SpecRecord, Error> {
         let mut content = self.content.clone();
-        member.fill_spec(&mut content).map_err(placeholders_of_a_pool)?;
+        member.fill_spec(&mut content).map_err(Error::of_placeholder(Operation::OpenPool))?;
         let spec = Value::Object(content).to_string();
         Ok(SpecRecord { spec, base: self.base.clone(), own_files: self.own_files.clone() })
     }
@@ -330,7 +332,10 @@ impl Template {
     fn separate(&mut self, one: Placeholders<'_>, other: Placeholders<'_>) -> Result<(), Error> {
         let filled = |member: Placeholders<'_>| {
             let mut content = self.content.clone();
-            member.fill_spec(&mut content).map_err(placeholders_of_a_pool).map(|()| Value::Object(content))
+            member
+                .fill_spec(&mut content)
+                .map_err(Error::of_placeholder(Operation::OpenPool))
+                .map(|()| Value::Object(content))
         };
         let (one, other) = (filled(one)?, filled(other)?);
         let is_shared =
@@ -343,11 +348,7 @@ impl Template {
 /// Any two members have to get by beside each other.
 fn check_members(members: &[(Placeholders<'_>, Spec); 2]) -> Result<(), Error> {
     let uses = members.iter().map(|(member, spec)| (member.id.to_owned(), spec.uses()));
-    vm::check_apart(uses).map_err(|source| Error::Shared { operation: Operation::OpenPool, source })
-}
-
-fn placeholders_of_a_pool(source: PlaceholderError) -> Error {
-    Error::Placeholder { operation: Operation::OpenPool, source }
+    vm::check_apart(uses).map_err(Error::of_sharing(Operation::OpenPool))
 }
 
 impl Inside {

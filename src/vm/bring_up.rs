@@ -8,7 +8,7 @@ use crate::causes::with_causes;
 use crate::claims;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{self, Binary, Launch, Request, Started, Version, Vmm, api};
-use crate::journal::{self, Progress, Stage};
+use crate::journal::{Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Cgroups, Identity};
 use crate::sys::sync::lock;
@@ -45,8 +45,7 @@ impl Vm {
     /// Starts the VMM of `plan`, which the journal announces, and asks it for what the plan says. After an error it is gone,
     /// and the VM as it was.
     pub(super) fn bring_up(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let never_ran = Resting { kind: journal::EndState::Stopped, exit: None };
-        let before = self.observed().life.rest().unwrap_or(never_ran);
+        let before = self.observed().life.rest().unwrap_or(Resting::NEVER_RAN);
         let held = self.hold_uses(turn.operation());
         held.and_then(|()| self.spawn(plan, turn)).inspect_err(|_| {
             self.shared.holdings.release(self.token);

@@ -7,7 +7,7 @@ use super::sharing::HostUse;
 use super::spec::Put;
 use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
-use crate::firecracker::{self, ConfigSection, Feature, Request, RequestLine};
+use crate::firecracker::{ConfigSection, Feature, Request};
 use crate::journal::WhyNoParent;
 use crate::operation::Operation;
 use crate::process::Limits;
@@ -265,11 +265,7 @@ impl Vm {
 
     pub(super) fn ask_json(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Value, Error> {
         let answer = self.demand(request, turn)?;
-        serde_json::from_slice(&answer.body).map_err(|_| {
-            let request = RequestLine::from(request);
-            let body = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-            self.error(turn.operation(), firecracker::Error::UnexpectedBody { request, body })
-        })
+        serde_json::from_slice(&answer.body).map_err(|_| self.unexpected(turn.operation(), request, &answer))
     }
 
     fn patch_device(

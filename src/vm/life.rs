@@ -91,7 +91,7 @@ pub(super) enum EndedBy {
 impl<R> Life<R> {
     /// A VM that is being created.
     pub(super) fn being_created() -> Self {
-        let machine = Machine::Resting(Resting { kind: journal::EndState::Stopped, exit: None });
+        let machine = Machine::Resting(Resting::NEVER_RAN);
         Self { presence: Presence::BeingCreated, origin: Origin::Own, machine }
     }
 
@@ -152,7 +152,7 @@ impl<R> Life<R> {
 
     /// A VMM was spawned.
     pub(super) fn launched(&mut self, running: R) {
-        let before = self.rest().unwrap_or(Resting { kind: journal::EndState::Stopped, exit: None });
+        let before = self.rest().unwrap_or(Resting::NEVER_RAN);
         self.machine = Machine::Launching { running, before };
     }
 
@@ -225,7 +225,7 @@ impl<R> Life<R> {
     }
 
     fn become_certain(&mut self, now: Guest) {
-        let rest = Machine::Resting(Resting { kind: journal::EndState::Stopped, exit: None });
+        let rest = Machine::Resting(Resting::NEVER_RAN);
         self.machine = match std::mem::replace(&mut self.machine, rest) {
             Machine::Launching { running, .. } | Machine::Up { running, .. } => {
                 Machine::Up { running, guest: now, knowledge: Knowledge::Certain }
@@ -243,6 +243,9 @@ impl<R> Life<R> {
 }
 
 impl Resting {
+    /// Before the first VMM.
+    pub(super) const NEVER_RAN: Self = Self { kind: journal::EndState::Stopped, exit: None };
+
     fn state(self) -> State {
         match self.kind {
             journal::EndState::Stopped => State::Stopped,

@@ -5,7 +5,7 @@ use super::record::Content;
 use super::{Error, Guest, Reason, State, Turn, Vm};
 use crate::firecracker::api::InstanceState;
 use crate::firecracker::http::{Method, RequestPath, Response};
-use crate::firecracker::{self, Request, RequestLine};
+use crate::firecracker::{self, Request, RequestLine, Vmm};
 use crate::journal::{PoolRecord, SpecRecord, WhyNoParent};
 use crate::observe::events::EventKind;
 use crate::observe::latency::Stage;
@@ -124,12 +124,7 @@ impl Vm {
             Some(InstanceState::NotStarted) => Guest::NotStarted,
             Some(InstanceState::Running) => Guest::Running,
             Some(InstanceState::Paused) => Guest::Paused,
-            None => {
-                let request = RequestLine::from(&request);
-                let body = String::from_utf8_lossy(&response.body).chars().take(200).collect();
-                let unexpected = firecracker::Error::UnexpectedBody { request, body };
-                return Err(self.error(turn.operation(), unexpected));
-            }
+            None => return Err(self.unexpected(turn.operation(), &request, &response)),
         };
         let mut core = self.observed();
         let told = core.life.guest_is(guest);
@@ -203,13 +198,7 @@ impl Vm {
     pub(super) fn demand(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Response, Error> {
         let operation = turn.operation();
         let (own, limits) = turn.own_within_limits();
-        match own.vmm.as_mut() {
-            Some(vmm) => {
-                let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
-                answer.map_err(self.failed(operation))
-            }
-            None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
-        }
+        self.demand_of(own.vmm.as_mut(), operation, request, limits)
     }
 
     /// The same within limits of its own.
@@ -220,13 +209,26 @@ impl Vm {
         turn: &mut Turn<'_>,
     ) -> Result<Response, Error> {
         let operation = turn.operation();
-        match turn.own_mut().vmm.as_mut() {
-            Some(vmm) => {
-                let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
-                answer.map_err(self.failed(operation))
-            }
-            None => Err(self.error(operation, Reason::NoVmm { state: self.state() })),
-        }
+        self.demand_of(turn.own_mut().vmm.as_mut(), operation, request, limits)
+    }
+
+    fn demand_of(
+        &self,
+        vmm: Option<&mut Vmm>,
+        operation: Operation,
+        request: &Request,
+        limits: Limits<'_>,
+    ) -> Result<Response, Error> {
+        let vmm = vmm.ok_or_else(|| self.error(operation, Reason::NoVmm { state: self.state() }))?;
+        let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
+        answer.map_err(self.failed(operation))
+    }
+
+    /// What is told of an answer that the VMM should not give.
+    pub(super) fn unexpected(&self, operation: Operation, request: &Request, answer: &Response) -> Error {
+        let request = RequestLine::from(request);
+        let body = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
+        self.error(operation, firecracker::Error::UnexpectedBody { request, body })
     }
 }
 

@@ -71,16 +71,16 @@ impl Vm {
         if limits.deadline.has_passed() {
             return Ok(Counted::Late(None));
         }
-        let known = self.called_as_given(files.known());
+        let known = files.known();
         let cost = cost.saturating_add(known.unread);
         if known.unread > most {
             return Err(cost);
         }
         if known.unread == 0 {
-            return Ok(Counted::UpToDate(known));
+            return Ok(Counted::UpToDate(self.called_as_given(known)));
         }
         let Ok(totals) = files.totals_if_free(metrics::LITTLE, limits) else {
-            return Ok(Counted::Late(Some(known)));
+            return Ok(Counted::Late(Some(self.called_as_given(known))));
         };
         let read = totals.offset.saturating_sub(known.totals.offset);
         let unread = known.unread.saturating_sub(read);

@@ -75,9 +75,7 @@ impl Plan {
         let steps = puts.map(Step::of_put).chain(requests).collect();
         Self { binary, claims: claims_of(vsock.into_iter()), steps, goal: Goal::Loaded(guest), pager }
     }
-}
 
-impl Plan {
     /// The length of the longest body of its requests.
     pub(super) fn longest_body(&self) -> usize {
         let bodies = self.steps.iter().filter_map(|step| step.request.body.as_ref());

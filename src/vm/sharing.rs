@@ -222,18 +222,9 @@ impl Holding {
     }
 
     fn conflict_with(&self, uses: &[(HostUse, Identity)]) -> Option<Conflict> {
-        let (theirs, ours) = uses.iter().find_map(|wanted| {
-            let held = self.uses.iter().find(|held| exclude_each_other(held, wanted))?;
-            Some((&held.0, &wanted.0))
-        })?;
+        let conflict = conflict_between(uses, (self.id.as_str(), &self.uses))?;
         // Last, for it asks the kernel: nobody may have noticed the end of its VMM.
-        self.is_alive().then(|| Conflict {
-            key: ours.key.clone(),
-            name: ours.name.clone(),
-            by: self.id.to_string(),
-            its_key: theirs.key.clone(),
-            is_running: true,
-        })
+        self.is_alive().then_some(Conflict { is_running: true, ..conflict })
     }
 
     fn is_alive(&self) -> bool {
@@ -242,8 +233,19 @@ impl Holding {
     }
 }
 
-fn exclude_each_other(one: &(HostUse, Identity), other: &(HostUse, Identity)) -> bool {
-    one.1 == other.1 && (one.0.access == Access::Own || other.0.access == Access::Own)
+/// The first of `ours` that excludes one of theirs, who are called `by` and do not run yet.
+fn conflict_between(
+    ours: &[(HostUse, Identity)],
+    (by, theirs): (&str, &[(HostUse, Identity)]),
+) -> Option<Conflict> {
+    let (ours, theirs) = ours.iter().find_map(|(ours, place)| {
+        let excludes = |(held, there): &&(HostUse, Identity)| {
+            there == place && (held.access == Access::Own || ours.access == Access::Own)
+        };
+        Some((ours, &theirs.iter().find(excludes)?.0))
+    })?;
+    let (key, name) = (ours.key.clone(), ours.name.clone());
+    Some(Conflict { key, name, by: by.to_owned(), its_key: theirs.key.clone(), is_running: false })
 }
 
 /// Whether VMs that are yet to be made would use the same things: each with its name, and what it uses.
@@ -254,17 +256,10 @@ pub(crate) fn check_apart<'a>(vms: impl Iterator<Item = (String, &'a [HostUse])>
     let mut known = Vec::<(String, Vec<(HostUse, Identity)>)>::new();
     for (name, uses) in vms {
         let uses = identified(uses, Path::new(""));
-        let conflict = known.iter().find_map(|(other, theirs)| {
-            let pairs = uses.iter().flat_map(|ours| theirs.iter().map(move |theirs| (ours, theirs)));
-            let (ours, theirs) = pairs.into_iter().find(|(ours, theirs)| exclude_each_other(ours, theirs))?;
-            let (by, its_key) = (other.clone(), theirs.0.key.clone());
-            let (key, name) = (ours.0.key.clone(), ours.0.name.clone());
-            Some(Conflict { key, name, by, its_key, is_running: false })
-        });
-        match conflict {
-            Some(conflict) => return Err(conflict),
-            None => known.push((name, uses)),
-        }
+        let mut conflicts =
+            known.iter().filter_map(|(other, theirs)| conflict_between(&uses, (other, theirs)));
+        conflicts.next().map_or(Ok(()), Err)?;
+        known.push((name, uses));
     }
     Ok(())
 }
