@@ -77,42 +77,33 @@ pub(crate) fn undo_all(claims: &[Claim], working_directory: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use std::os::unix::net::UnixListener;
 
-    struct Scratch(std::path::PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("mvm-claims-{name}-{}", std::process::id()));
-            std::fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).unwrap();
-        }
+    fn directory() -> Scratch {
+        let scratch = Scratch::new();
+        std::fs::create_dir(&scratch).unwrap();
+        scratch
     }
 
     #[test]
     fn what_nobody_uses_is_undone_and_what_somebody_uses_stays() {
-        let scratch = Scratch::new("undo");
+        let scratch = directory();
         let claims = ["dead.sock", "alive.sock", "never.sock", "file"].map(Claim::socket);
-        drop(UnixListener::bind(scratch.0.join("dead.sock")).unwrap());
-        let _alive = UnixListener::bind(scratch.0.join("alive.sock")).unwrap();
-        std::fs::write(scratch.0.join("file"), "no socket").unwrap();
+        drop(UnixListener::bind(scratch.join("dead.sock")).unwrap());
+        let _alive = UnixListener::bind(scratch.join("alive.sock")).unwrap();
+        std::fs::write(scratch.join("file"), "no socket").unwrap();
         for _ in 0..2 {
-            undo_all(&claims, &scratch.0);
-            let found = claims.each_ref().map(|claim| claim.thing().find(&scratch.0).unwrap());
+            undo_all(&claims, &scratch);
+            let found = claims.each_ref().map(|claim| claim.thing().find(&scratch).unwrap());
             assert_eq!(found, [Found::Absent, Found::Foreign, Found::Absent, Found::Foreign]);
         }
     }
 
     #[test]
     fn a_place_that_is_taken_is_not_claimed() {
-        let scratch = Scratch::new("makeable");
-        let [taken, free] = ["taken.sock", "free.sock"].map(|name| scratch.0.join(name));
+        let scratch = directory();
+        let [taken, free] = ["taken.sock", "free.sock"].map(|name| scratch.join(name));
         drop(UnixListener::bind(&taken).unwrap());
         let claims = vec![Claim::socket(&taken), Claim::socket(&free), Claim::socket("own.sock")];
         let own = Path::new("/nowhere");

@@ -181,11 +181,12 @@ const UNFINISHED: &str = "pager.stat.new";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
     use std::sync::atomic::AtomicBool;
 
     #[test]
     fn figures_are_whole_whenever_somebody_reads_them() {
-        let directory = std::env::temp_dir().join(format!("mvm-figures-{}", std::process::id()));
+        let directory = Scratch::new();
         fs::create_dir(&directory).unwrap();
         assert_eq!(Figures::read(&directory).unwrap_err().kind(), io::ErrorKind::NotFound);
         let over = AtomicBool::new(false);
@@ -201,6 +202,5 @@ mod tests {
             over.store(true, Ordering::Relaxed);
             reading.join().unwrap().unwrap();
         });
-        fs::remove_dir_all(&directory).unwrap();
     }
 }
