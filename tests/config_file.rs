@@ -4,13 +4,12 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, console_with, told};
+use common::{Host, console_with, eventually, told};
 use mvm::Vm;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 /// Files that Firecracker boots.
 fn accepted(directory: &Path) -> Vec<(&'static str, Value)> {
@@ -110,17 +109,11 @@ fn boots(directory: &Path, spec: &Value) -> bool {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    let hello = loop {
-        if String::from_utf8_lossy(&fs::read(&output).unwrap()).contains("hello") {
-            break true;
-        }
-        if vmm.try_wait().unwrap().is_some() {
-            break false;
-        }
-        assert!(began.elapsed() < AMPLE, "neither a guest nor an end: {spec}");
-        std::thread::yield_now();
-    };
+    let mut hello = false;
+    eventually(&format!("a guest or an end of {spec}"), || {
+        hello = String::from_utf8_lossy(&fs::read(&output).unwrap()).contains("hello");
+        hello || vmm.try_wait().unwrap().is_some()
+    });
     let _of_whatever_is_left = vmm.kill();
     vmm.wait().unwrap();
     let _of_this_one = fs::remove_file(directory.join("v.sock"));

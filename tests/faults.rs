@@ -4,11 +4,10 @@
 mod common;
 
 use common::guest::Guest;
-use common::{Host, Scratch, eventually, told};
+use common::{Host, Scratch, eventually, script, told};
 use mvm::{Error, ExitStatus, Runtime, State};
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A spec makes two requests before the start, and the start is the third.
@@ -32,14 +31,6 @@ fn create(host: &Host, fault: &str) -> Result<std::sync::Arc<mvm::Vm>, Error> {
     let mut spec = host.faulty_spec(Guest::Halt, &[fault]);
     spec["mvm"]["deadlines"] = json!({ "create_ms": 500, "start_ms": 500 });
     host.runtime.create("faulty", &spec.to_string())
-}
-
-/// An executable that is a shell script.
-fn script(scratch: &Scratch, name: &str, body: &str) -> PathBuf {
-    let path = scratch.path().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 #[test]
@@ -205,7 +196,7 @@ fn an_operation_that_waits_behind_another_names_it_when_its_time_is_up() {
 #[test]
 fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
     let scratch = Scratch::new();
-    let script = |name, body| script(&scratch, name, body);
+    let script = |name, body| script(scratch.path(), name, body);
     let plain = scratch.path().join("plain");
     std::fs::write(&plain, "not executable").unwrap();
     for (path, word) in [
@@ -227,7 +218,7 @@ fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
 #[test]
 fn an_executable_that_never_says_its_version_is_given_up_at_the_deadline_and_reaped() {
     let scratch = Scratch::new();
-    let path = script(&scratch, "mute", "exec sleep 1000");
+    let path = script(scratch.path(), "mute", "exec sleep 1000");
     let host = Host::with(&path);
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["deadlines"]["create_ms"] = json!(100);
@@ -243,7 +234,7 @@ fn an_executable_that_never_says_its_version_is_given_up_at_the_deadline_and_rea
 #[test]
 fn what_a_version_lacks_is_refused_before_anything_runs() {
     let scratch = Scratch::new();
-    let path = script(&scratch, "firecracker", "echo Firecracker v1.7.0");
+    let path = script(scratch.path(), "firecracker", "echo Firecracker v1.7.0");
     let host = Host::with(&path);
     let mut spec = host.spec(Guest::Halt);
     spec["memory-hotplug"] = json!({ "total_size_mib": 1024 });

@@ -8,7 +8,7 @@ use common::{AMPLE, Host, Scratch, eventually, told};
 use mvm::runtime::{EventKind, Runtime};
 use mvm::{State, Vm};
 use serde_json::json;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,13 +127,8 @@ fn a_keeper_that_nobody_needs_is_gone() {
 #[test]
 fn a_keeper_that_fails_at_once_is_told() {
     let scratch = Scratch::new();
-    let keeper = scratch.path().join("keeper");
-    let text = format!(
-        "#!/bin/sh\n[ \"$1\" = --version ] && exec '{}' \"$1\"\nexit 1\n",
-        common::keeper().display()
-    );
-    std::fs::write(&keeper, text).unwrap();
-    std::fs::set_permissions(&keeper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let body = format!("[ \"$1\" = --version ] && exec '{}' \"$1\"\nexit 1", common::keeper().display());
+    let keeper = common::script(scratch.path(), "keeper", &body);
     let host = Host::with_options(json!({ "firecracker": common::firecracker(), "keeper": keeper }));
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["on_owner_exit"] = json!("kill");

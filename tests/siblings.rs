@@ -4,7 +4,7 @@
 mod common;
 
 use common::guest::Guest;
-use common::{Host, eventually, told};
+use common::{Host, eventually, told, with_disk};
 use mvm::Vm;
 use mvm::firecracker::http::{Method, RequestPath};
 use serde_json::{Value, json};
@@ -93,19 +93,11 @@ fn members_of_a_pool_have_their_number_and_id_in_their_paths() {
     host.runtime.destroy_pool(&pool).unwrap();
 }
 
-/// A spec with a drive that its guest writes to, on the file `name`.
-fn with_disk(host: &Host, name: &str) -> Value {
-    let path = host.scratch.path().join(name);
-    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
-    let mut spec = host.spec(Guest::Halt);
-    spec["drives"] = json!([{ "drive_id": "data", "is_root_device": false, "path_on_host": path }]);
-    spec
-}
-
 #[test]
 fn a_disk_that_one_guest_writes_to_is_no_other_guests() {
     let mut host = Host::new();
-    let (spec, mut reader) = (with_disk(&host, "disk"), with_disk(&host, "disk"));
+    let (spec, mut reader) =
+        (with_disk(&host, Guest::Halt, ("disk", 0)), with_disk(&host, Guest::Halt, ("disk", 0)));
     reader["drives"][0]["is_read_only"] = true.into();
     // By another name it is the same disk.
     let link = host.scratch.path().join("link");
@@ -136,7 +128,7 @@ fn a_disk_that_one_guest_writes_to_is_no_other_guests() {
 #[test]
 fn guests_that_are_meant_to_share_a_disk_say_so_in_both_specs() {
     let host = Host::new();
-    let mut spec = with_disk(&host, "disk");
+    let mut spec = with_disk(&host, Guest::Halt, ("disk", 0));
     let plain = spec.to_string();
     spec["mvm"]["sharing"] = "allowed".into();
     let one = host.runtime.create("one", &spec.to_string()).unwrap();
@@ -148,18 +140,18 @@ fn guests_that_are_meant_to_share_a_disk_say_so_in_both_specs() {
 #[test]
 fn a_drive_of_a_running_vm_is_given_no_file_that_is_in_use() {
     let host = Host::new();
-    let one = host.runtime.create("one", &with_disk(&host, "first").to_string()).unwrap();
-    let two = host.runtime.create("two", &with_disk(&host, "second").to_string()).unwrap();
+    let one = host.runtime.create("one", &with_disk(&host, Guest::Halt, ("first", 0)).to_string()).unwrap();
+    let two = host.runtime.create("two", &with_disk(&host, Guest::Halt, ("second", 0)).to_string()).unwrap();
     two.start().unwrap();
     let at = |name: &str| host.scratch.path().join(name);
     let text = told(&two.update_drive("data", Some(&at("first")), None).unwrap_err());
     assert!(text.contains("is used by VM one"), "{text}");
     // What it has given up is free, and what it has got is not.
-    with_disk(&host, "third");
+    with_disk(&host, Guest::Halt, ("third", 0));
     two.update_drive("data", Some(&at("third")), None).unwrap();
     host.runtime.destroy(&one).unwrap();
-    host.runtime.create("one", &with_disk(&host, "second").to_string()).unwrap();
-    host.runtime.create("three", &with_disk(&host, "third").to_string()).unwrap_err();
+    host.runtime.create("one", &with_disk(&host, Guest::Halt, ("second", 0)).to_string()).unwrap();
+    host.runtime.create("three", &with_disk(&host, Guest::Halt, ("third", 0)).to_string()).unwrap_err();
 }
 
 #[test]
@@ -210,7 +202,7 @@ fn what_clones_or_members_cannot_each_have_is_named_before_anything_starts() {
         let options = json!({ "spec": spec, "size": 2 }).to_string();
         told(&host.runtime.open_pool("cold", &options).unwrap_err())
     };
-    let text = refused(&with_disk(&host, "disk"));
+    let text = refused(&with_disk(&host, Guest::Halt, ("disk", 0)));
     assert!(text.contains("drives[0].path_on_host") && text.contains("{n}"), "{text}");
     let mut spec = host.spec(Guest::Halt);
     spec["network-interfaces"] = json!([{ "iface_id": "eth0", "host_dev_name": "mvmt-same0" }]);
@@ -229,13 +221,13 @@ fn what_clones_or_members_cannot_each_have_is_named_before_anything_starts() {
 #[test]
 fn a_disk_that_a_snapshot_only_names_has_one_writer_too() {
     let host = Host::new();
-    let vm = host.runtime.create("source", &with_disk(&host, "disk").to_string()).unwrap();
+    let vm = host.runtime.create("source", &with_disk(&host, Guest::Halt, ("disk", 0)).to_string()).unwrap();
     vm.start().unwrap();
     host.runtime.take_snapshot(&vm, "base", Some(r#"{"disks":"reference"}"#)).unwrap();
     let restore = |id: &str, options: Option<&str>| host.runtime.restore("base", id, options);
     assert!(told(&restore("beside", None).unwrap_err()).contains("is used by VM source"));
     // With a disk of its own it may, and so it may when the other one is gone.
-    with_disk(&host, "other");
+    with_disk(&host, Guest::Halt, ("other", 0));
     let drives = json!([{ "drive_id": "data", "path_on_host": host.scratch.path().join("other") }]);
     restore("beside", Some(&json!({ "drives": drives }).to_string())).unwrap();
     vm.kill().unwrap();

@@ -4,11 +4,12 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told};
+use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told, with_disk};
 use mvm::firecracker::http::{Method, RequestPath};
 use mvm::{Outcome, ReapOptions, State, Vm};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,15 @@ fn boot_tracking(host: &Host, id: &str, guest: Guest) -> Arc<Vm> {
     let vm = host.runtime.create(id, &tracking(host, guest)).unwrap();
     vm.start().unwrap();
     vm
+}
+
+/// The same with a disk that it writes to; says which file that is.
+fn boot_tracking_with_disk(host: &Host, id: &str) -> (PathBuf, Arc<Vm>) {
+    let mut spec = with_disk(host, Guest::Count, ("disk", 7));
+    spec["machine-config"]["track_dirty_pages"] = true.into();
+    let vm = host.runtime.create(id, &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    (host.scratch.path().join("disk"), vm)
 }
 
 #[test]
@@ -150,13 +160,7 @@ fn a_chain_of_five_diffs_is_one_memory() {
 #[test]
 fn a_merged_diff_has_checksums_when_the_diff_had_them_or_when_they_are_asked_for() {
     let host = Host::new();
-    let disk = host.scratch.path().join("disk");
-    fs::write(&disk, vec![7; 1 << 20]).unwrap();
-    let mut spec = host.spec(Guest::Count);
-    spec["machine-config"]["track_dirty_pages"] = true.into();
-    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }]);
-    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
-    vm.start().unwrap();
+    let (_, vm) = boot_tracking_with_disk(&host, "source");
     snapshot(&host, &vm, "base", json!({ "checksums": "taken" }));
     for (id, taken, merging, verifiable) in [
         ("kept", "taken", None, true),
@@ -312,13 +316,7 @@ fn no_page_is_lost_that_is_in_swap() {
 #[test]
 fn what_fails_before_firecracker_is_asked_costs_no_diff() {
     let host = Host::new();
-    let disk = host.scratch.path().join("disk");
-    fs::write(&disk, vec![7; 1 << 20]).unwrap();
-    let mut spec = host.spec(Guest::Count);
-    spec["machine-config"]["track_dirty_pages"] = true.into();
-    spec["drives"] = json!([{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }]);
-    let vm = host.runtime.create("source", &spec.to_string()).unwrap();
-    vm.start().unwrap();
+    let (disk, vm) = boot_tracking_with_disk(&host, "source");
     snapshot(&host, &vm, "base", json!({}));
     let pauses = || vm.info().unwrap()["last_pause_us"].clone();
     let before = pauses();
@@ -349,11 +347,10 @@ fn what_fails_before_firecracker_is_asked_costs_no_diff() {
 fn a_release_that_misplaces_pages_takes_no_diff_of_a_large_memory() {
     let host = Host::simulated();
     let boot = |id: &str, version: &str, mib: u64| {
-        let mut spec = host.faulty_spec(Guest::Count, &[&format!("0:version={version}")]);
+        let mut spec = host.spec(Guest::Count);
         spec["machine-config"] = json!({ "vcpu_count": 1, "mem_size_mib": mib, "track_dirty_pages": true });
         let wrapper = version_of_simulator(&host, version);
         spec["mvm"]["firecracker"] = json!(wrapper);
-        spec["mvm"].as_object_mut().unwrap().remove("arguments");
         let vm = host.runtime.create(id, &spec.to_string()).unwrap();
         vm.start().unwrap();
         snapshot(&host, &vm, &format!("{id}-base"), json!({}));
@@ -384,7 +381,7 @@ fn a_release_that_takes_no_diff_without_tracking_is_not_asked_for_one() {
 }
 
 /// A copy of the simulator that is Firecracker `version`.
-fn copy_of_simulator(host: &Host, version: &str) -> std::path::PathBuf {
+fn copy_of_simulator(host: &Host, version: &str) -> PathBuf {
     let copy = host.scratch.path().join(format!("firecracker-sim-v{version}"));
     fs::copy(common::simulator(), &copy).unwrap();
     copy
@@ -435,11 +432,10 @@ fn a_snapshot_is_of_the_release_that_runs_whatever_stands_at_its_path_by_then() 
 
 #[test]
 fn a_script_is_no_obstacle_to_knowing_which_release_runs() {
-    use std::os::unix::fs::PermissionsExt;
     let host = Host::simulated();
-    let (script, current) = (host.scratch.path().join("firecracker"), host.scratch.path().join("current"));
-    fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", current.display())).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let current = host.scratch.path().join("current");
+    let body = format!("exec {} \"$@\"", current.display());
+    let script = common::script(host.scratch.path(), "firecracker", &body);
     point_at(&current, &copy_of_simulator(&host, "1.14.1"));
     let boot = |id: &str| {
         let mut spec = host.spec(Guest::Count);
@@ -461,14 +457,9 @@ fn a_script_is_no_obstacle_to_knowing_which_release_runs() {
 }
 
 /// A Firecracker of that release: a script, as packages have them.
-fn version_of_simulator(host: &Host, version: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let path = host.scratch.path().join(format!("firecracker-{version}"));
-    let simulator = common::simulator();
-    let script = format!("#!/bin/sh\nexec {} --sim-fault 0:version={version} \"$@\"\n", simulator.display());
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+fn version_of_simulator(host: &Host, version: &str) -> PathBuf {
+    let body = format!("exec {} --sim-fault 0:version={version} \"$@\"", common::simulator().display());
+    common::script(host.scratch.path(), &format!("firecracker-{version}"), &body)
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn events_of(host: &Host) -> Vec<(String, EventKind)> {
 }
 
 fn kill_vmm(vm: &mvm::Vm) {
-    let pid = vm.info().unwrap()["pid"].to_string();
+    let pid = vm.pid().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
 }
 
@@ -55,12 +55,7 @@ fn a_paused_vm_is_found_paused() {
 
 /// The owner that a VM's journal names is another process, which is gone.
 fn pretend_another_owner(host: &Host, id: &str) {
-    rewrite_journal(host, id, |journal| journal["owner"]["started"] = json!(1));
-}
-
-/// As the library writes it: with a checksum that is right.
-fn rewrite_journal(host: &Host, id: &str, change: impl FnOnce(&mut Value)) {
-    common::edit_journal(&host.vm_directory(id).join("journal.json"), change);
+    host.edit_journal(id, |journal| journal["owner"]["started"] = json!(1));
 }
 
 fn killed_with_its_owner(host: &Host, id: &str) -> std::sync::Arc<mvm::Vm> {
@@ -95,7 +90,7 @@ fn a_vm_that_is_to_end_with_its_owner_goes_on_while_that_lives() {
 fn a_vm_that_was_started_again_is_its_new_owners_and_of_this_boot() {
     let mut host = Host::new();
     host.boot("again", Guest::Halt).kill().unwrap();
-    rewrite_journal(&host, "again", |journal| {
+    host.edit_journal("again", |journal| {
         journal["boot"] = json!("another boot");
         journal["owner"]["started"] = json!(1);
     });
@@ -153,7 +148,7 @@ fn a_number_that_was_given_out_again_is_not_signalled() {
     let mut host = Host::new();
     host.boot("former", Guest::Halt).kill().unwrap();
     let mut innocent = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    rewrite_journal(&host, "former", |journal| {
+    host.edit_journal("former", |journal| {
         journal["vmm"] = json!({ "process": { "pid": innocent.id(), "started": 1 }, "progress": "ready",
                                  "version": "1.16.1", "claims": [{ "socket": { "path": "api.sock" } }] });
     });

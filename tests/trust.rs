@@ -4,11 +4,11 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, Scratch, told};
+use common::{AMPLE, Host, Scratch, eventually, told};
 use mvm::process::Identity;
 use mvm::runtime::EventKind;
 use mvm::sys::directory::Directory;
-use mvm::{ReapOptions, Runtime, State, Vm};
+use mvm::{ReapOptions, Runtime, State};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -37,7 +37,8 @@ fn directories_in_each_other_by_the_thousand_are_removed_with_their_vm_by_a_thre
         destroying.spawn_scoped(scope, || host.runtime.destroy(&vm).unwrap()).unwrap();
     });
     // What a busy disk did not do in the time of the call is done by the next look.
-    while host.runtime.reap(ReapOptions::default()).unwrap()["left_alone"] != json!([]) {}
+    let reap = || host.runtime.reap(ReapOptions::default()).unwrap();
+    eventually("all of it is removed", || reap()["left_alone"] == json!([]));
     host.assert_nothing_left();
 }
 
@@ -72,11 +73,9 @@ fn a_rewritten_journal_makes_nobody_run_another_program() {
     let mut host = Host::new();
     let vm = host.boot("forger", Guest::Halt);
     let ran = host.scratch.path().join("ran");
-    let program = host.scratch.path().join("program");
-    fs::write(&program, format!("#!/bin/sh\ntouch {}\n", ran.display())).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = common::script(host.scratch.path(), "program", &format!("touch {}", ran.display()));
     drop(vm);
-    forge(&host, "forger", |journal| journal["firecracker"] = json!(program));
+    host.edit_journal("forger", |journal| journal["firecracker"] = json!(program));
     host.change_owner();
     let vm = host.runtime.vm("forger").unwrap();
     host.runtime.take_snapshot(&vm, "asks-for-the-version", None).unwrap();
@@ -89,16 +88,16 @@ fn a_rewritten_journal_makes_nobody_run_another_program() {
 #[test]
 fn a_rewritten_journal_makes_nobody_end_another_process() {
     let mut host = Host::new();
-    let vmm = pid_of(&host.boot("forger", Guest::Halt));
+    let vmm = host.boot("forger", Guest::Halt).pid().unwrap();
     let mut innocent = Command::new("sleep").arg("1000").spawn().unwrap();
     let identity = Identity::of(innocent.id().cast_signed()).unwrap();
-    forge(&host, "forger", |journal| {
+    host.edit_journal("forger", |journal| {
         journal["vmm"]["process"] = json!({ "pid": identity.pid, "started": identity.started });
     });
     host.change_owner();
     // Its own VMM is found by the console.
     let vm = host.runtime.vm("forger").unwrap();
-    assert_eq!(pid_of(&vm), vmm);
+    assert_eq!(vm.pid().unwrap(), vmm);
     host.runtime.destroy(&vm).unwrap();
     assert!(innocent.try_wait().unwrap().is_none());
     innocent.kill().unwrap();
@@ -115,7 +114,7 @@ fn a_vmm_that_its_journal_conceals_is_not_left_running() {
     ] {
         let mut host = Host::new();
         drop(host.boot("concealed", Guest::Halt));
-        forge(&host, "concealed", conceal);
+        host.edit_journal("concealed", conceal);
         host.change_owner();
         let vm = host.runtime.vm("concealed").unwrap();
         let running = common::processes_below(&host.vm_directory("concealed"));
@@ -138,14 +137,14 @@ fn a_rewritten_journal_removes_no_socket_of_somebody_else() {
     symlink(host.scratch.path(), working.join("way-out")).unwrap();
     drop(UnixListener::bind(working.join("own")).unwrap());
     drop(vm);
-    forge(&host, "forger", |journal| {
+    host.edit_journal("forger", |journal| {
         journal["vmm"]["claims"] =
             sockets(&["own", absolute.to_str().unwrap(), "../../../../above", "way-out/linked"]);
     });
     host.change_owner();
     host.runtime.vm("forger").unwrap().kill().unwrap();
     assert!(!working.join("own").exists());
-    forge(&host, "forger", |journal| {
+    host.edit_journal("forger", |journal| {
         let claims = sockets(&[absolute.to_str().unwrap(), "../../../../above", "way-out/linked"]);
         journal["vmm"] =
             json!({ "process": null, "progress": "ready", "version": "1.16.1", "claims": claims });
@@ -159,7 +158,7 @@ fn a_vmm_whose_journal_is_of_no_use_is_ended_by_a_call_that_says_so() {
     let mut host = Host::new();
     let mut pids = Vec::new();
     for id in ["garbage", "link", "fifo", "nothing"] {
-        pids.push(pid_of(&host.boot(id, Guest::Halt)));
+        pids.push(i64::from(host.boot(id, Guest::Halt).pid().unwrap()));
         let journal = host.vm_directory(id).join("journal.json");
         fs::remove_file(&journal).unwrap();
         match id {
@@ -188,7 +187,7 @@ fn a_vmm_whose_journal_is_of_no_use_is_ended_by_a_call_that_says_so() {
 fn a_vmm_whose_directory_was_moved_away_is_told_and_ended_by_a_call_that_says_so() {
     for to in ["outside", "state/below", "state/vms/.hidden", "state/vms/with a blank"] {
         let mut host = Host::new();
-        let pid = pid_of(&host.boot("mover", Guest::Halt));
+        let pid = host.boot("mover", Guest::Halt).pid().unwrap();
         let elsewhere = host.scratch.path().join(to);
         host.without_owner_but(|directory| {
             fs::rename(directory.join("state/vms/mover"), &elsewhere).unwrap();
@@ -373,15 +372,6 @@ fn what_a_vmm_makes_is_its_owners_alone() {
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
         }
     }
-}
-
-/// Changes a journal as a VMM would, its checksum included, while it has no owner.
-fn forge(host: &Host, id: &str, change: impl FnOnce(&mut Value)) {
-    common::edit_journal(&host.vm_directory(id).join("journal.json"), change);
-}
-
-fn pid_of(vm: &Vm) -> i64 {
-    vm.info().unwrap()["pid"].as_i64().unwrap()
 }
 
 /// Which part this process plays, and where.

@@ -6,23 +6,15 @@ mod common;
 use common::guest::Guest;
 use common::{Host, Scratch, eventually, firecracker, processes_below, told};
 use mvm::ReapOptions;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// An executable script, which finds the VMM under test as `$vmm`.
 fn script(directory: &Path, text: &str) -> PathBuf {
-    let path = directory.join("wrapper");
     let vmm = firecracker();
     let version = "[ \"$1\" = --version ] && exec \"$vmm\" \"$@\"";
-    let whole = format!("#!/bin/sh\nvmm='{}'\n{version}\n{text}\n", vmm.display());
-    // Aside first: a file that a forked child of another test still has open for writing cannot be executed.
-    let aside = directory.join("wrapper.new");
-    fs::write(&aside, whole).unwrap();
-    fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(aside, &path).unwrap();
-    path
+    let body = format!("vmm='{}'\n{version}\n{text}", vmm.display());
+    common::script(directory, "wrapper", &body)
 }
 
 /// A host whose Firecracker is such a script.
@@ -87,10 +79,8 @@ fn helpers_of_a_vmm_that_has_ended_are_no_vmm_and_go_with_it() {
 #[test]
 fn a_wrapper_that_does_not_say_its_version_is_ended_with_all_that_it_has_started() {
     let scratch = Scratch::new();
-    let path = scratch.path().join("silent");
-    let text = format!("#!/bin/sh\ncd '{}'\nsleep 1000\nexit 0\n", scratch.path().display());
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let body = format!("cd '{}'\nsleep 1000\nexit 0", scratch.path().display());
+    let path = common::script(scratch.path(), "silent", &body);
     let host = Host::with(&path);
     let mut spec = host.spec(Guest::Halt);
     spec["mvm"]["deadlines"]["create_ms"] = 200.into();

@@ -16,6 +16,7 @@ pub mod guest;
 use guest::Guest;
 use mvm::{Runtime, Vm};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,6 +156,11 @@ impl Host {
         self.scratch.path().join("state/vms").join(id)
     }
 
+    /// Changes what the journal of the VM `id` says, its checksum included.
+    pub fn edit_journal(&self, id: &str, change: impl FnOnce(&mut Value)) {
+        edit_journal(&self.vm_directory(id).join("journal.json"), change);
+    }
+
     /// Nothing of any VM is left: no directory, and no process that works in one.
     pub fn assert_nothing_left(&self) {
         let vms = self.scratch.path().join("state/vms");
@@ -173,6 +179,23 @@ impl Drop for Host {
             }
         }
     }
+}
+
+/// An executable that is a shell script.
+pub fn script(directory: &Path, name: &str, body: &str) -> PathBuf {
+    let path = directory.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// A spec with a drive that its guest writes to, on the file `name` that holds nothing but `byte`.
+pub fn with_disk(host: &Host, guest: Guest, (name, byte): (&str, u8)) -> Value {
+    let path = host.scratch.path().join(name);
+    std::fs::write(&path, vec![byte; 1 << 20]).unwrap();
+    let mut spec = host.spec(guest);
+    spec["drives"] = json!([{ "drive_id": "data", "is_root_device": false, "path_on_host": path }]);
+    spec
 }
 
 /// Changes what a journal says, its checksum included.

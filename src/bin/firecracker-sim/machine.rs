@@ -250,16 +250,17 @@ impl Machine {
             requested_size_mib: self.requested_size_mib,
         };
         let crashes = self.faults.contains(&RequestFault::CrashHalfway);
-        let room = match () {
-            () if crashes || self.faults.contains(&RequestFault::NoSpace) => Room::ForHalf,
-            () if self.faults.contains(&RequestFault::SyncFails) => Room::Unsynced,
-            () => Room::Enough,
-        };
+        let is_short = crashes || self.faults.contains(&RequestFault::NoSpace);
+        let room = if is_short { Room::ForHalf } else { Room::Enough };
         let written = snapshot::write(request, &state, guest.memory(), room);
         if crashes {
             let _ = signal::raise_with_default_action(libc::SIGSEGV);
         }
         written?;
+        if self.faults.contains(&RequestFault::SyncFails) {
+            let source = io::Error::from_raw_os_error(libc::EIO);
+            return Err(CreateSnapshotError::MemoryBackingFile("sync_all", source));
+        }
         let (words, field) = match request.snapshot_type {
             SnapshotType::Full => ("full", "vmm_full_create_snapshot"),
             SnapshotType::Diff => ("diff", "vmm_diff_create_snapshot"),

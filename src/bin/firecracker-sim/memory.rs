@@ -77,8 +77,6 @@ pub(crate) enum Room {
     Enough,
     /// The second half meets a full disk.
     ForHalf,
-    /// There is, but nothing of it is sure to be on disk.
-    Unsynced,
 }
 
 /// A bit for each page.
@@ -273,7 +271,7 @@ impl GuestMemory {
 
     fn limit(&self, room: Room) -> u64 {
         match room {
-            Room::Enough | Room::Unsynced => u64::MAX,
+            Room::Enough => u64::MAX,
             Room::ForHalf => self.regions.iter().map(|region| region.memory.size() as u64).sum::<u64>() / 2,
         }
     }
