@@ -29,13 +29,22 @@ pub fn group_exists(group: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
 
     #[test]
-    fn this_process_is_in_its_session_and_group() {
-        let me = std::process::id().cast_signed();
-        let session = session_of(me).unwrap();
-        assert!(members(session).unwrap().contains(&me));
-        assert!(group_exists(process::getpgrp().as_raw_pid()));
+    fn a_process_is_in_its_session_and_group() {
+        // This process's own session may have been begun outside of its PID namespace, and have no number here.
+        let mut leader =
+            Command::new("setsid").arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let number = leader.id().cast_signed();
+        leader.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+        leader.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        assert_eq!((session_of(number), group_exists(number)), (Some(number), true));
+        assert_eq!(members(number).unwrap(), [number]);
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
+        assert_eq!((session_of(number), group_exists(number)), (None, false));
         assert_eq!((session_of(i32::MAX), group_exists(i32::MAX), group_exists(1)), (None, false, false));
     }
 }

@@ -84,7 +84,10 @@ impl Vmm {
     /// Its stdout and stderr are files: a VMM blocks on a pipe that nobody drains.
     pub(crate) fn start(program: &Path, scratch: &Scratch, arguments: &[String]) -> io::Result<Self> {
         let output = |name: &str| File::options().create(true).append(true).open(scratch.path.join(name));
-        let child = Command::new(program)
+        // Whoever starts the tests in the background has them ignore SIGINT, and a VMM inherits that.
+        let child = Command::new("env")
+            .arg("--default-signal")
+            .arg(program)
             .args(arguments)
             .current_dir(&scratch.path)
             .stdin(Stdio::null())
