@@ -3,7 +3,7 @@
 //!
 //! A claim is in the journal before its thing is made, and is undone after the VM's processes have ended. Undoing is
 //! harmless when there is nothing, when it was done before, and when two do it at once; what is not ours is not touched.
-//! What makes a thing is the business of whoever claims it: a VMM binds its sockets itself.
+//! A thing is made before the VMM is started, unless the VMM makes it itself, as it does its sockets.
 
 mod socket;
 
@@ -12,6 +12,17 @@ pub(crate) use socket::Socket;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
+use thiserror::Error;
+
+/// Why a thing that was claimed could not be made.
+#[derive(Debug, Error)]
+#[error("cannot make {what}")]
+pub struct NotMade {
+    /// The thing.
+    what: String,
+    /// Why not.
+    pub(crate) source: io::Error,
+}
 
 /// One thing that a VM owns, or may own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +51,11 @@ pub(crate) trait Thing {
     /// Whether it is to be claimed by whoever is about to make it.
     fn is_makeable(&self, working_directory: &Path) -> bool;
 
+    /// Makes it, unless it is made by the VMM.
+    fn make(&self, _working_directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Removes it if it is ours.
     fn undo(&self, working_directory: &Path) -> io::Result<()>;
 
@@ -63,6 +79,17 @@ impl Claim {
 /// Those of `claims` that can be made: where something stands already it is somebody else's, and the VM will not get it.
 pub(crate) fn makeable(claims: Vec<Claim>, working_directory: &Path) -> Vec<Claim> {
     claims.into_iter().filter(|claim| claim.thing().is_makeable(working_directory)).collect()
+}
+
+/// Makes what was claimed, the first first.
+///
+/// # Errors
+/// The thing that could not be made. Those before it are there, to be undone with it.
+pub(crate) fn make_all(claims: &[Claim], working_directory: &Path) -> Result<(), NotMade> {
+    claims.iter().map(Claim::thing).try_for_each(|thing| {
+        let made = thing.make(working_directory);
+        made.map_err(|source| NotMade { what: thing.describe(working_directory), source })
+    })
 }
 
 /// Undoes what was claimed, the last first. What cannot be undone is in the log, and keeps nothing else from being undone.

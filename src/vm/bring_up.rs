@@ -47,9 +47,11 @@ impl Vm {
     pub(super) fn bring_up(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let before = self.observed().life.rest().unwrap_or(Resting::NEVER_RAN);
         let held = self.hold_uses(turn.operation());
-        held.and_then(|()| self.spawn(plan, turn)).inspect_err(|_| {
+        let spawned = held.and_then(|()| self.make_claims(turn)).and_then(|()| self.spawn(plan, turn));
+        spawned.inspect_err(|_| {
             self.shared.holdings.release(self.token);
             self.end_pager();
+            self.undo_claims(turn);
             self.strike_out_vmm(turn);
         })?;
         self.carry_out(plan, turn).inspect_err(|_| self.undo_launch(before, turn))
@@ -205,6 +207,13 @@ impl Vm {
             self.tell_all(told);
         }
         if goal == Goal::ConfiguredInDoubt { self.ask_state(turn) } else { Ok(()) }
+    }
+
+    /// Makes what the journal says that the VMM owns on this host.
+    fn make_claims(&self, turn: &Turn<'_>) -> Result<(), Error> {
+        let claims = turn.own().record.vmm.as_ref().map_or(&[][..], |vmm| &vmm.claims);
+        let made = claims::make_all(claims, self.files().working_directory());
+        made.map_err(self.failed(turn.operation()))
     }
 
     /// Undoes what the VMM of the journal owned on this host: it has ended.

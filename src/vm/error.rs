@@ -9,6 +9,7 @@ use super::id::VmId;
 use super::snapshot::WhyFull;
 use super::spec::Link;
 use super::{Conflict, SpecError, State};
+use crate::claims;
 use crate::firecracker;
 use crate::host::DiskError;
 use crate::journal::{self, StateError};
@@ -108,6 +109,9 @@ pub enum Reason {
         /// Why it cannot be copied.
         source: DiskError,
     },
+    /// Something that the VM was to own on the host.
+    #[error(transparent)]
+    Claim(#[from] claims::NotMade),
     /// The pager could not be started, or asked.
     #[error(transparent)]
     Pager(#[from] pager::PagerHandleError),

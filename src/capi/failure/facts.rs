@@ -112,6 +112,7 @@ impl Facts {
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),
             Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),
+            Reason::Claim(error) => Self::of_io(&error.source),
             Reason::Pager(source) => Self::of_pager(source),
             Reason::PagerLost { said } => {
                 Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED) }
