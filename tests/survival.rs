@@ -293,7 +293,7 @@ fn a_journal_that_cannot_be_read_is_told_and_its_vm_left_alone() {
         (whole[..whole.len() / 2].to_vec(), "damaged"),
         (Vec::new(), "empty"),
         (b"somebody else's".to_vec(), "not a journal"),
-        (newer, "version 2"),
+        (newer, "version 3"),
         (flipped.into_bytes(), "checksum"),
     ] {
         std::fs::write(&journal, &text).unwrap();

@@ -5,8 +5,10 @@
 //! harmless when there is nothing, when it was done before, and when two do it at once; what is not ours is not touched.
 //! A thing is made before the VMM is started, unless the VMM makes it itself, as it does its sockets.
 
+mod cgroup;
 mod socket;
 
+pub(crate) use cgroup::{Cgroup, Making, Setting, USUAL_PARENT, another_name};
 pub(crate) use socket::Socket;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub struct NotMade {
 pub(crate) enum Claim {
     /// A unix socket that the VMM binds, and leaves behind whatever ends it.
     Socket(Socket),
+    /// A cgroup for its VMM and its pager.
+    Cgroup(Cgroup),
 }
 
 /// What stands where a claim says.
@@ -69,9 +73,26 @@ impl Claim {
         Self::Socket(Socket::at(path.as_ref()))
     }
 
+    /// Where the socket is that it speaks of.
+    pub(crate) fn socket_path(&self) -> Option<&Path> {
+        match self {
+            Self::Socket(socket) => Some(socket.path()),
+            Self::Cgroup(_) => None,
+        }
+    }
+
+    /// Where the cgroup is that it speaks of.
+    pub(crate) fn cgroup(&self) -> Option<&Path> {
+        match self {
+            Self::Cgroup(cgroup) => Some(cgroup.path()),
+            Self::Socket(_) => None,
+        }
+    }
+
     fn thing(&self) -> &dyn Thing {
         match self {
             Self::Socket(socket) => socket,
+            Self::Cgroup(cgroup) => cgroup,
         }
     }
 }

@@ -1,9 +1,11 @@
-//! What the host lends a VM: its files under the names of the VMM, copies of disks, and its CPU.
+//! What the host lends a VM: its files under the names of the VMM, copies of disks, its cgroups, and its CPU.
 
+pub(crate) mod cgroups;
 pub(crate) mod cpu;
 pub(crate) mod disk;
 mod error;
 pub(crate) mod files;
 
+pub use cgroups::CgroupError;
 pub use error::{DiskError, NotPlain, Task};
 pub use files::VmmPath;

@@ -78,7 +78,7 @@ pub enum Error {
 const MAGIC: &str = "mvm-journal";
 /// Moves with every key that comes, goes or changes its meaning, so that an older library says "newer" and not "damaged". A
 /// new key has a default, for files that were written before it.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// The oldest version that can be read.
 const OLDEST: u32 = 2;
 /// Longer than any that is written here, and short enough to be read whole.

@@ -260,9 +260,14 @@ mod exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::{Cgroup, Making};
     use crate::scratch::Scratch;
     use proptest::prelude::*;
     use serde_json::Value;
+
+    fn cgroup() -> Claim {
+        Claim::Cgroup(Cgroup::new("/sys/fs/cgroup/mvm/mvm-0123456789abcdef".into(), Making::default()))
+    }
 
     fn record() -> Record {
         let base = SnapshotRecord {
@@ -284,7 +289,7 @@ mod tests {
                 progress: Progress::Ready,
                 version: "1.16.1".into(),
                 snapshot_version: Some("10.0.0".into()),
-                claims: vec![Claim::socket("api.sock")],
+                claims: vec![Claim::socket("api.sock"), cgroup()],
                 pager: Some(PagerRecord { process: Some(Identity { pid: 19, started: 4713 }) }),
             }),
             exit: Some(ExitStatus::Signal(9)),
@@ -321,8 +326,8 @@ mod tests {
     fn a_newer_or_foreign_file_says_so() {
         let path = Scratch::new();
         for (text, told) in [
-            ("mvm-journal 3 0123456789abcdef\n{}\n", "use a newer library"),
-            ("mvm-journal 2 0123456789abcdef\n{}\n", "checksum"),
+            ("mvm-journal 4 0123456789abcdef\n{}\n", "use a newer library"),
+            ("mvm-journal 3 0123456789abcdef\n{}\n", "checksum"),
             ("mvm-journal 1 0123456789abcdef\n{}\n", "use the library that wrote it"),
             ("{}\n", "not a journal"),
             ("", "empty"),

@@ -443,6 +443,7 @@ fn share(directory: &Path, options: &RuntimeOptions) -> Result<Shared, Error> {
         keeper: options.keeper.clone(),
         firecracker: options.firecracker.clone(),
         cgroups: options.cgroup.clone(),
+        cgroup_parent: options.cgroup_parent.clone(),
         binaries: Binaries::default(),
         latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("create the queue of events"))?,

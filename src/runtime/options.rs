@@ -14,6 +14,8 @@ pub(super) struct RuntimeOptions {
     pub(super) keeper: Option<PathBuf>,
     /// The control groups of the keeper, and of those VMs whose spec names none.
     pub(super) cgroup: Vec<PathBuf>,
+    /// The cgroup in which those of VMs with limits are made.
+    pub(super) cgroup_parent: Option<PathBuf>,
     /// How many events wait for somebody to take them.
     pub(super) event_queue: usize,
 }
@@ -31,6 +33,7 @@ impl RuntimeOptions {
             firecracker: given.take("firecracker")?.map(absolute),
             keeper: given.take("keeper")?.map(absolute),
             cgroup: given.paths("cgroup")?.unwrap_or_default().into_iter().map(absolute).collect(),
+            cgroup_parent: given.take("cgroup_parent")?,
             event_queue: usize::try_from(given.take_or("event_queue", 4096_u64)?).unwrap_or(usize::MAX),
         };
         given.finish().map(|()| options)

@@ -60,6 +60,11 @@ pub fn identity(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
 }
 
+/// The number of a device as the kernel writes it: `major:minor`.
+pub fn device_name(device: u64) -> String {
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+}
+
 /// The names of what stands in the directory at `path`, in order.
 ///
 /// # Errors

@@ -1,32 +1,32 @@
 //! Bringing a VMM up: started after the journal announces it, made what its plan says, and taken back when that fails.
 
 use super::life::Resting;
-use super::plan::{Goal, OnUnknown, Plan};
+use super::plan::{Goal, Means, OnUnknown, Placement, Plan};
 use super::timings::Timings;
 use super::{Error, Guest, Reason, Turn, Vm};
 use crate::causes::with_causes;
 use crate::claims;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{self, Binary, Launch, Request, Started, Version, Vmm, api};
+use crate::host::cgroups;
 use crate::journal::{Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Cgroups, Identity};
 use crate::sys::sync::lock;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 impl Vm {
-    /// The VMM's executable, which must have what the spec asks for.
-    pub(super) fn suitable_binary(&self, turn: &Turn<'_>) -> Result<Binary, Error> {
+    /// The VMM's executable, which must have what the spec asks for, and the cgroups, which must have what limits ask for.
+    pub(super) fn means(&self, turn: &Turn<'_>) -> Result<Means, Error> {
         if let Some(problem) = &self.spec_problem {
             return Err(self.error(turn.operation(), problem.clone()));
         }
-        // Looked at before anything is made.
-        drop(self.cgroups(turn.operation())?);
+        let placement = self.placement(turn.operation())?;
         let found = self.shared.binaries.find(self.binary(turn.operation())?, turn.limits());
         let suitable = found.and_then(|binary| {
             self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
-            Ok(binary)
+            Ok(Means { binary, placement })
         });
         suitable.map_err(self.failed(turn.operation()))
     }
@@ -37,9 +37,15 @@ impl Vm {
     }
 
     /// The control groups of the VM's processes: the VMM, and its pager.
-    pub(super) fn cgroups(&self, operation: Operation) -> Result<Cgroups, Error> {
-        let directories = self.spec.options.cgroup.as_ref().unwrap_or(&self.shared.cgroups);
-        Cgroups::open(directories).map_err(self.failed(operation))
+    fn placement(&self, operation: Operation) -> Result<Placement, Error> {
+        let options = &self.spec.options;
+        if let Some(limits) = &options.limits {
+            let parent = options.cgroup_parent.as_ref().or(self.shared.cgroup_parent.as_ref());
+            let own = cgroups::for_limits(limits, parent.map(PathBuf::as_path));
+            return own.map(Placement::Own).map_err(self.failed(operation));
+        }
+        let directories = options.cgroup.as_ref().unwrap_or(&self.shared.cgroups);
+        Cgroups::open(directories).map(Placement::Given).map_err(self.failed(operation))
     }
 
     /// Starts the VMM of `plan`, which the journal announces, and asks it for what the plan says. After an error it is gone,
@@ -70,10 +76,18 @@ impl Vm {
     fn spawn(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let operation = turn.operation();
         let metrics = self.begin_metrics(turn)?;
+        let own;
+        let cgroups = match self.own_cgroups(turn) {
+            paths if paths.is_empty() => &plan.cgroups,
+            paths => {
+                own = Cgroups::open(&paths).map_err(self.failed(operation))?;
+                &own
+            }
+        };
         // Comes up while the VMM does.
-        plan.pager.iter().try_for_each(|paging| self.start_pager(operation, paging))?;
+        plan.pager.iter().try_for_each(|paging| self.start_pager(operation, paging, cgroups))?;
         let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
-        let (id, files, cgroups) = (place.id.as_str(), &place.files, &self.cgroups(operation)?);
+        let (id, files) = (place.id.as_str(), &place.files);
         let (binary, metrics, longest_body) = (&plan.binary, metrics.as_deref(), plan.longest_body());
         let launch = Launch { binary, id, files, metrics, longest_body, arguments, cgroups };
         let vmm = Vmm::spawn(&launch).map_err(self.failed(operation))?;
@@ -81,6 +95,12 @@ impl Vm {
         self.attend(vmm.process(), plan.binary.version());
         turn.own_mut().vmm = Some(vmm);
         Ok(())
+    }
+
+    /// The cgroups that were made for it. The one of version 2 is the first: a process can be made in that at once.
+    fn own_cgroups(&self, turn: &Turn<'_>) -> Vec<PathBuf> {
+        let claims = turn.own().record.vmm.iter().flat_map(|vmm| vmm.claims.iter().rev());
+        claims.filter_map(|claim| claim.cgroup().map(Path::to_path_buf)).collect()
     }
 
     /// Makes of a process that was just started what its plan says.
@@ -231,8 +251,8 @@ impl Vm {
             // The error that brought us here is the one to tell.
             log::warn!("VM {}: {}", self.id(), with_causes(&error));
         }
-        self.undo_claims(turn);
         self.end_pager();
+        self.undo_claims(turn);
         let process = lock(&self.core).life.launch_undone(before);
         self.let_go_of(process.as_ref());
         self.strike_out_vmm(turn);

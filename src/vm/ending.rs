@@ -149,9 +149,11 @@ impl Vm {
         // Somebody may have started it again meanwhile.
         if let Some(vmm) = &turn.own().vmm {
             vmm.end_at_once().map_err(self.failed(turn.operation()))?;
-            self.undo_claims(turn);
         }
         self.end_pager();
+        if turn.own().vmm.is_some() {
+            self.undo_claims(turn);
+        }
         self.remove(turn)
     }
 
@@ -297,8 +299,9 @@ impl Vm {
             && let Some(vmm) = turn.own_mut().vmm.take()
         {
             vmm.end_companions();
-            self.undo_claims(turn);
+            // It may be in a cgroup of the VM's, and has its working set to store.
             self.end_pager();
+            self.undo_claims(turn);
             self.strike_out_vmm(turn);
         }
     }

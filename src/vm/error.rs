@@ -11,7 +11,7 @@ use super::spec::Link;
 use super::{Conflict, SpecError, State};
 use crate::claims;
 use crate::firecracker;
-use crate::host::DiskError;
+use crate::host::{CgroupError, DiskError};
 use crate::journal::{self, StateError};
 use crate::observe::metrics;
 use crate::operation::Operation;
@@ -109,6 +109,9 @@ pub enum Reason {
         /// Why it cannot be copied.
         source: DiskError,
     },
+    /// The cgroups that its limits need.
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
     /// Something that the VM was to own on the host.
     #[error(transparent)]
     Claim(#[from] claims::NotMade),
@@ -190,6 +193,7 @@ impl Error {
             Reason::Vmm(source) | Reason::LinkedFile { source, .. } => source.stage(),
             Reason::Process(process::Error::Spawn { .. }) => Some("spawn".into()),
             Reason::Spec(_) => Some("spec".into()),
+            Reason::Cgroups(_) => Some("cgroup".into()),
             Reason::Journal(_) => Some("journal".into()),
             Reason::Disk(_) | Reason::Drive { .. } => Some("disk".into()),
             Reason::Pager(_) | Reason::PagerLost { .. } => Some("pager".into()),

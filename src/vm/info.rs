@@ -145,7 +145,7 @@ impl Vm {
     /// Where the host reaches the guest's vsock.
     fn vsock_socket(&self, record: &Record) -> Option<PathBuf> {
         let vmm = record.vmm.as_ref()?;
-        let sockets = vmm.claims.iter().map(|Claim::Socket(socket)| socket.path());
+        let sockets = vmm.claims.iter().filter_map(Claim::socket_path);
         let socket = sockets.into_iter().find(|socket| *socket != Path::new(API_SOCKET))?;
         Some(self.files().working_directory().join(socket))
     }

@@ -20,11 +20,11 @@ impl Vm {
     pub(crate) fn create(&self, spec: &SpecRecord, pool: Option<&PoolRecord>) -> Result<(), Error> {
         let deadline = Deadline::after(self.spec.options.deadlines.create());
         let mut turn = self.take_turn(Operation::Create, deadline)?;
-        let binary = self.suitable_binary(&turn)?;
+        let means = self.means(&turn)?;
         turn.own_mut().record.pool = pool.cloned();
         let links = self.spec.links().cloned().collect();
         let content = Content { links, copies: Vec::new() };
-        let plan = Plan::of_spec(&self.spec, binary);
+        let plan = Plan::of_spec(&self.spec, means);
         let directory = self.make_directory(spec, content, &plan, &mut turn)?;
         self.bring_up(&plan, &mut turn)?;
         directory.keep();
@@ -62,7 +62,7 @@ impl Vm {
         };
         // A VMM that ended by itself has left its sockets.
         self.tidy(&mut turn);
-        let plan = Plan::of_spec(&self.spec, self.suitable_binary(&turn)?);
+        let plan = Plan::of_spec(&self.spec, self.means(&turn)?);
         self.announce_vmm(&plan, &mut turn)?;
         self.bring_up(&plan, &mut turn)?;
         // What a section has started is not to be started again.

@@ -173,6 +173,8 @@ pub(crate) struct Shared {
     pub(crate) firecracker: Option<PathBuf>,
     /// The control groups of those VMs whose spec names none.
     pub(crate) cgroups: Vec<PathBuf>,
+    /// The cgroup in which those of VMs with limits are made, unless their spec names one.
+    pub(crate) cgroup_parent: Option<PathBuf>,
 }
 
 /// What a VM needs of a keeper.

@@ -10,7 +10,7 @@ use crate::firecracker::VmmFiles;
 use crate::observe::events::EventKind;
 use crate::operation::Operation;
 use crate::pager::{self, Figures, PagerHandle};
-use crate::process::{ExitStatus, Identity};
+use crate::process::{Cgroups, ExitStatus, Identity};
 use crate::sys::pidfd::Signal;
 use crate::sys::sync::lock;
 use std::sync::Arc;
@@ -21,7 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Vm {
     /// Starts the pager that the VMM is going to connect to.
-    pub(super) fn start_pager(&self, operation: Operation, paging: &Paging) -> Result<(), Error> {
+    pub(super) fn start_pager(
+        &self,
+        operation: Operation,
+        paging: &Paging,
+        cgroups: &Cgroups,
+    ) -> Result<(), Error> {
         let (files, owner) = (self.files(), self.shared.owner);
         let directory = files.directory();
         paging.plan.write(directory).map_err(self.failed(operation))?;
@@ -32,8 +37,7 @@ impl Vm {
         })?;
         let held = match (paging.run_in, &self.shared.keeper) {
             (RunIn::Process, Some(program)) => {
-                let cgroups = self.cgroups(operation)?;
-                PagerHandle::start_program(program, directory, owner, &listener, &cgroups)
+                PagerHandle::start_program(program, directory, owner, &listener, cgroups)
             }
             (RunIn::Process | RunIn::Thread, _) => PagerHandle::start_thread(directory, owner, listener),
         };

@@ -8,7 +8,7 @@ use super::Spec;
 use crate::claims::{self, Claim};
 use crate::firecracker::VmmFiles;
 use crate::firecracker::companions::{end_companions, is_console_held};
-use crate::journal::{self, Record};
+use crate::journal::{self, Record, VmmRecord};
 use crate::process::{self, ExitStatus, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::procfs::{self, ProcessStat};
@@ -114,12 +114,25 @@ pub(crate) fn end_vmm(
 ) -> Result<Option<ExitStatus>, RemainsError> {
     let exit = kill_vmm(record, files, boot)?;
     if let Some(vmm) = &record.vmm {
+        await_pager(vmm, boot == record.boot)?;
         let spec = spec_in(files).unwrap_or_default();
         let credible =
             vmm.claims.iter().filter(|claim| is_credible(claim, &spec)).cloned().collect::<Vec<_>>();
         claims::undo_all(&credible, files.working_directory());
     }
     Ok(exit)
+}
+
+/// A pager ends when its VMM has, and stores its working set: time for that is given, before what is in the VM's cgroup is
+/// killed.
+fn await_pager(vmm: &VmmRecord, is_of_this_boot: bool) -> Result<(), RemainsError> {
+    let has_cgroup = vmm.claims.iter().any(|claim| claim.cgroup().is_some());
+    let noted = vmm.pager.as_ref().and_then(|pager| pager.process).filter(|_| has_cgroup && is_of_this_boot);
+    if let Some(pager) = noted.map(Process::find).transpose()?.flatten() {
+        let _ended_or_late =
+            pager.wait(Limits { deadline: Deadline::after(PAGERS_PATIENCE), interrupt: None })?;
+    }
+    Ok(())
 }
 
 /// The same, and its claims stay.
@@ -145,10 +158,12 @@ fn is_current(record: &Record, files: &VmmFiles) -> bool {
         .is_ok_and(|now| (now.runs, process(&now)) == (record.runs, process(record)))
 }
 
-/// Whether what a journal claims may be the VM's: a socket below its VMM's working directory, or one that its spec names.
+/// Whether what a journal claims may be the VM's: a socket below its VMM's working directory, or one that its spec names; a
+/// cgroup that is called as none but those of VMs are.
 pub(super) fn is_credible(claim: &Claim, spec: &Spec) -> bool {
     match claim {
         Claim::Socket(socket) => socket.path().is_relative() || spec.binds(socket.path()),
+        Claim::Cgroup(cgroup) => cgroup.is_well_named(),
     }
 }
 
@@ -190,6 +205,7 @@ pub(crate) fn end_whatever_runs(files: &VmmFiles) -> Result<Vec<i32>, RemainsErr
 
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PAGERS_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 fn end(process: &Process) -> Result<ExitStatus, process::Error> {

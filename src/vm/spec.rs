@@ -3,6 +3,7 @@
 //! Firecracker's sections become the requests that configure a VMM, in the order in which Firecracker itself
 //! reads a config file. A section that is not known here is sent on, and the VMM judges it.
 
+mod limits;
 mod options;
 
 pub(super) use options::{Console, GuestRung, MvmSection, OWNER_DATA_KEY};
@@ -108,6 +109,17 @@ pub enum SpecError {
     /// An argument that the library sets itself.
     #[error("mvm.arguments: the library sets {0:?} itself; remove it")]
     Argument(String),
+    /// Cgroups of the caller's, and of the library's.
+    #[error(
+        "mvm.cgroup and mvm.limits exclude each other: mvm.cgroup names a cgroup of yours in which the VM is started, with your \
+         limits; for mvm.limits the library makes one, in mvm.cgroup_parent"
+    )]
+    CgroupAndLimits,
+    /// A place for cgroups that nobody makes.
+    #[error(
+        "mvm.cgroup_parent has a meaning only with mvm.limits; for a cgroup without limits, set mvm.limits to {{}}"
+    )]
+    ParentOfNothing,
     /// The spec of a VM that was found.
     #[error("cannot read the spec that the VM was created with")]
     Journal(#[from] journal::Error),

@@ -208,7 +208,7 @@ pub fn edit_journal(path: &Path, change: impl FnOnce(&mut Value)) {
     let hash = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    std::fs::write(path, format!("mvm-journal 2 {hash:016x}{body}")).unwrap();
+    std::fs::write(path, format!("mvm-journal 3 {hash:016x}{body}")).unwrap();
 }
 
 /// The processes whose working directory is below `directory`.

@@ -3,7 +3,7 @@
 
 use crate::capi::status::mvm_status;
 use crate::firecracker;
-use crate::host::DiskError;
+use crate::host::{CgroupError, DiskError};
 use crate::journal;
 use crate::keeper::KeeperError;
 use crate::observe::metrics;
@@ -112,6 +112,7 @@ impl Facts {
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),
             Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),
+            Reason::Cgroups(source) => Self::of_cgroups(source),
             Reason::Claim(error) => Self::of_io(&error.source),
             Reason::Pager(source) => Self::of_pager(source),
             Reason::PagerLost { said } => {
@@ -195,6 +196,19 @@ impl Facts {
         }
     }
 
+    fn of_cgroups(error: &CgroupError) -> Self {
+        match error {
+            CgroupError::Unknown(source) | CgroupError::Device { source, .. } => Self::of_io(source),
+            CgroupError::None
+            | CgroupError::Missing { .. }
+            | CgroupError::NotHandedDown { .. }
+            | CgroupError::ProcessesInside { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            CgroupError::NoParent { .. } | CgroupError::Parent { .. } => {
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
+            }
+        }
+    }
+
     fn of_pager(error: &pager::PagerHandleError) -> Self {
         match error {
             pager::PagerHandleError::Output { source, .. }
@@ -210,9 +224,13 @@ impl Facts {
         match error {
             E::File { source, .. } => Self::of_io(source),
             E::Journal(source) => Self::of_journal(source),
-            E::Json(_) | E::Kind { .. } | E::NoId { .. } | E::SocketPath { .. } | E::Argument(_) => {
-                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
-            }
+            E::Json(_)
+            | E::Kind { .. }
+            | E::NoId { .. }
+            | E::SocketPath { .. }
+            | E::Argument(_)
+            | E::CgroupAndLimits
+            | E::ParentOfNothing => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
         }
     }
 

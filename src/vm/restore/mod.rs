@@ -60,12 +60,13 @@ impl Vm {
         let options = restoration.options;
         let deadline = Deadline::after(Duration::from_millis(options.deadline_ms));
         let mut turn = self.take_turn(Operation::Restore, deadline)?;
-        let binary = self.suitable_binary(&turn)?;
+        let means = self.means(&turn)?;
+        let binary = &means.binary;
         let (snapshot, store) = (restoration.snapshot, &self.shared.snapshots);
-        self.check_loadable(restoration, &binary, &turn)?;
+        self.check_loadable(restoration, binary, &turn)?;
         snapshot.check(store, options.verify, turn.limits()).map_err(self.failed(Operation::Restore))?;
         let layers = snapshot.layers(store).map_err(self.failed(Operation::Restore))?;
-        let vsock = self.vsock_of(restoration, &binary)?;
+        let vsock = self.vsock_of(restoration, binary)?;
         let Disks { content, patches } = self.disks_of(restoration)?;
         let pager = (options.memory == Memory::Pager).then(|| options.paging(snapshot, layers.clone()));
         let record = &mut turn.own_mut().record;
@@ -79,7 +80,7 @@ impl Vm {
         let load = options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version());
         let requests = requests(load, &patches, options.mmds_of(restoration).as_ref(), options.after);
         let guest = if options.after == After::Resume { Guest::Running } else { Guest::Paused };
-        let plan = Plan::of_snapshot((&self.spec, binary), requests, vsock.bound.as_ref(), guest, pager);
+        let plan = Plan::of_snapshot((&self.spec, means), requests, vsock.bound.as_ref(), guest, pager);
         let directory = self.make_directory(&restoration.spec, content, &plan, &mut turn)?;
         let is_put_together = options.memory == Memory::File && layers.len() > 1;
         if is_put_together {

@@ -1,6 +1,7 @@
 //! The section `"mvm"` of a spec: what the library itself does for a VM.
 
-use super::SpecError;
+use super::{SpecError, limits};
+use crate::host::cgroups::CgroupLimits;
 use crate::journal::OnOwnerExit;
 use crate::settings::{self, Section};
 use crate::vm::OwnerData;
@@ -25,6 +26,10 @@ pub(in crate::vm) struct MvmSection {
     pub(in crate::vm) sharing: Sharing,
     /// The control groups that its processes are started in.
     pub(in crate::vm) cgroup: Option<Vec<PathBuf>>,
+    /// What it may use of the host, by cgroups of its own.
+    pub(in crate::vm) limits: Option<CgroupLimits>,
+    /// The cgroup in which those are made.
+    pub(in crate::vm) cgroup_parent: Option<PathBuf>,
     /// What the owner keeps with the VM from the beginning.
     pub(in crate::vm) owner_data: OwnerData,
 }
@@ -77,6 +82,8 @@ impl MvmSection {
             cgroup: given
                 .paths("cgroup")?
                 .map(|paths| paths.into_iter().map(|path| base.join(path)).collect()),
+            limits: given.optional_section("limits")?.map(|given| limits::read(given, base)).transpose()?,
+            cgroup_parent: given.take("cgroup_parent")?,
             owner_data: given.take(OWNER_DATA_KEY)?.unwrap_or_default(),
         };
         given.finish().map(|()| options)
@@ -146,6 +153,12 @@ impl Default for Deadlines {
 
 pub(super) fn read(own: Value, base: &Path) -> Result<MvmSection, SpecError> {
     let options = MvmSection::read(Section::of(own, "mvm")?, base)?;
+    options.limits.as_ref().map_or(Ok(()), limits::check)?;
+    match (&options.cgroup, &options.limits, &options.cgroup_parent) {
+        (Some(_), Some(_), _) => return Err(SpecError::CgroupAndLimits),
+        (_, None, Some(_)) => return Err(SpecError::ParentOfNothing),
+        _ => {}
+    }
     let taken =
         |argument: &&String| OWN_ARGUMENTS.iter().any(|own| own == argument || is_assigned(argument, own));
     match options.arguments.iter().find(taken) {
@@ -162,9 +175,44 @@ fn is_assigned(argument: &str, name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::settings::reference;
+    use serde_json::json;
+
+    fn with_limits(limits: &Value) -> Result<MvmSection, SpecError> {
+        read(json!({ "limits": limits }), Path::new("/"))
+    }
 
     #[test]
     fn the_reference_has_the_section_of_the_library() {
-        reference::hold(reference::SPEC, || read(Value::Null, Path::new("/")));
+        let io = json!([{ "path": "/", "read_ops_per_second": 1 }]);
+        reference::hold(reference::SPEC, || with_limits(&json!({ "io": io })));
+    }
+
+    #[test]
+    fn limits_that_no_kernel_takes_are_refused_by_their_keys() {
+        for (limits, key) in [
+            (json!({ "cpus": 0 }), "limits.cpus"),
+            (json!({ "cpus": -1.5 }), "limits.cpus"),
+            (json!({ "cpu_weight": 0 }), "limits.cpu_weight"),
+            (json!({ "cpu_weight": 10_001 }), "limits.cpu_weight"),
+            (json!({ "memory_mib": 0 }), "limits.memory_mib"),
+            (json!({ "swap_mib": 5 }), "limits.swap_mib"),
+            (json!({ "pids": 0 }), "limits.pids"),
+            (json!({ "io": [{ "path": "/" }] }), "limits.io[0]"),
+            (json!({ "memory": 5 }), "memory_mib"),
+        ] {
+            let error = with_limits(&limits).unwrap_err();
+            let text = crate::causes::with_causes(&error);
+            assert!(text.contains(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_of_the_callers_and_one_of_the_librarys_exclude_each_other() {
+        let of = |own: Value| read(own, Path::new("/")).map(drop).map_err(|error| error.to_string());
+        let both = of(json!({ "cgroup": "/x", "limits": {} })).unwrap_err();
+        assert!(both.contains("mvm.cgroup") && both.contains("mvm.limits"), "{both}");
+        let parent = of(json!({ "cgroup_parent": "/x" })).unwrap_err();
+        assert!(parent.contains("mvm.cgroup_parent") && parent.contains("mvm.limits"), "{parent}");
+        of(json!({ "cgroup_parent": "/x", "limits": {} })).unwrap();
     }
 }
