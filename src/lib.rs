@@ -29,6 +29,7 @@ pub mod firecracker;
 pub mod host;
 mod id;
 pub mod journal;
+mod json;
 #[doc(hidden)]
 pub mod keeper;
 pub mod observe;

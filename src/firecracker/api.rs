@@ -6,7 +6,8 @@ use super::http::{Method, RequestPath};
 use super::section::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, SECTIONS, VSOCK_KEY};
 use super::{DeviceId, Feature, Version, with_given_ids};
 use crate::host::VmmPath;
-use serde_json::{Map, Value, json};
+use crate::json::object;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
 
@@ -142,7 +143,7 @@ impl Request {
 
     /// Gives a drive another file, or has the same one looked at anew, and makes the other changes too.
     pub fn exchange_drive(id: &str, file: &Path, mut change: Map<String, Value>) -> Self {
-        change.insert(DISK_KEY.to_owned(), json!(file));
+        change.insert(DISK_KEY.to_owned(), file.to_string_lossy().into());
         Self::update_device(ConfigSection::Drives, id, change)
     }
 
@@ -172,7 +173,7 @@ impl Request {
             SnapshotType::Full => "Full",
             SnapshotType::Diff => "Diff",
         };
-        let body = json!({ "snapshot_type": kind, "snapshot_path": state, "mem_file_path": memory });
+        let body = object! { "snapshot_type": kind, "snapshot_path": state.to_string_lossy(), "mem_file_path": memory.to_string_lossy() };
         Self::with_body(Method::Put, RequestPath::fixed("/snapshot/create"), &body)
     }
 
@@ -196,11 +197,11 @@ impl Request {
     }
 
     fn action(action: &str) -> Self {
-        Self::with_body(Method::Put, RequestPath::fixed("/actions"), &json!({ "action_type": action }))
+        Self::with_body(Method::Put, RequestPath::fixed("/actions"), &object! { "action_type": action })
     }
 
     fn vm_state(state: &str) -> Self {
-        Self::with_body(Method::Patch, RequestPath::fixed("/vm"), &json!({ "state": state }))
+        Self::with_body(Method::Patch, RequestPath::fixed("/vm"), &object! { "state": state })
     }
 
     fn get(path: &'static str) -> Self {
@@ -239,24 +240,24 @@ impl SnapshotLoad<'_> {
             MemoryBackend::File(path) => ("File", path),
             MemoryBackend::Userfault(path) => ("Uffd", path),
         };
-        let mut body = json!({
-            "snapshot_path": self.state,
-            "mem_backend": { "backend_type": backend, "backend_path": path },
-        });
+        let mut body = object! {
+            "snapshot_path": self.state.to_string_lossy(),
+            "mem_backend": object! { "backend_type": backend, "backend_path": path.to_string_lossy() },
+        };
         let tracking = match version.has(Feature::TrackDirtyPagesOnLoad) {
             true => "track_dirty_pages",
             false => "enable_diff_snapshots",
         };
         body[tracking] = self.track_dirty_pages.into();
         let devices = self.network_devices.iter();
-        let device = |id: &str, device: &str| json!({ "iface_id": DeviceId::of(id).as_str(), NETWORK_DEVICE_KEY: device });
+        let device = |id: &str, device: &str| object! { "iface_id": DeviceId::of(id).as_str(), NETWORK_DEVICE_KEY: device };
         let devices = devices.map(|(id, name)| device(id, name));
         let devices = devices.collect::<Vec<_>>();
         if !devices.is_empty() {
             body["network_overrides"] = devices.into();
         }
         if let Some(path) = self.vsock {
-            body["vsock_override"] = json!({ VSOCK_KEY: path });
+            body["vsock_override"] = object! { VSOCK_KEY: path.to_string_lossy() };
         }
         if self.advance_clock {
             body["clock_realtime"] = true.into();
@@ -268,14 +269,14 @@ impl SnapshotLoad<'_> {
 impl Adjustment {
     /// The balloon, which the guest fills.
     pub fn balloon(amount_mib: u64) -> Self {
-        let body = json!({ "amount_mib": amount_mib });
+        let body = object! { "amount_mib": amount_mib };
         let set = Request::to_section(Method::Patch, ConfigSection::Balloon, &body);
         Self { set, show: Request::balloon_statistics(), key: "actual_mib" }
     }
 
     /// Memory that is plugged in, which the guest takes.
     pub fn hotplugged_memory(size_mib: u64) -> Self {
-        let body = json!({ "requested_size_mib": size_mib });
+        let body = object! { "requested_size_mib": size_mib };
         let set = Request::to_section(Method::Patch, ConfigSection::MemoryHotplug, &body);
         Self { set, show: Request::get("/hotplug/memory"), key: "plugged_size_mib" }
     }
@@ -344,6 +345,7 @@ pub fn disks_of(configuration: &Value) -> Vec<ConfiguredDisk> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn text(request: &Request) -> String {
         let body = String::from_utf8(request.body.clone().unwrap_or_default()).unwrap();

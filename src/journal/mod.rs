@@ -17,6 +17,7 @@ pub(crate) use state::StateDirectory;
 pub use state::StateError;
 
 use crate::claims::Claim;
+use crate::json::words;
 use crate::process::{ExitStatus, Identity};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -91,8 +92,7 @@ pub(crate) struct SnapshotRecord {
 }
 
 /// Why there is no snapshot that a diff of a VM's present VMM could build upon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WhyNoParent {
     /// None was taken yet.
     #[default]
@@ -105,6 +105,13 @@ pub(crate) enum WhyNoParent {
     MemoryPlugged,
 }
 
+words!(WhyNoParent {
+    NoneTaken: "none_taken",
+    AttemptFailed: "attempt_failed",
+    ForeignRequest: "foreign_request",
+    MemoryPlugged: "memory_plugged"
+});
+
 /// Where a restored VM comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,8 +122,7 @@ pub(crate) struct RestoredRecord {
 }
 
 /// The state of a VM that has no VMM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EndState {
     /// It was ended, or powered itself off.
     #[default]
@@ -125,9 +131,10 @@ pub(crate) enum EndState {
     Failed,
 }
 
+words!(EndState { Stopped: "stopped", Failed: "failed" });
+
 /// How far a VM has come to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Its creation is under way; without its owner it is undone.
     Creating,
@@ -135,9 +142,10 @@ pub(crate) enum Stage {
     Present,
 }
 
+words!(Stage { Creating: "creating", Present: "present" });
+
 /// What becomes of a VM when its owner is gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOwnerExit {
     /// It goes on, and is found by the next owner.
     #[default]
@@ -145,6 +153,8 @@ pub enum OnOwnerExit {
     /// It ends.
     Kill,
 }
+
+words!(OnOwnerExit { Keep: "keep", Kill: "kill" });
 
 /// One VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,14 +185,15 @@ pub(crate) struct PagerRecord {
 }
 
 /// How far a VMM has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// It is being started and configured; without its owner that is undone.
     Starting,
     /// It is configured.
     Ready,
 }
+
+words!(Progress { Starting: "starting", Ready: "ready" });
 
 /// The spec that a VM was created with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use super::server::Server;
 use super::{Ahead, PagerError, Plan, working_set};
 use crate::causes::with_causes;
 use crate::journal;
+use crate::json::object;
 use crate::process::{Identity, Limits, Process, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
@@ -18,7 +19,6 @@ use crate::sys::procfs;
 use crate::sys::socket::{self, UnixConnection};
 use crate::sys::sync::lock;
 use crate::sys::userfault::Userfault;
-use serde_json::json;
 use std::cell::Cell;
 use std::io;
 use std::ops::Range;
@@ -156,7 +156,7 @@ impl Life<'_> {
         let Ok((stream, _)) = self.listener.accept() else { return Ok(None) };
         let connection = UnixConnection::from(stream);
         let Some(vmm) = vmm_behind(&connection, self.directory) else {
-            answer(&connection, plan.bytes, || json!({"error": "no VMM has connected yet"}));
+            answer(&connection, plan.bytes, || object! { "error": "no VMM has connected yet" });
             return Ok(None);
         };
         let heard = handshake::hear(&connection, plan.bytes).map_err(PagerError::Handshake);
@@ -258,9 +258,11 @@ impl Life<'_> {
     fn hear_owner(&self, plan: &Plan, server: &Server<'_>) {
         let Ok((stream, _)) = self.listener.accept() else { return };
         answer(&UnixConnection::from(stream), plan.bytes, || match store(plan, server) {
-            Ok(Some(ranges)) => json!({ "ranges": ranges }),
-            Ok(None) => json!({"error": "no working set is recorded: restore with \"record\" to record one"}),
-            Err(error) => json!({"error": with_causes(&error)}),
+            Ok(Some(ranges)) => object! { "ranges": ranges },
+            Ok(None) => {
+                object! { "error": "no working set is recorded: restore with \"record\" to record one" }
+            }
+            Err(error) => object! { "error": with_causes(&error) },
         });
     }
 }
@@ -325,7 +327,11 @@ fn answer(connection: &UnixConnection, bytes: u64, does: impl FnOnce() -> serde_
         return;
     }
     if let Ok(Said::Line(line)) = handshake::hear(connection, bytes) {
-        let answer = if line == "store" { does() } else { json!({"error": "the only request is \"store\""}) };
+        let answer = if line == "store" {
+            does()
+        } else {
+            object! { "error": "the only request is \"store\"" }
+        };
         let _gone = connection.send(format!("{answer}\n").as_bytes());
     }
 }

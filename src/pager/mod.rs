@@ -23,6 +23,7 @@ pub use handshake::Senseless;
 pub use life::serve;
 
 use crate::journal;
+use crate::json::words;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -50,8 +51,7 @@ pub struct Plan {
 }
 
 /// What is put in place before it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ahead {
     /// Nothing: memory comes on demand.
     Nothing,
@@ -60,6 +60,8 @@ pub enum Ahead {
     /// That first, where there is one, and then all the rest.
     Everything,
 }
+
+words!(Ahead { Nothing: "nothing", WorkingSet: "working_set", Everything: "everything" });
 
 /// How much of a working set is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +74,15 @@ pub struct Recording {
 }
 
 /// Whether a VMM may give memory back, as it does for a balloon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removals {
     /// It may: copies and removals keep out of each other's way, for a lock's price.
     Possible,
     /// It has no device that could.
     Impossible,
 }
+
+words!(Removals { Possible: "possible", Impossible: "impossible" });
 
 impl Plan {
     /// Writes it where the pager of the VM of `directory` reads it.

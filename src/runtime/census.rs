@@ -8,6 +8,7 @@ use super::{Error, Runtime};
 use crate::causes::with_causes;
 use crate::firecracker::VmmFiles;
 use crate::journal::VMS;
+use crate::json::object;
 use crate::observe::events::{EventKind, Events};
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
@@ -15,7 +16,7 @@ use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
 use crate::vm::remains;
 use crate::vm::{AdoptionError, AdoptionOutcome, Vm, VmId, WhyEnded};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,15 +158,15 @@ impl Census {
         self.left_alone.retain(|left| match left.end(runtime) {
             None => true,
             Some(Ok(pids)) => {
-                ended.push(json!({
+                ended.push(object! {
                     "path": left.path.to_string_lossy(),
                     "problem": left.problem.to_string(),
                     "ended": pids,
-                }));
+                });
                 false
             }
             Some(Err(problem)) => {
-                failed.push(json!({ "path": left.path.to_string_lossy(), "problem": problem }));
+                failed.push(object! { "path": left.path.to_string_lossy(), "problem": problem });
                 true
             }
         });
@@ -191,13 +192,13 @@ impl Census {
 
     /// As JSON.
     pub(super) fn json(&self) -> Value {
-        json!({
+        let ended = |(id, why): &(VmId, WhyEnded)| object! { "id": id.as_str(), "why": why_name(*why) };
+        object! {
             "adopted": self.adopted.iter().map(VmId::as_str).collect::<Vec<_>>(),
-            "ended": self.ended.iter().map(|(id, why)| json!({ "id": id.as_str(), "why": why_name(*why) }))
-                .collect::<Vec<_>>(),
+            "ended": self.ended.iter().map(ended).collect::<Vec<_>>(),
             "undone": self.undone_json(),
             "left_alone": self.left_alone_json(),
-        })
+        }
     }
 
     /// What was half done and is no more, as JSON.
@@ -207,7 +208,7 @@ impl Census {
 
     /// What was left alone, as JSON.
     pub(super) fn left_alone_json(&self) -> Value {
-        let one = |left: &LeftAlone| json!({ "path": left.path.to_string_lossy(), "problem": left.problem.to_string() });
+        let one = |left: &LeftAlone| object! { "path": left.path.to_string_lossy(), "problem": left.problem.to_string() };
         self.left_alone.iter().map(one).collect()
     }
 }

@@ -10,13 +10,14 @@ use super::{Error, Runtime, current_directory, parse_spec};
 use crate::causes::with_causes;
 use crate::firecracker::ConfigSection;
 use crate::journal::{self, PoolRecord, SpecRecord};
+use crate::json::object;
 use crate::operation::Operation;
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
 use crate::vm::{self, RestoreOptions, Spec, TakeOptions, Vm, VmId, VsockPlace};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -249,8 +250,9 @@ impl Runtime {
             Source::Snapshot(snapshot, _) => Some(snapshot.manifest.created_unix_ms),
             Source::Spec(_) => None,
         };
-        let what = json!([options, base, made, self.options.firecracker]);
-        journal::checksum(what.to_string().as_bytes())
+        let firecracker = self.options.firecracker.as_deref().map(Path::to_string_lossy);
+        let what = [options, base.to_string_lossy().into(), made.into(), firecracker.into()];
+        journal::checksum(Value::from(what.to_vec()).to_string().as_bytes())
     }
 
     /// What waits in a pool that nobody has open, whose owner is gone.
@@ -373,7 +375,7 @@ impl Pool {
             Source::Snapshot(snapshot, _) => Some(snapshot.manifest.id.as_str()),
             Source::Spec(_) => None,
         };
-        Ok(json!({
+        Ok(object! {
             "name": self.name.as_str(),
             "snapshot": snapshot,
             "size": counts.size,
@@ -381,8 +383,8 @@ impl Pool {
             "taken": counts.taken,
             "missed": counts.missed,
             "failed": counts.failed,
-            "last_error": lock(&self.inside).last_error,
-        }))
+            "last_error": lock(&self.inside).last_error.clone(),
+        })
     }
 
     /// What it holds and has done, in numbers.

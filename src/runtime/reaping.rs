@@ -2,8 +2,9 @@
 
 use super::{Error, Runtime};
 use crate::causes::with_causes;
+use crate::json::object;
 use crate::vm::Vm;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// How [`Runtime::reap`] goes about it.
@@ -26,7 +27,12 @@ impl Runtime {
         let ReapOptions { dry_run, damaged } = options;
         if dry_run {
             let would = self.unwanted().iter().map(remains_json).collect::<Vec<_>>();
-            return Ok(report(dry_run, &would, (&[], &[]), (json!([]), self.found.left_alone_json())));
+            return Ok(report(
+                dry_run,
+                &would,
+                (&[], &[]),
+                (Vec::<Value>::new().into(), self.found.left_alone_json()),
+            ));
         }
         self.shared.state.verify()?;
         // What could not be dealt with when the runtime was opened may be dealt with now.
@@ -42,7 +48,7 @@ impl Runtime {
                 }
                 // Somebody was quicker, and has started it.
                 Ok(false) => {}
-                Err(error) => failed.push(json!({ "id": vm.id().as_str(), "problem": with_causes(&error) })),
+                Err(error) => failed.push(object! { "id": vm.id().as_str(), "problem": with_causes(&error) }),
             }
         }
         Ok(report(dry_run, &removed, (&failed, &ended), (census.undone_json(), census.left_alone_json())))
@@ -63,16 +69,16 @@ fn report(
     (failed, damaged): (&[Value], &[Value]),
     (undone, left_alone): (Value, Value),
 ) -> Value {
-    json!({
+    object! {
         "dry_run": dry_run,
         "removed": removed,
         "failed": failed,
         "damaged": damaged,
         "undone": undone,
         "left_alone": left_alone,
-    })
+    }
 }
 
 fn remains_json(vm: &Arc<Vm>) -> Value {
-    json!({ "id": vm.id().as_str(), "state": vm.state().name(), "owns": vm.remains() })
+    object! { "id": vm.id().as_str(), "state": vm.state().name(), "owns": vm.remains() }
 }

@@ -3,6 +3,7 @@
 use crate::host::VmmPath;
 use crate::host::cpu::HostCpu;
 use crate::journal::{SnapshotRecord, SpecRecord};
+use crate::json::words;
 use crate::sys::mapping::PageSize;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,8 +41,7 @@ pub(crate) struct Manifest {
 }
 
 /// How much of the memory a snapshot holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// All of it.
     #[default]
@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     /// What was written to since the parent was taken.
     Diff,
 }
+
+words!(Kind { Full: "full", Diff: "diff" });
 
 /// A drive of the VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,12 +74,13 @@ impl Drive {
 }
 
 /// What a guest may do with a drive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     ReadOnly,
     Writable,
 }
+
+words!(Access { ReadOnly: "read_only", Writable: "writable" });
 
 /// A file that belongs to a snapshot, as it was when the snapshot was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

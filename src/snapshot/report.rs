@@ -3,9 +3,11 @@
 use super::check::needed;
 use super::{Access, Check, Drive, Error, Manifest, Snapshot, SnapshotId, Store, StoredFile};
 use crate::causes;
+use crate::host::cpu::HostCpu;
+use crate::json::object;
 use crate::process::Limits;
 use crate::sys::mapping::PageSize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// One of several snapshots.
@@ -53,21 +55,21 @@ impl Store {
     pub(crate) fn list_json(&self) -> Value {
         let (snapshots, damaged) = self.list();
         let brief = |Snapshot { manifest, .. }: &Snapshot| {
-            json!({
-                "id": manifest.id,
-                "type": manifest.kind,
-                "parent": manifest.parent,
+            object! {
+                "id": manifest.id.as_str(),
+                "type": manifest.kind.word(),
+                "parent": manifest.parent.clone(),
                 "created_unix_ms": manifest.created_unix_ms,
-                "vm": manifest.vm,
+                "vm": manifest.vm.as_str(),
                 "memory_bytes": manifest.memory_bytes(),
                 "allocated_bytes": manifest.allocated_bytes(),
-            })
+            }
         };
-        let problem = |(path, error): &(PathBuf, Error)| json!({ "path": path.to_string_lossy(), "problem": causes::with_causes(error) });
-        json!({
+        let problem = |(path, error): &(PathBuf, Error)| object! { "path": path.to_string_lossy(), "problem": causes::with_causes(error) };
+        object! {
             "snapshots": snapshots.iter().map(brief).collect::<Vec<_>>(),
             "damaged": damaged.iter().map(problem).collect::<Vec<_>>(),
-        })
+        }
     }
 
     /// Reads all files that a restore of `id` needs, and says which they are.
@@ -81,9 +83,9 @@ impl Store {
         let files = needed(&chain);
         let bytes = files.iter().map(|file| file.stored.bytes).sum::<u64>();
         let files = files.iter().map(|file| {
-            json!({ "path": file.path.display().to_string(), "bytes": file.stored.bytes, "sha256": file.stored.sha256 })
+            object! { "path": file.path.display().to_string(), "bytes": file.stored.bytes, "sha256": file.stored.sha256.clone() }
         });
-        Ok(json!({ "id": id.as_str(), "bytes": bytes, "files": files.collect::<Vec<_>>() }))
+        Ok(object! { "id": id.as_str(), "bytes": bytes, "files": files.collect::<Vec<_>>() })
     }
 
     /// All that is known of the snapshot called `id`; its files are not looked at.
@@ -93,7 +95,7 @@ impl Store {
     pub(crate) fn info(&self, id: &SnapshotId) -> Result<Value, Error> {
         let snapshot = self.find(id)?;
         let mut info = snapshot.describe();
-        info["children"] = json!(self.dependents(id)?);
+        info["children"] = self.dependents(id)?.into();
         match self.chain(&snapshot) {
             Ok(chain) => info["chain"] = chain.iter().map(|one| one.manifest.id.as_str()).collect(),
             Err(error) => info["problem"] = causes::with_causes(&error).into(),
@@ -106,29 +108,37 @@ impl Snapshot {
     /// What the manifest says, for people and programs to read.
     pub(crate) fn describe(&self) -> Value {
         let manifest = &self.manifest;
-        json!({
-            "id": manifest.id,
+        object! {
+            "id": manifest.id.as_str(),
             "directory": self.directory.display().to_string(),
-            "type": manifest.kind,
-            "parent": manifest.parent,
+            "type": manifest.kind.word(),
+            "parent": manifest.parent.clone(),
             "created_unix_ms": manifest.created_unix_ms,
-            "vm": manifest.vm,
-            "firecracker": manifest.firecracker,
-            "snapshot_version": manifest.snapshot_version,
-            "host": manifest.host,
+            "vm": manifest.vm.as_str(),
+            "firecracker": manifest.firecracker.as_str(),
+            "snapshot_version": manifest.snapshot_version.clone(),
+            "host": cpu(&manifest.host),
             "machine": machine(manifest),
-            "configuration": manifest.configuration,
+            "configuration": manifest.configuration.clone(),
             "state": file(&manifest.state),
             "memory": file(&manifest.memory),
             "drives": manifest.drives.iter().map(drive).collect::<Vec<_>>(),
             "allocated_bytes": manifest.allocated_bytes(),
             "has_working_set": self.working_set_file().is_file(),
-        })
+        }
+    }
+}
+
+fn cpu(cpu: &HostCpu) -> Value {
+    object! {
+        "architecture": cpu.architecture.as_str(),
+        "vendor": cpu.vendor.as_str(),
+        "model": cpu.model.as_str(),
     }
 }
 
 fn machine(manifest: &Manifest) -> Value {
-    json!({
+    object! {
         "vcpus": manifest.vcpus(),
         "memory_bytes": manifest.memory_bytes(),
         "huge_pages": match manifest.huge_pages() { PageSize::Small => "None", PageSize::Huge => "2M" },
@@ -138,21 +148,25 @@ fn machine(manifest: &Manifest) -> Value {
         "has_mmds": manifest.has_mmds(),
         "has_balloon": manifest.has_balloon(),
         "has_memory_hotplug": manifest.has_memory_hotplug(),
-    })
+    }
 }
 
 fn drive(drive: &Drive) -> Value {
-    json!({
-        "drive_id": drive.drive_id,
+    object! {
+        "drive_id": drive.drive_id.as_str(),
         "path_on_host": drive.path_on_host.display().to_string(),
         "is_read_only": drive.access == Access::ReadOnly,
         "copy": drive.copy.as_ref().map(file),
-    })
+    }
 }
 
 fn file(stored: &StoredFile) -> Value {
-    let StoredFile { name, bytes, allocated_bytes, sha256, .. } = stored;
-    json!({ "name": name, "bytes": bytes, "allocated_bytes": allocated_bytes, "sha256": sha256 })
+    object! {
+        "name": stored.name.as_str(),
+        "bytes": stored.bytes,
+        "allocated_bytes": stored.allocated_bytes,
+        "sha256": stored.sha256.clone(),
+    }
 }
 
 impl Manifest {

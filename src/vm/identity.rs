@@ -1,8 +1,9 @@
 //! What a restored guest can tell itself from its siblings by: all of them remember the same past.
 
+use crate::json::object;
 use crate::snapshot::Manifest;
 use crate::sys::random;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io;
 
 /// Random, and new with every restore.
@@ -35,13 +36,13 @@ impl GuestIdentity {
         let interfaces = manifest.interfaces().into_iter().enumerate().map(|(index, iface_id)| {
             let mac = chosen.iter().find(|(id, _)| *id == iface_id).map(|(_, mac)| (*mac).to_owned());
             let mac = mac.unwrap_or_else(|| self.mac(index));
-            json!({ "iface_id": iface_id, "mac": mac })
+            object! { "iface_id": iface_id, "mac": mac }
         });
-        json!({
-            "generation_id": self.generation_id,
-            "snapshot_id": manifest.id,
+        object! {
+            "generation_id": self.generation_id(),
+            "snapshot_id": manifest.id.as_str(),
             "network-interfaces": interfaces.collect::<Vec<_>>(),
-        })
+        }
     }
 
     /// Locally administered, unicast.

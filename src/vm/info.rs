@@ -4,7 +4,8 @@ use super::{Error, Observed, Origin, Reason, State, Vm, VmId};
 use crate::claims::Claim;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{API_SOCKET, ProblemOf, Version, with_given_ids};
-use crate::journal::{OnOwnerExit, Record};
+use crate::journal::Record;
+use crate::json::object;
 use crate::observe::console::{self, Piece};
 use crate::operation::Operation;
 use crate::pager::{Figures, State as PagerState};
@@ -12,7 +13,7 @@ use crate::process::ExitStatus;
 use crate::process::ladder::{Asked, Outcome, Report, Rung};
 use crate::sys::file;
 use crate::sys::sync::lock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,11 +41,11 @@ impl Vm {
     pub fn info(&self) -> Result<Value, Error> {
         let core = self.present(Operation::Describe)?;
         let (life, timings, record) = (&core.life, &core.timings, &core.record);
-        Ok(json!({
+        Ok(object! {
             "id": self.id().as_str(),
             "state": life.state().name(),
             "state_in_doubt": life.is_in_doubt(),
-            "on_owner_exit": on_owner_exit_name(self.spec.options.on_owner_exit),
+            "on_owner_exit": self.spec.options.on_owner_exit.word(),
             "origin": origin_name(life.origin()),
             "pid": life.running().map(|process| process.pid()),
             "exit": life.exit().map(exit_json),
@@ -55,7 +56,7 @@ impl Vm {
             "api_socket": self.files().socket().to_string_lossy(),
             "console": self.console().to_string_lossy(),
             "log": self.files().log().to_string_lossy(),
-            "last_start": {
+            "last_start": object! {
                 "spawn_us": micros(timings.spawn),
                 "socket_us": micros(timings.socket),
                 "configure_us": micros(timings.configure),
@@ -65,15 +66,15 @@ impl Vm {
             },
             "restored_from": record.restored.as_ref().map(|restored| restored.snapshot.id.as_str()),
             "generation_id": record.restored.as_ref().map(|restored| restored.generation_id.as_str()),
-            "last_snapshot": record.last_snapshot.as_ref().map(|last| &last.id),
-            "owner_data": record.owner_data,
-            "pool": record.pool.as_ref().map(|pool| &pool.name),
+            "last_snapshot": record.last_snapshot.as_ref().map(|last| last.id.as_str()),
+            "owner_data": record.owner_data.as_str(),
+            "pool": record.pool.as_ref().map(|pool| pool.name.as_str()),
             "vsock_socket": self.vsock_socket(record).map(|path| path.to_string_lossy().into_owned()),
             "pager": self.pager_figures().as_ref().map(pager_json),
             "last_pause_us": timings.pause.map(micros),
             "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
-        }))
+        })
     }
 
     /// What it is doing, in short.
@@ -169,7 +170,7 @@ fn known_problems(version: Option<Version>) -> Vec<String> {
 
 /// What a pager has counted, as JSON.
 fn pager_json(figures: &Figures) -> Value {
-    json!({
+    object! {
         "state": match figures.state {
             PagerState::Waiting => "waiting",
             PagerState::Serving => "serving",
@@ -190,34 +191,34 @@ fn pager_json(figures: &Figures) -> Value {
         "recorded_pages": figures.recorded_pages,
         "replayed_pages": figures.replayed_pages,
         "avoided_faults": figures.avoided_faults,
-    })
+    }
 }
 
 fn request_json((path, took): &(RequestPath, Duration)) -> Value {
-    json!({ "path": with_given_ids(path.as_str()), "us": micros(*took) })
+    object! { "path": with_given_ids(path.as_str()), "us": micros(*took) }
 }
 
 /// A shutdown's report as JSON.
 fn report_json(report: &Report) -> Value {
     let rungs = report.asked.iter().map(|(rung, at, asked)| {
-        json!({ "rung": rung_name(*rung), "at_us": micros(*at), "delivered": *asked == Asked::Delivered })
+        object! { "rung": rung_name(*rung), "at_us": micros(*at), "delivered": *asked == Asked::Delivered }
     });
-    json!({
+    object! {
         "outcome": outcome_name(report.outcome),
         "rung": report.rung.map(rung_name),
         "exit": exit_json(report.exit),
         "guest_powered_off": report.rung == Some(Rung::Guest) && report.exit == ExitStatus::Code(0),
         "asked": rungs.collect::<Vec<_>>(),
         "elapsed_us": micros(report.elapsed),
-    })
+    }
 }
 
 /// How a process ended, as JSON.
 fn exit_json(exit: ExitStatus) -> Value {
     match exit {
-        ExitStatus::Code(code) => json!({ "code": code }),
-        ExitStatus::Signal(signal) => json!({ "signal": signal }),
-        ExitStatus::ReapedByHost => json!({ "reaped_by_host": true }),
+        ExitStatus::Code(code) => object! { "code": code },
+        ExitStatus::Signal(signal) => object! { "signal": signal },
+        ExitStatus::ReapedByHost => object! { "reaped_by_host": true },
     }
 }
 
@@ -226,13 +227,6 @@ fn origin_name(origin: Origin) -> &'static str {
         Origin::Own => "own",
         Origin::Adopted => "adopted",
         Origin::Orphan => "orphan",
-    }
-}
-
-fn on_owner_exit_name(choice: OnOwnerExit) -> &'static str {
-    match choice {
-        OnOwnerExit::Keep => "keep",
-        OnOwnerExit::Kill => "kill",
     }
 }
 

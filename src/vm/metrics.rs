@@ -2,6 +2,7 @@
 
 use super::{Error, State, Turn, Vm};
 use crate::firecracker::{Request, VmmFiles, given_id};
+use crate::json::object;
 use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
 use crate::observe::prometheus::Paging;
 use crate::observe::usage::{self, Usage};
@@ -10,7 +11,7 @@ use crate::pager;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// What is known of a VM's metrics, for whoever cannot wait.
@@ -33,14 +34,14 @@ impl Vm {
         let listening = self.turns.listen();
         let deadline = Deadline::after(self.spec.options.deadlines.request());
         let totals = self.totals(metrics::MUCH, Limits { deadline, interrupt: listening.flag() })?;
-        Ok(json!({
+        Ok(object! {
             "id": self.id().as_str(),
             "state": self.known_state()?.name(),
             "host": self.usage_json(),
             "flushes": totals.as_ref().map(|totals| totals.flushes),
             "core": totals.as_ref().map(Totals::core),
             "totals": totals.map(|totals| self.with_given_ids(totals.document)),
-        }))
+        })
     }
 
     /// Has the VMM write down what it has counted.
@@ -147,13 +148,13 @@ impl Vm {
     fn usage_json(&self) -> Value {
         let usage = self.of_process(|pid| Some((usage::usage(pid).ok()?, usage::cgroup(pid))));
         usage.map_or(Value::Null, |(usage, cgroup)| {
-            json!({
+            object! {
                 "cpu_user_us": usage.cpu_user_us,
                 "cpu_system_us": usage.cpu_system_us,
                 "rss_bytes": usage.rss_bytes,
                 "threads": usage.threads,
                 "cgroup": cgroup,
-            })
+            }
         })
     }
 

@@ -19,6 +19,7 @@ use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
 use crate::firecracker::{ConfigSection, DeviceId, Request, Version};
 use crate::host::disk;
 use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
+use crate::json::object;
 use crate::observe::events::EventKind;
 use crate::operation::Operation;
 use crate::process::Limits;
@@ -27,7 +28,7 @@ use crate::snapshot::{Access, Checksums, Drive, Kind, Manifest, SnapshotId, Stor
 use crate::sys::deadline::Deadline;
 use crate::sys::random;
 use crate::sys::sync::lock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -65,7 +66,7 @@ impl SnapshotOptions {
     pub(crate) fn parse(json: Option<&str>) -> Result<Self, settings::Error> {
         let mut given = Section::parse(json, "options")?;
         let options = Self {
-            kind: given.choose("type", &[("full", Kind::Full), ("diff", Kind::Diff)])?,
+            kind: given.choose("type", Kind::WORDS)?,
             when_uncertain: given
                 .choose("when_uncertain", &[("full", WhenUncertain::Full), ("fail", WhenUncertain::Fail)])?,
             after: After::take(&mut given)?,
@@ -136,10 +137,10 @@ impl Vm {
         self.tell(EventKind::Snapshotted(id.to_string()));
         self.shared.events.log();
         let memory = &snapshot.manifest.memory;
-        Ok(json!({
+        Ok(object! {
             "id": id.as_str(),
-            "type": snapshot.manifest.kind,
-            "wanted": options.kind,
+            "type": snapshot.manifest.kind.word(),
+            "wanted": options.kind.word(),
             "why_full": why_full,
             "parent": snapshot.manifest.parent,
             "directory": snapshot.directory.to_string_lossy(),
@@ -149,7 +150,7 @@ impl Vm {
             "memory_us": micros(taken.memory),
             "disks_us": micros(taken.disks),
             "elapsed_us": micros(began.elapsed()),
-        }))
+        })
     }
 
     fn require_guest(&self) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 //!
 //! Where the lines come from, and where the totals are kept, is the business of the room above.
 
+use crate::json::object;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The sums of all lines that were read, and the place up to which they were.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -111,8 +112,8 @@ impl Totals {
     /// The fields that most people ask for, under plain names; 0 for what was never told.
     pub(crate) fn core(&self) -> Value {
         let of = |group, field| self.number(group, field);
-        json!({
-            "vcpu_exits": {
+        object! {
+            "vcpu_exits": object! {
                 "io_in": of("vcpu", "exit_io_in"),
                 "io_out": of("vcpu", "exit_io_out"),
                 "mmio_read": of("vcpu", "exit_mmio_read"),
@@ -121,24 +122,24 @@ impl Totals {
             },
             "block": self.block(),
             "net": self.net(),
-            "vsock": {
+            "vsock": object! {
                 "rx_bytes": of("vsock", "rx_bytes_count"),
                 "tx_bytes": of("vsock", "tx_bytes_count"),
                 "conns_added": of("vsock", "conns_added"),
                 "conns_removed": of("vsock", "conns_removed"),
             },
-            "uart": {
+            "uart": object! {
                 "write_count": of("uart", "write_count"),
                 "missed_write_count": of("uart", "missed_write_count"),
                 "rate_limiter_dropped_bytes": of("uart", "rate_limiter_dropped_bytes"),
             },
-            "balloon": {
+            "balloon": object! {
                 "inflate_count": of("balloon", "inflate_count"),
                 "deflate_count": of("balloon", "deflate_count"),
                 "free_page_report_freed": of("balloon", "free_page_report_freed"),
                 "free_page_hint_freed": of("balloon", "free_page_hint_freed"),
             },
-            "lost": {
+            "lost": object! {
                 "metrics": self.sum("logger", &["missed_metrics_count", "metrics_fails"]),
                 "log": self.sum("logger", &["missed_log_count", "rate_limited_log_count"]),
                 "damaged_lines": self.damaged,
@@ -146,28 +147,28 @@ impl Totals {
             },
             "seccomp_faults": of("seccomp", "num_faults"),
             "panics": of("vmm", "panic_count"),
-            "api": {
+            "api": object! {
                 "put_fails": self.fails("put_api_requests"),
                 "patch_fails": self.fails("patch_api_requests"),
             },
-        })
+        }
     }
 
     fn block(&self) -> Value {
         let of = |field| self.number("block", field);
-        json!({
+        object! {
             "read_bytes": of("read_bytes"),
             "write_bytes": of("write_bytes"),
             "read_count": of("read_count"),
             "write_count": of("write_count"),
             "flush_count": of("flush_count"),
             "throttled": self.sum("block", &["rate_limiter_throttled_events", "io_engine_throttled_events"]),
-        })
+        }
     }
 
     fn net(&self) -> Value {
         let of = |field| self.number("net", field);
-        json!({
+        object! {
             "rx_bytes": of("rx_bytes_count"),
             "rx_packets": of("rx_packets_count"),
             "rx_fails": of("rx_fails"),
@@ -175,7 +176,7 @@ impl Totals {
             "tx_packets": of("tx_packets_count"),
             "tx_fails": of("tx_fails"),
             "spoofed": of("tx_spoofed_mac_count"),
-        })
+        }
     }
 
     fn number(&self, group: &str, field: &str) -> u64 {
@@ -308,6 +309,7 @@ fn is_small(value: &Value) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn of(lines: &[&str]) -> Totals {
         let mut totals = Totals::default();

@@ -168,17 +168,11 @@ impl DriveOverride {
 
 impl PagerOptions {
     fn read(mut given: Section) -> Result<Self, settings::Error> {
-        use pager::Ahead;
-        let ahead = [
-            ("nothing", Ahead::Nothing),
-            ("working_set", Ahead::WorkingSet),
-            ("everything", Ahead::Everything),
-        ];
         let options = Self {
             run_in: given.choose("run_in", &[("process", RunIn::Process), ("thread", RunIn::Thread)])?,
             workers: usize::try_from(given.take_or("workers", 1_u64)?).unwrap_or(usize::MAX),
             fault_around_bytes: given.take_or("fault_around_bytes", 2 << 20)?,
-            ahead: given.choose("ahead", &ahead)?,
+            ahead: given.choose("ahead", pager::Ahead::WORDS)?,
             record: given.optional_section("record")?.map(recording).transpose()?,
         };
         given.finish().map(|()| options)

@@ -69,13 +69,12 @@ const OWN_ARGUMENTS: [&str; 6] =
 
 impl MvmSection {
     fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
-        let on_owner_exit = [("keep", OnOwnerExit::Keep), ("kill", OnOwnerExit::Kill)];
         let options = Self {
             firecracker: given.take("firecracker")?.map(|path: PathBuf| base.join(path)),
             arguments: given.take_or("arguments", Vec::new())?,
             shutdown: Shutdown::read(given.section("shutdown")?)?,
             deadlines: Deadlines::read(given.section("deadlines")?)?,
-            on_owner_exit: given.choose("on_owner_exit", &on_owner_exit)?,
+            on_owner_exit: given.choose("on_owner_exit", OnOwnerExit::WORDS)?,
             console: Console::read(given.section("console")?)?,
             sharing: given
                 .choose("sharing", &[("refused", Sharing::Refused), ("allowed", Sharing::Allowed)])?,

@@ -1,0 +1,68 @@
+//! How the library writes its own JSON: objects by their keys, and enums as words. It is read in `settings` and by serde.
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::{Map, Value};
+
+/// An object: `object! { "id": id, "pid": pid }`. A value is whatever becomes a [`Value`].
+///
+/// `serde_json::json!` serializes each value at the place where it is called, which takes several times as much code.
+macro_rules! object {
+    ($($key:tt: $value:expr),* $(,)?) => {{
+        let mut object = serde_json::Map::new();
+        $($crate::json::put(&mut object, $key, $value);)*
+        serde_json::Value::Object(object)
+    }};
+}
+pub(crate) use object;
+
+/// The words that stand for the variants of an enum, in what the library reads and writes.
+///
+/// serde's own derive makes a reader for each enum; with this there is one for all.
+macro_rules! words {
+    ($name:ident { $($variant:ident: $word:literal),* $(,)? }) => {
+        impl $name {
+            /// Every variant by its word, the default first.
+            pub(crate) const WORDS: &[(&'static str, Self)] = &[$(($word, Self::$variant)),*];
+
+            /// The variant's word.
+            pub(crate) fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.word())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let place = $crate::json::place_of_word(deserializer, &[$($word),*])?;
+                Ok(Self::WORDS[place].1)
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+/// Adds a key to an object.
+pub(crate) fn put(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
+    put_value(object, key, value.into());
+}
+
+fn put_value(object: &mut Map<String, Value>, key: &str, value: Value) {
+    object.insert(key.to_owned(), value);
+}
+
+/// The place of the word that is read among those that are allowed.
+pub(crate) fn place_of_word<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    words: &'static [&'static str],
+) -> Result<usize, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let place = words.iter().position(|known| *known == word);
+    place.ok_or_else(|| D::Error::unknown_variant(&word, words))
+}
