@@ -3,6 +3,7 @@
 //! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
 pub mod cgroup;
+pub mod confinement;
 pub mod deadline;
 pub mod directory;
 pub mod epoll;

@@ -151,11 +151,13 @@ fn a_client_that_closes_its_half_is_not_answered() -> io::Result<()> {
 #[test]
 fn a_jailers_arguments_lead_into_its_directory() -> io::Result<()> {
     let scratch = Scratch::new()?;
-    let line =
-        "--id j1 --exec-file /usr/bin/vmm --uid 0 --gid 0 --chroot-base-dir {dir} -- --api-sock /api.socket";
+    let simulator = env!("CARGO_BIN_EXE_firecracker-sim");
+    let line = format!(
+        "--id j1 --exec-file {simulator} --uid 0 --gid 0 --chroot-base-dir {{dir}} -- --api-sock /api.socket"
+    );
     let arguments: Vec<String> = line.split(' ').map(|word| scratch.fill_in(word)).collect();
-    let mut vmm = Vmm::start(Path::new(env!("CARGO_BIN_EXE_firecracker-sim")), &scratch, &arguments)?;
-    vmm.socket = scratch.path.join("vmm/j1/root/api.socket");
+    let mut vmm = Vmm::start(Path::new(simulator), &scratch, &arguments)?;
+    vmm.socket = scratch.path.join("firecracker-sim/j1/root/api.socket");
     vmm.connect()?;
     vmm.send(b"GET / HTTP/1.1\r\n\r\n")?;
     assert!(vmm.receive().expect("an answer").body.contains(r#""id":"j1""#));

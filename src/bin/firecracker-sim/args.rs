@@ -5,76 +5,137 @@ use std::collections::BTreeMap;
 use crate::fault::Fault;
 use crate::log::DEFAULT_INSTANCE;
 
-const FLAG: bool = false;
-const VALUE: bool = true;
+/// What a program knows of one of its arguments.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) default: Option<&'static str>,
+    pub(crate) help: &'static str,
+}
 
-/// Name, whether it takes a value, its default, its help: in the order of `--help`.
-const ARGUMENTS: &[(&str, bool, Option<&str>, &str)] = &[
-    ("api-sock", VALUE, Some("/run/firecracker.socket"), "Path to unix domain socket used by the API."),
-    (
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Flag,
+    /// With a value.
+    Value,
+    /// With a value, and not to be left out.
+    Required,
+    /// With a value, and as often as wanted.
+    Many,
+}
+
+pub(crate) const fn parameter(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Parameter {
+    Parameter { name, kind, default, help }
+}
+
+/// Firecracker's, in the order of `--help`.
+const PARAMETERS: &[Parameter] = &[
+    parameter(
+        "api-sock",
+        Kind::Value,
+        Some("/run/firecracker.socket"),
+        "Path to unix domain socket used by the API.",
+    ),
+    parameter(
         "boot-timer",
-        FLAG,
+        Kind::Flag,
         None,
         "Whether or not to load boot timer device for logging elapsed time since InstanceStart command.",
     ),
-    ("config-file", VALUE, None, "Path to a file that contains the microVM configuration in JSON format."),
-    ("describe-snapshot", VALUE, None, "Print the data format version of the provided snapshot state file."),
-    ("enable-pci", FLAG, None, "Enables PCIe support."),
-    ("help", FLAG, None, "Show the help message."),
-    ("http-api-max-payload-size", VALUE, Some("51200"), "Http API request payload max size, in bytes."),
-    ("id", VALUE, Some(DEFAULT_INSTANCE), "MicroVM unique identifier."),
-    ("level", VALUE, None, "Set the logger level."),
-    ("log-path", VALUE, None, "Path to a fifo or a file used for configuring the logger on startup."),
-    ("metadata", VALUE, None, "Path to a file that contains metadata in JSON format to add to the mmds."),
-    ("metrics-path", VALUE, None, "Path to a fifo or a file used for configuring the metrics on startup."),
-    ("mmds-size-limit", VALUE, None, "Mmds data store limit, in bytes."),
-    ("module", VALUE, None, "Set the logger module filter."),
-    (
+    parameter(
+        "config-file",
+        Kind::Value,
+        None,
+        "Path to a file that contains the microVM configuration in JSON format.",
+    ),
+    parameter(
+        "describe-snapshot",
+        Kind::Value,
+        None,
+        "Print the data format version of the provided snapshot state file.",
+    ),
+    parameter("enable-pci", Kind::Flag, None, "Enables PCIe support."),
+    parameter("help", Kind::Flag, None, "Show the help message."),
+    parameter(
+        "http-api-max-payload-size",
+        Kind::Value,
+        Some("51200"),
+        "Http API request payload max size, in bytes.",
+    ),
+    parameter("id", Kind::Value, Some(DEFAULT_INSTANCE), "MicroVM unique identifier."),
+    parameter("level", Kind::Value, None, "Set the logger level."),
+    parameter(
+        "log-path",
+        Kind::Value,
+        None,
+        "Path to a fifo or a file used for configuring the logger on startup.",
+    ),
+    parameter(
+        "metadata",
+        Kind::Value,
+        None,
+        "Path to a file that contains metadata in JSON format to add to the mmds.",
+    ),
+    parameter(
+        "metrics-path",
+        Kind::Value,
+        None,
+        "Path to a fifo or a file used for configuring the metrics on startup.",
+    ),
+    parameter("mmds-size-limit", Kind::Value, None, "Mmds data store limit, in bytes."),
+    parameter("module", Kind::Value, None, "Set the logger module filter."),
+    parameter(
         "no-api",
-        FLAG,
+        Kind::Flag,
         None,
         "Optional parameter which allows starting and using a microVM without an active API socket.",
     ),
-    (
+    parameter(
         "no-seccomp",
-        FLAG,
+        Kind::Flag,
         None,
         "Optional parameter which allows starting and using a microVM without seccomp filtering. Not \
          recommended.",
     ),
-    (
+    parameter(
         "parent-cpu-time-us",
-        VALUE,
+        Kind::Value,
         None,
         "Parent process CPU time (wall clock, microseconds). This parameter is optional.",
     ),
-    (
+    parameter(
         "seccomp-filter",
-        VALUE,
+        Kind::Value,
         None,
         "Optional parameter which allows specifying the path to a custom seccomp filter. For advanced users.",
     ),
-    ("show-level", FLAG, None, "Whether or not to output the level in the logs."),
-    (
+    parameter("show-level", Kind::Flag, None, "Whether or not to output the level in the logs."),
+    parameter(
         "show-log-origin",
-        FLAG,
+        Kind::Flag,
         None,
         "Whether or not to include the file path and line number of the log's origin.",
     ),
-    ("snapshot-version", FLAG, None, "Print the supported data format version."),
-    (
+    parameter("snapshot-version", Kind::Flag, None, "Print the supported data format version."),
+    parameter(
         "start-time-cpu-us",
-        VALUE,
+        Kind::Value,
         None,
         "Process start CPU time (wall clock, microseconds). This parameter is optional.",
     ),
-    (
+    parameter(
         "start-time-us",
-        VALUE,
+        Kind::Value,
         None,
         "Process start time (wall clock, microseconds). This parameter is optional.",
     ),
-    ("version", FLAG, None, "Print the binary version number."),
+    parameter("version", Kind::Flag, None, "Print the binary version number."),
 ];
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,10 +154,11 @@ pub(crate) enum ArgumentError {
     InvalidFault(String),
 }
 
-/// What was given of Firecracker's arguments; defaults are filled in by [`Arguments::value`].
-#[derive(Debug, Default)]
+/// What was given on a command line; defaults are filled in by [`Arguments::value`].
+#[derive(Debug)]
 pub(crate) struct Arguments {
-    given: BTreeMap<String, Option<String>>,
+    known: &'static [Parameter],
+    given: BTreeMap<String, Vec<String>>,
 }
 
 /// The simulator's own arguments, which may stand anywhere.
@@ -130,37 +192,45 @@ impl SimArguments {
 }
 
 impl Arguments {
-    /// `line` is without the program's name. What stands after `--` is nobody's concern.
-    pub(crate) fn parse(line: &[String]) -> Result<Self, ArgumentError> {
+    /// Firecracker's. What stands after `--` is nobody's concern.
+    pub(crate) fn of_firecracker(line: &[String]) -> Result<Self, ArgumentError> {
         let line = line.split(|argument| argument == "--").next().unwrap_or_default();
+        let arguments = Self::parse(PARAMETERS, line)?;
+        arguments.check_company()?;
+        Ok(arguments)
+    }
+
+    /// `line` is without the program's name, and without `--` and what follows.
+    pub(crate) fn parse(known: &'static [Parameter], line: &[String]) -> Result<Self, ArgumentError> {
         for alone in ["help", "version"] {
             let short = alone == "help" && line.iter().any(|argument| argument == "-h");
             if short || line.iter().any(|argument| argument.strip_prefix("--") == Some(alone)) {
-                return Ok(Self { given: BTreeMap::from([(alone.to_owned(), None)]) });
+                return Ok(Self { known, given: BTreeMap::from([(alone.to_owned(), Vec::new())]) });
             }
         }
-        let mut given = BTreeMap::new();
-        let mut arguments = line.iter();
-        while let Some(argument) = arguments.next() {
-            let name = argument.strip_prefix("--").unwrap_or(argument);
-            let known = ARGUMENTS.iter().find(|(known, ..)| *known == name && argument.starts_with("--"));
-            let Some((_, takes_value, ..)) = known.filter(|(known, ..)| *known != "help") else {
+        let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut words = line.iter();
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix("--").unwrap_or(word);
+            let parameter = known.iter().find(|known| known.name == name && word.starts_with("--"));
+            let Some(Parameter { kind, .. }) = parameter.filter(|known| known.name != "help") else {
                 return Err(ArgumentError::UnexpectedArgument(name.to_owned()));
             };
-            if given.contains_key(name) {
+            if *kind != Kind::Many && given.contains_key(name) {
                 return Err(ArgumentError::DuplicateArgument(name.to_owned()));
             }
-            let value = if *takes_value {
-                let value = arguments.next().filter(|value| !value.starts_with("--"));
-                Some(value.ok_or_else(|| ArgumentError::MissingValue(name.to_owned()))?.clone())
-            } else {
-                None
-            };
-            given.insert(name.to_owned(), value);
+            let values = given.entry(name.to_owned()).or_default();
+            if *kind != Kind::Flag {
+                let value = words.next().filter(|value| !value.starts_with("--"));
+                values.push(value.ok_or_else(|| ArgumentError::MissingValue(name.to_owned()))?.clone());
+            }
         }
-        let arguments = Self { given };
-        arguments.check_company()?;
-        Ok(arguments)
+        let mut required: Vec<_> = known.iter().filter(|known| known.kind == Kind::Required).collect();
+        required.sort_unstable_by_key(|known| known.name);
+        match required.iter().find(|known| !given.contains_key(known.name)) {
+            Some(missing) => Err(ArgumentError::MissingArgument(missing.name.to_owned())),
+            None => Ok(Self { known, given }),
+        }
     }
 
     pub(crate) fn has(&self, flag: &str) -> bool {
@@ -168,9 +238,12 @@ impl Arguments {
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        let default =
-            || ARGUMENTS.iter().find(|(known, ..)| *known == name).and_then(|(_, _, default, _)| *default);
-        self.given.get(name).and_then(Option::as_deref).or_else(default)
+        let default = || self.known.iter().find(|known| known.name == name).and_then(|known| known.default);
+        self.values(name).first().map(String::as_str).or_else(default)
+    }
+
+    pub(crate) fn values(&self, name: &str) -> &[String] {
+        self.given.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn check_company(&self) -> Result<(), ArgumentError> {
@@ -187,26 +260,51 @@ impl Arguments {
     }
 }
 
+/// What Firecracker prints of its own.
 pub(crate) fn help() -> String {
-    let shown = |name: &str, takes_value: bool| {
-        if takes_value { format!("  --{name} <{name}>") } else { format!("  --{name}") }
-    };
-    let width =
-        ARGUMENTS.iter().map(|(name, takes_value, ..)| shown(name, *takes_value).len()).max().unwrap_or(0);
-    let lines = ARGUMENTS.iter().map(|(name, takes_value, default, help)| {
-        let default = default.map(|default| format!(" [default: \"{default}\"]")).unwrap_or_default();
-        format!("{:<width$}   {help}{default}\n", shown(name, *takes_value))
-    });
-    format!("optional arguments:\n{}", lines.collect::<String>())
+    help_on(PARAMETERS)
 }
 
-/// Firecracker's rule for `--id`, and its words for what breaks it.
-pub(crate) fn check_id(id: &str) -> Result<(), String> {
+pub(crate) fn help_on(known: &[Parameter]) -> String {
+    let (required, optional): (Vec<_>, Vec<_>) =
+        known.iter().partition(|parameter| parameter.kind == Kind::Required);
+    let required = match help_lines(&required) {
+        lines if lines.is_empty() => lines,
+        lines => format!("required arguments:\n{lines}\n"),
+    };
+    format!("{required}optional arguments:\n{}", help_lines(&optional))
+}
+
+fn help_lines(parameters: &[&Parameter]) -> String {
+    let shown = |Parameter { name, kind, .. }: &Parameter| match kind {
+        Kind::Flag => format!("  --{name}"),
+        Kind::Value | Kind::Required | Kind::Many => format!("  --{name} <{name}>"),
+    };
+    let width = parameters.iter().map(|parameter| shown(parameter).len()).max().unwrap_or(0);
+    let lines = parameters.iter().map(|parameter| {
+        let default =
+            parameter.default.map(|default| format!(" [default: \"{default}\"]")).unwrap_or_default();
+        format!("{:<width$}   {}{default}\n", shown(parameter), parameter.help)
+    });
+    lines.collect()
+}
+
+/// What is wrong with an id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum IdError {
+    #[error("Invalid char ({0}) at position {1}")]
+    InvalidChar(char, usize),
+    #[error("Invalid len ({0});  the length must be between {1} and {2}")]
+    InvalidLen(usize, usize, usize),
+}
+
+/// The rule for `--id` of Firecracker and of its jailer.
+pub(crate) fn check_id(id: &str) -> Result<(), IdError> {
     if id.is_empty() || id.len() > 64 {
-        return Err(format!("InvalidLen({}, 1, 64)", id.len()));
+        return Err(IdError::InvalidLen(id.len(), 1, 64));
     }
     match id.chars().enumerate().find(|(_, c)| *c != '-' && !c.is_alphanumeric()) {
-        Some((position, c)) => Err(format!("InvalidChar({c:?}, {position})")),
+        Some((position, c)) => Err(IdError::InvalidChar(c, position)),
         None => Ok(()),
     }
 }
@@ -216,7 +314,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, ArgumentError> {
-        Arguments::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        Arguments::of_firecracker(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
@@ -248,7 +346,7 @@ mod tests {
     #[test]
     fn an_id_has_letters_digits_and_dashes() {
         assert!(check_id("vm-1").is_ok());
-        assert_eq!(check_id("a_b").unwrap_err(), "InvalidChar('_', 1)");
-        assert_eq!(check_id("").unwrap_err(), "InvalidLen(0, 1, 64)");
+        assert_eq!(check_id("a_b").unwrap_err(), IdError::InvalidChar('_', 1));
+        assert_eq!(check_id("").unwrap_err(), IdError::InvalidLen(0, 1, 64));
     }
 }

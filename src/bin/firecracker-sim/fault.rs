@@ -68,7 +68,8 @@ pub(crate) struct RequestFaults {
 
 pub(crate) const HELP: &str = "\
 firecracker-sim stands in for Firecracker v1.16.1: same arguments, same API, no KVM.
-With a jailer's arguments (--exec-file, --uid, --gid, --chroot-base-dir) it stands in for the jailer too.
+With a jailer's arguments (--exec-file, --uid, --gid, --chroot-base-dir), or called jailer, it stands in for
+the jailer too, and is the VMM in the jail itself. Without CAP_SYS_ADMIN it says that the jail is none.
 
 What is not Firecracker's:
   --sim-help               Show this text.

@@ -33,18 +33,59 @@ use crate::args::{Arguments, SimArguments};
 use crate::error::{ApiServerError, ExitCode as FirecrackerExit, MainError, RunWithoutApiError};
 use crate::fault::{Fault, RequestFaults};
 use crate::guest::Ending;
-use crate::jail::Jail;
+use crate::jail::{Arrival, Root};
 use crate::log::Speaker;
 use crate::machine::{End, Machine};
 use crate::release::Release;
 use crate::server::Server;
 use mvm::sys::sync::lock;
 
+/// A VMM that is wanted.
+struct Wanted {
+    arguments: Vec<String>,
+    /// What the program is called, where that is known.
+    program: Option<String>,
+    root: Root,
+    faults: Vec<Fault>,
+}
+
 fn main() -> ExitCode {
-    let line: Vec<String> = std::env::args().skip(1).collect();
-    let is_silent = line.iter().any(|argument| argument == "--sim-help");
-    match run(line) {
-        Ok(0) if !is_silent => {
+    match wanted() {
+        Ok(wanted) => end(run(&wanted)),
+        Err(code) => code,
+    }
+}
+
+/// Goes into the jail if there is to be one; the exit code is for who gets no VMM here.
+fn wanted() -> Result<Wanted, ExitCode> {
+    let mut words = std::env::args();
+    let called = words.next();
+    let mut arguments: Vec<String> = words.collect();
+    let own = SimArguments::taken_from(&mut arguments).map_err(|error| end(Err(error.into())))?;
+    if own.wants_help {
+        print(fault::HELP);
+        return Err(ExitCode::SUCCESS);
+    }
+    let faults = own.faults;
+    if !jail::is_meant(called.as_deref(), &arguments) {
+        return Ok(Wanted { arguments, program: start::own_name(), root: Root::FileSystem, faults });
+    }
+    match jail::enter(&arguments, &faults) {
+        Ok(Arrival::InJail { arguments, root, program }) => {
+            Ok(Wanted { arguments, program: Some(program), root, faults })
+        }
+        Ok(Arrival::Done) => Err(ExitCode::SUCCESS),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}\nError: {error:?}");
+            Err(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Says how it ended, as Firecracker does.
+fn end(outcome: Result<u8, MainError>) -> ExitCode {
+    match outcome {
+        Ok(0) => {
             let line = "Firecracker exiting successfully. exit_code=0";
             log::info(Speaker::Main, "src/firecracker/src/main.rs:116", line);
             ExitCode::SUCCESS
@@ -62,29 +103,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut line: Vec<String>) -> Result<u8, MainError> {
-    let own = SimArguments::taken_from(&mut line)?;
-    if own.wants_help {
-        print(fault::HELP);
-        return Ok(0);
-    }
+fn run(wanted: &Wanted) -> Result<u8, MainError> {
     proc::look();
-    let jail = Jail::parse(&line).transpose()?;
-    let jail_is_root = jail.as_ref().map(Jail::enter).transpose().map_err(MainError::Simulator)?;
-    let arguments = Arguments::parse(jail.as_ref().map_or(&line, |jail| &jail.vmm_arguments))?;
-    let version = start::version_told(&own.faults);
+    let arguments = Arguments::of_firecracker(&wanted.arguments)?;
+    let version = start::version_told(&wanted.faults, wanted.program.as_deref());
     Release::pass_for(&version);
     if let Some(text) = start::answer_at_once(&arguments, &version)? {
         print(&text);
         return Ok(0);
     }
-    if let Some(code) = start::strike(&own.faults) {
+    if let Some(code) = start::strike(&wanted.faults) {
         return Ok(code);
     }
-    // In a jail that is not the root of our file system, its paths are relative to where we are.
     let path = arguments.value("api-sock").unwrap_or_default();
-    let socket = if jail_is_root == Some(false) { path.trim_start_matches('/') } else { path };
-    run_vmm(&arguments, socket, &own.faults, version)
+    let socket = match wanted.root {
+        Root::FileSystem => path,
+        Root::WorkingDirectory => path.trim_start_matches('/'),
+    };
+    run_vmm(&arguments, socket, &wanted.faults, version)
 }
 
 fn run_vmm(arguments: &Arguments, socket: &str, faults: &[Fault], version: String) -> Result<u8, MainError> {

@@ -83,6 +83,11 @@ impl Release {
         self.since(13)
     }
 
+    /// The jailer takes a program of any name; before, it had to have "firecracker" in it.
+    pub(crate) fn program_name(self) -> Manner {
+        self.since(13)
+    }
+
     /// The field that this release would not know, in its words.
     pub(crate) fn unknown_load_field(self, body: &str) -> Option<String> {
         let known: Vec<String> = LOAD_FIELDS

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
 
 use mvm::sys::signal;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::args::{self, Arguments};
 use crate::error::{
@@ -46,19 +46,24 @@ pub(crate) struct Start {
     pub(crate) mmds_size_limit: usize,
 }
 
-pub(crate) fn version_told(faults: &[Fault]) -> String {
+/// The release that is told by a program of this name; a fault may tell another one.
+pub(crate) fn version_told(faults: &[Fault], program: Option<&str>) -> String {
     let told = start_faults(faults).find_map(|fault| match fault {
         StartFault::Version(version) => Some(version.clone()),
         _ => None,
     });
-    told.or_else(version_in_name).unwrap_or_else(|| release::NEWEST.to_owned())
+    told.or_else(|| version_in_name(program?)).unwrap_or_else(|| release::NEWEST.to_owned())
 }
 
-/// The release after which this copy of the simulator is called, which may have been removed meanwhile.
-fn version_in_name() -> Option<String> {
+/// What this copy of the simulator is called, which may have been removed meanwhile.
+pub(crate) fn own_name() -> Option<String> {
     let program = std::env::current_exe().ok()?;
     let name = program.file_name()?.to_str()?;
-    let (_, version) = name.strip_suffix(" (deleted)").unwrap_or(name).rsplit_once("-v")?;
+    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+}
+
+fn version_in_name(name: &str) -> Option<String> {
+    let (_, version) = name.rsplit_once("-v")?;
     checked_version(version)
 }
 
@@ -101,7 +106,7 @@ pub(crate) fn strike(faults: &[Fault]) -> Option<u8> {
 pub(crate) fn checked_id(arguments: &Arguments) -> String {
     let id = arguments.value("id").unwrap_or_default();
     if let Err(reason) = args::check_id(id) {
-        die("src/firecracker/src/main.rs:309:48", &format!("Invalid instance ID: {reason}"));
+        die("src/firecracker/src/main.rs:309:48", &format!("Invalid instance ID: {reason:?}"));
     }
     id.to_owned()
 }
@@ -172,10 +177,10 @@ pub(crate) fn tell_start_times(arguments: &Arguments) {
     let started: Option<u64> = number(arguments, "start-time-us", "u64", "427:18");
     let _: Option<u64> = number(arguments, "start-time-cpu-us", "u64", "432:18");
     let _: Option<u64> = number(arguments, "parent-cpu-time-us", "u64", "437:18");
-    let Some(started) = started.map(Duration::from_micros) else { return };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = u64::try_from(now.saturating_sub(started).as_micros()).unwrap_or(u64::MAX);
-    metrics::store("api_server", "process_startup_time_us", micros);
+    let Some(started) = started else { return };
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1000).unwrap_or_default();
+    metrics::store("api_server", "process_startup_time_us", now.wrapping_sub(started));
 }
 
 /// Opens the API socket, unless a fault forbids it, and serves it from a thread.
