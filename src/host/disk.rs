@@ -1,7 +1,14 @@
-//! Copies of whole files that keep their holes, diffs laid over them, and their checksums. Each obeys the limits
-//! of its call, and a file that was not finished is removed.
+//! Copies of whole files that keep their holes, diffs laid over them, and their checksums; disks made from images. Each obeys
+//! the limits of its call, and a file that was not finished is removed.
 //!
 //! Which files, and why, is for the rooms above to know.
+
+mod ext4;
+mod image;
+mod keeping;
+
+pub(crate) use image::{Check, Finish, Format, Tools, check, make};
+pub(crate) use keeping::keep;
 
 use super::error::{DiskError, NotPlain, Task};
 use crate::process::Limits;
@@ -50,7 +57,7 @@ pub(crate) fn copy(from: &Path, to: &Path, limits: Limits<'_>) -> Result<Copied,
     let source = open(from, OpenOptions::new().read(true), &task)?;
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let target = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
-    copy_content(&source, &target, &task, limits).inspect_err(|_| drop(fs::remove_file(to)))
+    copy_content(&source, (&target, to), &task, limits).inspect_err(|_| drop(fs::remove_file(to)))
 }
 
 /// Whether the file that `path` is, or leads to, can be copied.
@@ -189,14 +196,20 @@ fn look_at(limits: Limits<'_>, task: &Task) -> Result<(), DiskError> {
     Ok(())
 }
 
-fn copy_content(from: &File, to: &File, task: &Task, limits: Limits<'_>) -> Result<Copied, DiskError> {
+fn copy_content(
+    from: &File,
+    (to, path): (&File, &Path),
+    task: &Task,
+    limits: Limits<'_>,
+) -> Result<Copied, DiskError> {
     let failed = |error| DiskError::io(task, error);
     look_at(limits, task)?;
     let how = if transfer::reflink(from, to).is_ok() { How::Reflink } else { How::Sparse };
     if how == How::Sparse {
         let length = length(from, task)?;
-        mask::without_sigxfsz(|| to.set_len(length)).map_err(failed)?;
         let extents = sparse::data_extents(from).map_err(failed)?;
+        check_room(path, extents.iter().map(|extent| extent.end - extent.start).sum())?;
+        mask::without_sigxfsz(|| to.set_len(length)).map_err(failed)?;
         Transfer::new(from, to).all(&extents, task, limits)?;
     }
     let about = to.metadata().map_err(failed)?;

@@ -1,5 +1,6 @@
 //! What can go wrong with whole files: disks, memories and their checksums.
 
+use crate::process::{self, ExitStatus};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -60,6 +61,101 @@ pub enum DiskError {
         /// The length of the base.
         base: u64,
     },
+    /// An image changed, or another file took its place, while it was read.
+    #[error("cannot {task}: {} was changed or replaced meanwhile: try again when nobody writes to it", image.display())]
+    Changed {
+        /// What was tried.
+        task: Task,
+        /// The image.
+        image: PathBuf,
+    },
+    /// An image is not the one that it should be.
+    #[error("{} is not the image that it should be: its digest is {found}, and {wanted} is wanted", image.display())]
+    Digest {
+        /// The image.
+        image: PathBuf,
+        /// The digest that was wanted.
+        wanted: String,
+        /// The digest that it has.
+        found: String,
+    },
+    /// An image without fs-verity, of which a digest of fs-verity was wanted.
+    #[error(
+        "cannot measure the fs-verity digest of {}: enable fs-verity for it (fsverity enable), or use \"verify\": \"sha256\"",
+        image.display()
+    )]
+    NoVerity {
+        /// The image.
+        image: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A disk that would have to become smaller than its image.
+    #[error(
+        "a disk of {wanted} bytes cannot be made from {}, which has {bytes} bytes: disks are only grown; use a larger \
+         \"size_mib\", or leave it out", image.display()
+    )]
+    TooSmall {
+        /// The image.
+        image: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The length that was wanted.
+        wanted: u64,
+    },
+    /// What is to be grown is no file system that can be.
+    #[error(
+        "cannot {task}: {} holds no ext4 file system, and no other is grown; use \"format\": \"raw\" to make only the \
+         disk longer, or leave \"size_mib\" out", image.display()
+    )]
+    NotExt4 {
+        /// What was tried.
+        task: Task,
+        /// The image.
+        image: PathBuf,
+    },
+    /// A disk cannot be kept where it is to be.
+    #[error("cannot keep a disk at {}: {why}", at.display())]
+    NoPlace {
+        /// The place.
+        at: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A program is not there that is needed.
+    #[error(
+        "cannot {task}: the program {program} was not found in {}: install e2fsprogs, or name its directory as \"tools\" in \
+         the runtime's options",
+        Directories(searched)
+    )]
+    NoTool {
+        /// What was tried.
+        task: Task,
+        /// The program.
+        program: &'static str,
+        /// Where it was searched.
+        searched: Vec<PathBuf>,
+    },
+    /// A program could not be started, or watched.
+    #[error("cannot {task}")]
+    Tool {
+        /// What was tried.
+        task: Task,
+        /// Why not.
+        source: process::Error,
+    },
+    /// A program has failed.
+    #[error("cannot {task}: {program} has failed ({exit}), and said: {output}")]
+    ToolFailed {
+        /// What was tried.
+        task: Task,
+        /// The program.
+        program: &'static str,
+        /// How it has ended.
+        exit: ExitStatus,
+        /// The last of what it has printed.
+        output: String,
+    },
     /// Another thread interrupted the call.
     #[error("cannot {task}: interrupted")]
     Interrupted {
@@ -102,6 +198,20 @@ pub enum Task {
         /// Which.
         file: PathBuf,
     },
+    /// The file system in one is grown.
+    Grow {
+        /// Which.
+        file: PathBuf,
+        /// How long it is to be, in bytes.
+        bytes: u64,
+    },
+    /// One leaves its VM's directory to be kept.
+    Keep {
+        /// Which.
+        file: PathBuf,
+        /// Where it is kept.
+        at: PathBuf,
+    },
     /// The checksum of one is computed.
     Checksum {
         /// Which.
@@ -138,6 +248,8 @@ impl fmt::Display for Task {
             Self::Read { file } => write!(f, "read {}", file.display()),
             Self::Apply { diff, onto } => write!(f, "apply {} to {}", diff.display(), onto.display()),
             Self::Sync { file } => write!(f, "write {} to the disk", file.display()),
+            Self::Grow { file, bytes } => write!(f, "grow {} to {bytes} bytes", file.display()),
+            Self::Keep { file, at } => write!(f, "keep the disk {} at {}", file.display(), at.display()),
             Self::Checksum { file } => write!(f, "compute the checksum of {}", file.display()),
         }
     }
@@ -153,5 +265,16 @@ impl fmt::Display for NotPlain {
             Self::Link => "a symbolic link, and links are not followed; name the file itself",
             Self::Other => "not a regular file; name one",
         })
+    }
+}
+
+struct Directories<'a>(&'a [PathBuf]);
+
+impl fmt::Display for Directories<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, directory) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { "" } else { ", " }, directory.display())?;
+        }
+        Ok(())
     }
 }

@@ -199,7 +199,7 @@ words!(Progress { Starting: "starting", Ready: "ready" });
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpecRecord {
-    /// As it was given.
+    /// As it was given; of its disks it names the images that were found, and no templates.
     pub(crate) spec: String,
     /// What its relative paths are relative to.
     pub(crate) base: PathBuf,

@@ -17,7 +17,7 @@ pub use error::{Error, SpawnStep};
 pub use identity::Identity;
 pub use interrupt::{Bound, Cancel, Interrupts, Listening};
 pub use job::{Job, JobOptions};
-pub use question::{NoAnswer, ask};
+pub use question::{Finished, NoAnswer, ask, run};
 
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;

@@ -1,12 +1,14 @@
-//! A program that is started with one argument, to hear what it says and nothing else: which version it is.
+//! A program that is run to its end: asked with one argument which version it is, or told to do one thing to a file.
 
-use super::{Command, Error, Limits, NewFiles, Process, Session, Stdio, Waited};
+use super::{Command, Error, ExitStatus, Limits, NewFiles, Process, Session, Stdio, Waited};
 use crate::sys::deadline::Deadline;
 use crate::sys::pidfd::Signal;
 use crate::sys::poll::{self, Interest};
-use crate::sys::session;
+use crate::sys::{file, session};
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error as ThisError;
@@ -58,34 +60,78 @@ const LONGEST_ANSWER: usize = 4096;
 pub fn ask(program: &Path, argument: &'static str, limits: Limits<'_>) -> Result<String, NoAnswer> {
     let broken = |source| NoAnswer::Output { program: program.to_path_buf(), source };
     let (mut output, input) = io::pipe().map_err(broken)?;
-    let command = Command {
+    let stdio = [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null];
+    let process = start(program, &[argument.into()], stdio)?;
+    drop(input);
+    let limits = limits.no_later_than(Deadline::after(PATIENCE));
+    run_to_its_end(&process, (program, argument), limits)?;
+    read_what_is_there(&mut output).map_err(broken)
+}
+
+/// How a program has ended, and the last of what it has printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How it has ended.
+    pub exit: ExitStatus,
+    /// The last of its standard output and error.
+    pub output: String,
+}
+
+/// Runs `program`, which is asked for `what`, and waits for its end. After an error nothing that it has started is left.
+///
+/// # Errors
+/// Why it did not come to its end. That it has failed at what it was asked for is no error here.
+pub fn run(
+    program: &Path,
+    arguments: &[OsString],
+    what: &'static str,
+    limits: Limits<'_>,
+) -> Result<Finished, NoAnswer> {
+    let broken = |source| NoAnswer::Output { program: program.to_path_buf(), source };
+    // Not a pipe, which would hold up a program that has much to say.
+    let output = file::in_memory(c"mvm-tool").map_err(broken)?;
+    let stdio = [Stdio::Null, Stdio::File(output.as_fd()), Stdio::File(output.as_fd())];
+    let process = start(program, arguments, stdio)?;
+    let exit = run_to_its_end(&process, (program, what), limits)?;
+    let mut said = [0; LONGEST_ANSWER];
+    let from = output.metadata().map_err(broken)?.len().saturating_sub(LONGEST_ANSWER as u64);
+    let length = output.read_at(&mut said, from).map_err(broken)?;
+    let said = String::from_utf8_lossy(said.get(..length).unwrap_or_default());
+    Ok(Finished { exit, output: said.trim().to_owned() })
+}
+
+fn start(program: &Path, arguments: &[OsString], stdio: [Stdio<'_>; 3]) -> Result<Process, Error> {
+    Process::spawn(&Command {
         program,
-        arguments: &[argument.into()],
+        arguments,
         environment: &[],
-        stdio: [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null],
+        stdio,
         directory: None,
         session: Session::New,
         new_files: NewFiles::AsTheHosts,
         cgroups: None,
-    };
-    let process = Process::spawn(&command)?;
-    drop(input);
+    })
+}
+
+fn run_to_its_end(
+    process: &Process,
+    (program, argument): (&Path, &'static str),
+    limits: Limits<'_>,
+) -> Result<ExitStatus, NoAnswer> {
     let began = Instant::now();
-    match process.wait(limits.no_later_than(Deadline::after(PATIENCE)))? {
-        Waited::Exited(_) => {}
-        ended_early => {
-            // Its number is its own as long as it is not reaped.
-            end_session_of(&process);
-            process.send(Signal::Kill)?;
-            process.wait(Limits { deadline: Deadline::after(PATIENCE), interrupt: None })?;
-            let program = program.to_path_buf();
-            return Err(match ended_early {
-                Waited::Interrupted => NoAnswer::Interrupted { program, argument },
-                _ => NoAnswer::TimeIsUp { program, argument, after: began.elapsed() },
-            });
-        }
-    }
-    read_what_is_there(&mut output).map_err(broken)
+    let ended_early = match process.wait(limits)? {
+        Waited::Exited(exit) => return Ok(exit),
+        ended_early => ended_early,
+    };
+    // Its number is its own as long as it is not reaped.
+    end_session_of(process);
+    process.send(Signal::Kill)?;
+    process.wait(Limits { deadline: Deadline::after(PATIENCE), interrupt: None })?;
+    let program = program.to_path_buf();
+    Err(match ended_early {
+        Waited::Interrupted => NoAnswer::Interrupted { program, argument },
+        _ => NoAnswer::TimeIsUp { program, argument, after: began.elapsed() },
+    })
 }
 
 /// A grandchild may hold the pipe open, so it is read no further than what has been written.

@@ -24,6 +24,7 @@ pub use reaping::ReapOptions;
 use crate::causes::with_causes;
 use crate::firecracker::Binaries;
 use crate::host::cpu::HostCpu;
+use crate::host::disk::Tools;
 use crate::journal::{PoolRecord, SNAPSHOTS, SpecRecord, StateDirectory, VMS};
 use crate::keeper::{self, KeeperHandle};
 use crate::observe::events::Events;
@@ -232,6 +233,7 @@ impl Runtime {
 
     /// Makes the VM `id`, which is to wait in `pool`.
     fn create_as(&self, id: VmId, given: &SpecRecord, pool: Option<&PoolRecord>) -> Result<Arc<Vm>, Error> {
+        let given = &self.settled(Operation::Create, &id, given.clone())?;
         let spec = parse_spec(Operation::Create, &id, given)?;
         let vm = self.new_vm(Operation::Create, id, spec)?;
         self.reserve(Operation::Create, &vm)?;
@@ -240,6 +242,12 @@ impl Runtime {
         self.shared.latencies.measure(Stage::Create, || vm.create(given, pool))?;
         std::mem::forget(reservation);
         Ok(vm)
+    }
+
+    /// `given` with the images looked up that it names.
+    fn settled(&self, operation: Operation, id: &VmId, given: SpecRecord) -> Result<SpecRecord, vm::Error> {
+        let settled = vm::settle(given, self.shared.catalogue.as_deref());
+        settled.map_err(|problem| vm::Error::new(id, operation, problem))
     }
 
     /// The VM called `id`.
@@ -444,6 +452,8 @@ fn share(directory: &Path, options: &RuntimeOptions) -> Result<Shared, Error> {
         firecracker: options.firecracker.clone(),
         cgroups: options.cgroup.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        catalogue: options.catalogue.clone(),
+        tools: Tools::new(options.tools.clone()),
         binaries: Binaries::default(),
         latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("create the queue of events"))?,

@@ -16,6 +16,10 @@ pub(super) struct RuntimeOptions {
     pub(super) cgroup: Vec<PathBuf>,
     /// The cgroup in which those of VMs with limits are made.
     pub(super) cgroup_parent: Option<PathBuf>,
+    /// Where images are that specs name as templates.
+    pub(super) catalogue: Option<PathBuf>,
+    /// Where the programs are that grow disks; none: in the usual places.
+    pub(super) tools: Vec<PathBuf>,
     /// How many events wait for somebody to take them.
     pub(super) event_queue: usize,
 }
@@ -34,6 +38,8 @@ impl RuntimeOptions {
             keeper: given.take("keeper")?.map(absolute),
             cgroup: given.paths("cgroup")?.unwrap_or_default().into_iter().map(absolute).collect(),
             cgroup_parent: given.take("cgroup_parent")?,
+            catalogue: given.take("catalogue")?.map(absolute),
+            tools: given.paths("tools")?.unwrap_or_default().into_iter().map(absolute).collect(),
             event_queue: usize::try_from(given.take_or("event_queue", 4096_u64)?).unwrap_or(usize::MAX),
         };
         given.finish().map(|()| options)

@@ -32,6 +32,9 @@ pub struct PlaceholderError {
 const RESTORE_KEYS: [(&str, &str); 3] =
     [("drives", "path_on_host"), ("network_overrides", NETWORK_DEVICE_KEY), ("vsock_override", VSOCK_KEY)];
 
+/// Of a disk that the library provides: the keys that may hold placeholders.
+const DISK_KEYS: [&str; 2] = ["from", "keep"];
+
 impl Placeholders<'_> {
     /// Fills in the options of a restore. The metadata is filled in too when `"mmds_placeholders"` is `"filled_in"`.
     pub(super) fn fill_restore_options(
@@ -60,6 +63,20 @@ impl Placeholders<'_> {
             for host in section.host_keys() {
                 self.fill_key(value, section.name(), host.key)?;
             }
+        }
+        match spec.get_mut("mvm").and_then(Value::as_object_mut) {
+            Some(own) => self.fill_disks(own),
+            None => Ok(()),
+        }
+    }
+
+    /// Fills in what the library's own section says of disks.
+    fn fill_disks(self, own: &mut Map<String, Value>) -> Result<(), PlaceholderError> {
+        if let Some(rootfs) = own.get_mut("rootfs") {
+            DISK_KEYS.iter().try_for_each(|key| self.fill_key(rootfs, "mvm.rootfs", key))?;
+        }
+        for (id, disk) in own.get_mut("disks").and_then(Value::as_object_mut).into_iter().flatten() {
+            DISK_KEYS.iter().try_for_each(|key| self.fill_key(disk, &format!("mvm.disks.{id}"), key))?;
         }
         Ok(())
     }

@@ -14,11 +14,13 @@ use crate::json::object;
 use crate::operation::Operation;
 use crate::settings::{self, Section};
 use crate::snapshot::{Snapshot, SnapshotId};
+use crate::sys::file;
 use crate::sys::mask::HeldSignals;
 use crate::sys::sync::lock;
 use crate::vm::{self, RestoreOptions, Spec, TakeOptions, Vm, VmId, VsockPlace};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -202,6 +204,7 @@ impl Runtime {
         let first = Placeholders { id: &id, number: 1 };
         let id = format!("{name}-2");
         let second = Placeholders { id: &id, number: 2 };
+        let mut images = Vec::new();
         let source = match (given.snapshot, given.spec) {
             (Some(snapshot), None) => {
                 let snapshot = self.shared.snapshots.find(&SnapshotId::parse(&snapshot)?);
@@ -220,14 +223,18 @@ impl Runtime {
                 let mut template =
                     Template { content, base: base.clone(), metadata: Metadata::Kept, own_files: Vec::new() };
                 template.separate(first, second)?;
-                let spec =
-                    |member| Ok::<_, Error>(parse_spec(Operation::OpenPool, &name, &template.spec(member)?)?);
-                check_members(&[(first, spec(first)?), (second, spec(second)?)])?;
+                let spec = |member| {
+                    let settled = self.settled(Operation::OpenPool, &name, template.spec(member)?)?;
+                    Ok::<_, Error>(parse_spec(Operation::OpenPool, &name, &settled)?)
+                };
+                let members = [(first, spec(first)?), (second, spec(second)?)];
+                check_members(&members)?;
+                images = members[0].1.images().map(stamp).collect();
                 Source::Spec(template)
             }
             _ => return Err(Error::PoolOfWhat),
         };
-        let made_of = self.checksum_of(what, &base, &source);
+        let made_of = self.checksum_of(what, &base, (&source, images));
         Ok(Pool {
             name,
             source,
@@ -242,7 +249,12 @@ impl Runtime {
     }
 
     /// What tells VMs that were made of these options from all others. How many wait, and how soon, is not in it.
-    fn checksum_of(&self, mut options: Value, base: &Path, source: &Source) -> String {
+    fn checksum_of(
+        &self,
+        mut options: Value,
+        base: &Path,
+        (source, images): (&Source, Vec<Value>),
+    ) -> String {
         for key in ["size", "refill_per_second", "when_empty"] {
             options.as_object_mut().map(|options| options.remove(key));
         }
@@ -251,7 +263,7 @@ impl Runtime {
             Source::Spec(_) => None,
         };
         let firecracker = self.options.firecracker.as_deref().map(Path::to_string_lossy);
-        let what = [options, base.to_string_lossy().into(), made.into(), firecracker.into()];
+        let what = [options, base.to_string_lossy().into(), made.into(), firecracker.into(), images.into()];
         journal::checksum(Value::from(what.to_vec()).to_string().as_bytes())
     }
 
@@ -345,6 +357,16 @@ impl Template {
         self.own_files = vm::separate(&mut self.content, is_shared);
         Ok(())
     }
+}
+
+/// What tells an image from what stands at its path later.
+fn stamp(image: &Path) -> Value {
+    let about = std::fs::metadata(image).ok();
+    let stamp = about.map(|about| {
+        let (device, inode) = file::identity(&about);
+        vec![device, inode, about.len(), about.mtime().cast_unsigned(), about.mtime_nsec().cast_unsigned()]
+    });
+    vec![Value::from(image.to_string_lossy()), stamp.into()].into()
 }
 
 /// Any two members have to get by beside each other.

@@ -10,8 +10,7 @@ use crate::snapshot::{Checksums, Manifest, SnapshotId, SnapshotSummary};
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use crate::vm::{
-    self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, SpecError, Vm, VmId,
-    VsockPlace,
+    self, Device, GuestIdentity, Restoration, RestoreOptions, SnapshotOptions, Spec, Vm, VmId, VsockPlace,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -171,7 +170,7 @@ pub(super) fn restored_spec(
     (options, vsock): (&RestoreOptions, VsockPlace),
 ) -> Result<(SpecRecord, Spec), vm::Error> {
     let spec_error = |problem| vm::Error::new(id, operation, problem);
-    let given = vm::spec_of(manifest, options, vsock).map_err(|error| spec_error(SpecError::from(error)))?;
+    let given = vm::spec_of(manifest, options, vsock).map_err(spec_error)?;
     let spec = Spec::of_record_file(&given).map_err(spec_error)?;
     Ok((given, spec))
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 /// The headings of tables of options, each of which a reader's test names.
 pub(crate) const SPEC: &str = "### The section `\"mvm\"`";
+pub(crate) const DISK: &str = "### Disks from images";
+pub(crate) const MANIFEST: &str = "### A catalogue of images";
 pub(crate) const RUNTIME: &str = "## Options of a runtime (`mvm_runtime_open`)";
 pub(crate) const SNAPSHOT: &str = "### Options of a snapshot (`mvm_snapshot_create`)";
 pub(crate) const MERGE: &str = "### Options of a merge (`mvm_snapshot_merge`)";
@@ -17,7 +19,8 @@ pub(crate) const TAKE: &str = "### Options of a take (`mvm_pool_take`)";
 pub(crate) const PROCESS: &str = "## Options of a process (`mvm_process_spawn`)";
 pub(crate) const METRICS: &str = "### Options of the metrics text (`mvm_runtime_metrics`)";
 
-const ALL: [&str; 10] = [SPEC, RUNTIME, SNAPSHOT, MERGE, RESTORE, CLONE, POOL, TAKE, PROCESS, METRICS];
+const ALL: [&str; 12] =
+    [SPEC, DISK, MANIFEST, RUNTIME, SNAPSHOT, MERGE, RESTORE, CLONE, POOL, TAKE, PROCESS, METRICS];
 const TEXT: &str = include_str!("../../docs/json.md");
 const TABLE: &str = "| key | default | what |";
 

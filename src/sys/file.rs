@@ -2,8 +2,8 @@
 //! and a rename that replaces nothing.
 
 use super::mask;
-use rustix::fs::{CWD, IFlags, RenameFlags};
-use std::ffi::{CString, OsString};
+use rustix::fs::{CWD, IFlags, MemfdFlags, RenameFlags};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -53,6 +53,15 @@ pub fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// A file that no directory holds, and that goes with the last descriptor of it. `name` is for people who look into /proc.
+///
+/// # Errors
+/// When no descriptor is left.
+pub fn in_memory(name: &CStr) -> io::Result<File> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    Ok(above_stdio(fd)?.into())
 }
 
 /// Which file it is, by whatever name: its device and its inode.

@@ -28,6 +28,7 @@ pub mod sync;
 pub mod transfer;
 pub mod user;
 pub mod userfault;
+pub mod verity;
 
 use std::io;
 

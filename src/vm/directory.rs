@@ -2,11 +2,12 @@
 //!
 //! What stands under a VM's id always says what it owns; where it is made and removed, [`aside`] says.
 
-use super::spec::{LINKING, Link};
 mod layered;
 
+use super::spec::{LINKING, Link};
 use super::{VmId, metrics_files};
 use crate::firecracker::VmmFiles;
+use crate::host::disk::{Finish, Tools};
 use crate::host::files::View;
 use crate::host::{DiskError, VmmPath, disk};
 use crate::journal::{self, aside, journal_file, spec_file, vmm_directory};
@@ -61,13 +62,23 @@ pub(super) struct Content {
     /// By a link.
     pub(super) links: Vec<Link>,
     /// By a copy, which is the VM's own.
-    pub(super) copies: Vec<Link>,
+    pub(super) copies: Vec<OwnDisk>,
+}
+
+/// A disk that is made for one VM.
+#[derive(Debug)]
+pub(super) struct OwnDisk {
+    /// Its name, and the file that it is made from.
+    pub(super) link: Link,
+    /// In what it differs from that.
+    pub(super) finish: Finish,
 }
 
 impl Content {
     /// The names.
     pub(super) fn names(&self) -> Vec<VmmPath> {
-        self.links.iter().chain(&self.copies).map(|link| link.name.clone()).collect()
+        let own = self.copies.iter().map(|copy| &copy.link);
+        self.links.iter().chain(own).map(|link| link.name.clone()).collect()
     }
 }
 
@@ -75,11 +86,11 @@ impl Content {
 pub(super) fn make(
     directory: &Path,
     content: &Content,
-    limits: Limits<'_>,
+    (tools, limits): (&Tools, Limits<'_>),
     fill: impl FnOnce(&Path) -> Result<(), journal::Error>,
 ) -> Result<(), NotMade> {
     let aside = aside::making_of(directory);
-    let made = make_aside(&aside, content, limits)
+    let made = make_aside(&aside, content, (tools, limits))
         .and_then(|()| fill(&aside).map_err(NotMade::Journal))
         .and_then(|()| match file::rename_to_new(&aside, directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
@@ -88,7 +99,7 @@ pub(super) fn make(
     made.inspect_err(|_| drop(clear(&aside, &content.names(), Deadline::after(PATIENCE))))
 }
 
-fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(), NotMade> {
+fn make_aside(aside: &Path, content: &Content, (tools, limits): (&Tools, Limits<'_>)) -> Result<(), NotMade> {
     let mut new = DirBuilder::new();
     new.mode(0o700);
     let working = vmm_directory(aside);
@@ -105,8 +116,8 @@ fn make_aside(aside: &Path, content: &Content, limits: Limits<'_>) -> Result<(),
     for link in &content.links {
         symlink(&link.target, place(link)?).map_err(NotMade::Directory)?;
     }
-    for copy in &content.copies {
-        disk::copy(&copy.target, &place(copy)?, limits).map_err(NotMade::Copy)?;
+    for OwnDisk { link, finish } in &content.copies {
+        disk::make((&link.target, &place(link)?), finish, tools, limits).map_err(NotMade::Copy)?;
     }
     Ok(())
 }

@@ -161,6 +161,7 @@ impl Vm {
     fn remove(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
         turn.own_mut().vmm = None;
         self.shared.state.verify().map_err(self.failed(turn.operation()))?;
+        self.keep_disks(turn)?;
         let files = self.files();
         directory::remove(files.directory(), &self.spec.names, turn.limits().deadline).map_err(|source| {
             let path = files.directory().to_path_buf();

@@ -22,8 +22,8 @@ impl Vm {
         let mut turn = self.take_turn(Operation::Create, deadline)?;
         let means = self.means(&turn)?;
         turn.own_mut().record.pool = pool.cloned();
-        let links = self.spec.links().cloned().collect();
-        let content = Content { links, copies: Vec::new() };
+        self.check_disks(&turn)?;
+        let content = Content { links: self.spec.links().cloned().collect(), copies: self.own_disks() };
         let plan = Plan::of_spec(&self.spec, means);
         let directory = self.make_directory(spec, content, &plan, &mut turn)?;
         self.bring_up(&plan, &mut turn)?;
@@ -63,6 +63,7 @@ impl Vm {
         // A VMM that ended by itself has left its sockets.
         self.tidy(&mut turn);
         let plan = Plan::of_spec(&self.spec, self.means(&turn)?);
+        self.check_shared_disks(&turn)?;
         self.announce_vmm(&plan, &mut turn)?;
         self.bring_up(&plan, &mut turn)?;
         // What a section has started is not to be started again.

@@ -19,6 +19,7 @@ mod adoption;
 mod bring_up;
 mod devices;
 pub(crate) mod directory;
+mod disks;
 mod ending;
 mod error;
 mod id;
@@ -57,10 +58,12 @@ pub use sharing::Conflict;
 pub(crate) use sharing::{Holdings, check_apart, separate};
 pub(crate) use snapshot::SnapshotOptions;
 pub use snapshot::WhyFull;
-pub use spec::{Link, Spec, SpecError};
+pub(crate) use spec::settle;
+pub use spec::{DiskProblem, Link, Spec, SpecError};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;
+use crate::host::disk::Tools;
 use crate::host::files::View;
 use crate::journal::{OnOwnerExit, Record, StateDirectory};
 use crate::observe::events::{EventKind, Events};
@@ -175,6 +178,10 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Vec<PathBuf>,
     /// The cgroup in which those of VMs with limits are made, unless their spec names one.
     pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Where images are that specs name as templates, unless they say.
+    pub(crate) catalogue: Option<PathBuf>,
+    /// Where the programs are that grow disks.
+    pub(crate) tools: Tools,
 }
 
 /// What a VM needs of a keeper.

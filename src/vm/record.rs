@@ -1,7 +1,7 @@
 //! Keeping a VM's journal true: each change is on disk before what it announces happens.
 
-pub(super) use super::directory::Content;
 use super::directory::{self, NotMade};
+pub(super) use super::directory::{Content, OwnDisk};
 use super::life::Resting;
 use super::plan::Plan;
 use super::spec::MvmSection;
@@ -85,7 +85,7 @@ impl Vm {
         turn.own_mut().record.announce(vmm);
         let (files, record) = (self.files(), &turn.own().record);
         let path = files.directory();
-        let made = directory::make(path, &content, turn.limits(), |aside| {
+        let made = directory::make(path, &content, (&self.shared.tools, turn.limits()), |aside| {
             journal::write(&journal::spec_file(aside), spec)?;
             journal::write(&journal::journal_file(aside), record)
         });

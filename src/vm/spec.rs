@@ -3,9 +3,13 @@
 //! Firecracker's sections become the requests that configure a VMM, in the order in which Firecracker itself
 //! reads a config file. A section that is not known here is sent on, and the VMM judges it.
 
+mod disks;
 mod limits;
 mod options;
 
+pub use disks::DiskProblem;
+pub(crate) use disks::settle;
+pub(super) use disks::{Disk, DiskKind, refuse_disks, without_copies};
 pub(super) use options::{Console, GuestRung, MvmSection, OWNER_DATA_KEY};
 
 use super::sharing::{Access, HostUse};
@@ -45,6 +49,8 @@ pub struct Spec {
     pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
     pub(super) console: Option<PathBuf>,
+    /// The disks that the library provides.
+    pub(super) disks: Vec<Disk>,
     pub(super) options: MvmSection,
 }
 
@@ -106,6 +112,15 @@ pub enum SpecError {
         /// Its value.
         socket: String,
     },
+    /// A disk that the library cannot provide so.
+    #[error("{key}")]
+    Disk {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        problem: DiskProblem,
+    },
     /// An argument that the library sets itself.
     #[error("mvm.arguments: the library sets {0:?} itself; remove it")]
     Argument(String),
@@ -147,6 +162,9 @@ impl Spec {
         let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
         let options = options::read(own, base)?;
         let device_ids = device_ids(&sections);
+        let disk =
+            |(id, disk): &(String, disks::DiskOptions)| disk.settled(disks::device_name(&sections, id));
+        let disks = options.disks.iter().filter_map(disk).collect();
         let (mut requests, mut features) = (Vec::new(), Vec::new());
         for section in SECTIONS {
             match sections.remove(section.name()) {
@@ -164,7 +182,7 @@ impl Spec {
         let has_unknown = !unknown.is_empty();
         requests.extend(unknown);
         let uses = requests.iter_mut().flat_map(|put| std::mem::take(&mut put.uses)).collect();
-        Ok(Self { requests, has_unknown, features, names, uses, device_ids, console, options })
+        Ok(Self { requests, has_unknown, features, names, uses, device_ids, console, disks, options })
     }
 
     /// What the journal tells of a spec that cannot be read.
@@ -202,6 +220,11 @@ impl Spec {
     /// The files that it names to the VMM by links.
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
         self.requests.iter().filter_map(|put| put.link.as_ref())
+    }
+
+    /// The images that its disks are made from.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Path> {
+        self.disks.iter().map(|disk| disk.from.as_path())
     }
 
     /// Whether it has metrics written to a place of its own.

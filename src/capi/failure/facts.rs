@@ -191,6 +191,20 @@ impl Facts {
                 Self { os_errno: libc::ENOSPC, ..Self::of(mvm_status::MVM_ERR_NO_RESOURCES) }
             }
             DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
+            DiskError::Changed { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
+            DiskError::Digest { .. } => Self::of(mvm_status::MVM_ERR_DAMAGED),
+            DiskError::TooSmall { .. } | DiskError::NotExt4 { .. } | DiskError::NoPlace { .. } => {
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
+            }
+            DiskError::NoVerity { source, .. } => Self {
+                os_errno: source.raw_os_error().unwrap_or_default(),
+                ..Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            },
+            DiskError::NoTool { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            DiskError::Tool { source, .. } => Self::of_process(source),
+            DiskError::ToolFailed { exit, output, .. } => {
+                Self { exit: Some(*exit), output: output.clone(), ..Self::of(mvm_status::MVM_ERR_IO) }
+            }
             DiskError::Interrupted { .. } => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             DiskError::TimeIsUp { .. } => Self::of(mvm_status::MVM_ERR_TIMEOUT),
         }
@@ -231,6 +245,28 @@ impl Facts {
             | E::Argument(_)
             | E::CgroupAndLimits
             | E::ParentOfNothing => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            E::Disk { problem, .. } => Self::of_disk_problem(problem),
+        }
+    }
+
+    fn of_disk_problem(problem: &vm::DiskProblem) -> Self {
+        use crate::host::CatalogueError as C;
+        use vm::DiskProblem as P;
+        match problem {
+            P::Catalogue(C::Read { source, .. }) => Self::of_io(source),
+            P::Catalogue(C::NotFound { .. }) => Self::of(mvm_status::MVM_ERR_NOT_FOUND),
+            P::Catalogue(C::Length { .. }) => Self::of(mvm_status::MVM_ERR_DAMAGED),
+            P::Catalogue(C::Name(_) | C::Manifest { .. } | C::OtherName { .. } | C::NotAFile { .. })
+            | P::Source
+            | P::NoCatalogue
+            | P::HasFile(_)
+            | P::Twice(_)
+            | P::ReadOnly(_)
+            | P::Shared(_)
+            | P::NoDigest
+            | P::Restored
+            | P::Digest(_)
+            | P::NotRoot(_) => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
         }
     }
 

@@ -63,7 +63,7 @@ fn on_a_small_disk() {
     fill(&here, 25);
 
     let error = scratch.store.merge(&id("diff"), FREELY, Some(Checksums::Taken)).unwrap_err();
-    assert!(matches!(error, Error::Disk(DiskError::NoSpace { .. })), "{error}");
+    assert!(matches!(error, Error::Disk(DiskError::NoRoom { .. })), "{error}");
     let unfinished = scratch.store.begin(&id("other")).unwrap();
     let manifest = manifest("other", None, &unfinished);
     for path in [unfinished.state_file(), unfinished.memory_file(), unfinished.disk_file("disk", "rootfs")] {

@@ -4,11 +4,12 @@ use super::options::{Memory, RestoreOptions};
 use super::{Restoration, VsockPlace};
 use crate::firecracker::{Binary, ConfigSection, Feature, Version};
 use crate::host::VmmPath;
+use crate::host::disk::Finish;
 use crate::operation::Operation;
 use crate::snapshot::{Access, Manifest};
 use crate::sys::mapping::PageSize;
 use crate::sys::socket;
-use crate::vm::record::Content;
+use crate::vm::record::{Content, OwnDisk};
 use crate::vm::spec::OWN_VSOCK;
 use crate::vm::{Error, Link, Reason, RestoreError, Turn, Vm};
 use std::io;
@@ -133,8 +134,11 @@ impl Vm {
                 }
                 patches.push((drive.drive_id.clone(), name.clone()));
             }
-            let place = if copy.is_some() { &mut content.copies } else { &mut content.links };
-            place.push(Link { name, target });
+            let link = Link { name, target };
+            match copy {
+                Some(_) => content.copies.push(OwnDisk { link, finish: Finish::default() }),
+                None => content.links.push(link),
+            }
         }
         Ok(Disks { content, patches })
     }

@@ -65,6 +65,7 @@ impl Vm {
         let (snapshot, store) = (restoration.snapshot, &self.shared.snapshots);
         self.check_loadable(restoration, binary, &turn)?;
         snapshot.check(store, options.verify, turn.limits()).map_err(self.failed(Operation::Restore))?;
+        self.check_shared_disks(&turn)?;
         let layers = snapshot.layers(store).map_err(self.failed(Operation::Restore))?;
         let vsock = self.vsock_of(restoration, binary)?;
         let Disks { content, patches } = self.disks_of(restoration)?;

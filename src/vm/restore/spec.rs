@@ -7,7 +7,7 @@ use crate::journal::SpecRecord;
 use crate::settings;
 use crate::snapshot::{Drive, Manifest};
 use crate::vm::sharing::separate;
-use crate::vm::spec::OWNER_DATA_KEY;
+use crate::vm::spec::{OWNER_DATA_KEY, SpecError, refuse_disks, without_copies};
 use serde_json::Value;
 
 /// The spec of a VM that is restored from the snapshot of `manifest`: that of the snapshot's VM, with what `options`
@@ -16,7 +16,7 @@ pub(crate) fn spec_of(
     manifest: &Manifest,
     options: &RestoreOptions,
     vsock: VsockPlace,
-) -> Result<SpecRecord, settings::Error> {
+) -> Result<SpecRecord, SpecError> {
     let mut spec = settings::parse(&manifest.spec.spec)?;
     let find = |spec: &mut Value, section: ConfigSection, id: &str, change: (&str, Value)| {
         let devices = spec.get_mut(section.name()).and_then(Value::as_array_mut).into_iter().flatten();
@@ -41,12 +41,17 @@ pub(crate) fn spec_of(
     if let (Some(vsock), Some(section)) = (&options.vsock_override, section) {
         section.insert(VSOCK_KEY.to_owned(), vsock.uds_path.to_string_lossy().into());
     }
+    if let Some(own) = &options.mvm {
+        refuse_disks(own)?;
+    }
     match (&options.mvm, spec.as_object_mut()) {
         (Some(own), Some(spec)) => drop(spec.insert("mvm".to_owned(), own.clone())),
         // What is kept with a VM belongs to that one alone.
         (None, Some(spec)) => {
-            let own = spec.get_mut("mvm").and_then(Value::as_object_mut);
-            own.map(|own| own.remove(OWNER_DATA_KEY));
+            if let Some(own) = spec.get_mut("mvm").and_then(Value::as_object_mut) {
+                own.remove(OWNER_DATA_KEY);
+                without_copies(own, |id| options.drives.iter().any(|drive| drive.drive_id == id));
+            }
         }
         (_, None) => {}
     }

@@ -1,5 +1,6 @@
 //! The section `"mvm"` of a spec: what the library itself does for a VM.
 
+use super::disks::DiskOptions;
 use super::{SpecError, limits};
 use crate::host::cgroups::CgroupLimits;
 use crate::journal::OnOwnerExit;
@@ -32,6 +33,12 @@ pub(in crate::vm) struct MvmSection {
     pub(in crate::vm) cgroup_parent: Option<PathBuf>,
     /// What the owner keeps with the VM from the beginning.
     pub(in crate::vm) owner_data: OwnerData,
+    /// Where the templates are.
+    pub(super) catalogue: Option<PathBuf>,
+    /// The root disk; nothing in a settled spec.
+    pub(super) rootfs: Option<DiskOptions>,
+    /// Other disks, or all of them in a settled spec, by the ids of their devices.
+    pub(super) disks: Vec<(String, DiskOptions)>,
 }
 
 /// `"mvm"."shutdown"`.
@@ -84,6 +91,12 @@ impl MvmSection {
             limits: given.optional_section("limits")?.map(|given| limits::read(given, base)).transpose()?,
             cgroup_parent: given.take("cgroup_parent")?,
             owner_data: given.take(OWNER_DATA_KEY)?.unwrap_or_default(),
+            catalogue: given.take("catalogue")?.map(|path: PathBuf| base.join(path)),
+            rootfs: given
+                .optional_section("rootfs")?
+                .map(|rootfs| DiskOptions::read(rootfs, base))
+                .transpose()?,
+            disks: DiskOptions::read_all(&mut given, base)?,
         };
         given.finish().map(|()| options)
     }
@@ -213,5 +226,12 @@ mod tests {
         let parent = of(json!({ "cgroup_parent": "/x" })).unwrap_err();
         assert!(parent.contains("mvm.cgroup_parent") && parent.contains("mvm.limits"), "{parent}");
         of(json!({ "cgroup_parent": "/x", "limits": {} })).unwrap();
+    }
+
+    #[test]
+    fn the_reference_has_the_options_of_a_disk() {
+        reference::hold(reference::DISK, || {
+            DiskOptions::read(Section::of(Value::Null, "disk")?, Path::new("/"))
+        });
     }
 }
