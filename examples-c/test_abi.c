@@ -46,7 +46,6 @@ _Static_assert(MVM_ID_SIZE == 72 && sizeof((mvm_event){0}.vm) == MVM_ID_SIZE, "i
 _Static_assert(MVM_EVENT_NONE == 0 && MVM_EVENT_EXITED == 5 && MVM_EVENT_DROPPED == 11, "events");
 _Static_assert(MVM_EVENT_RENAMED == 12 && MVM_EVENT_SNAPSHOTTED == 13, "events");
 _Static_assert(MVM_EVENT_RESTORED == 14 && MVM_EVENT_PAGER_LOST == 15, "events");
-_Static_assert(MVM_EVENT_OUT_OF_MEMORY == 16, "events");
 _Static_assert(MVM_LOG_OFF == 0 && MVM_LOG_DEBUG == 4, "levels");
 _Static_assert(MVM_OK == 0 && MVM_ERR_INTERNAL == -1 && MVM_ERR_TIMEOUT == -10 && MVM_ERR_IO == -18, "statuses");
 _Static_assert(MVM_ERR_DAMAGED == -19 && MVM_UNKNOWN == UINT64_MAX, "statuses");
@@ -140,6 +139,17 @@ static void nulls(mvm_runtime *runtime, const char *spec) {
   IS(mvm_runtime_open(NULL, NULL, &none), MVM_ERR_INVALID_ARGUMENT);
   CHECK(none == NULL);
   IS(mvm_runtime_open("/tmp", NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  MUST(mvm_runtime_check(NULL, NULL, NULL, NULL, NULL));
+  uint32_t cannot = 7;
+  char *report = text = (char *)&cannot;
+  IS(mvm_runtime_check(NULL, "{\"keeperr\":1}", &cannot, &report, &text), MVM_ERR_INVALID_CONFIG);
+  CHECK(cannot == 0 && report == NULL && text == NULL);
+  IS(mvm_runtime_check("\xff", NULL, &cannot, NULL, NULL), MVM_ERR_INVALID_ARGUMENT);
+  MUST(mvm_runtime_check("/nowhere/at/all", NULL, &cannot, &report, &text));
+  CHECK(cannot & MVM_CHECK_RUN ? strstr(text, "\"run\":\"no\"") != NULL : strstr(text, "\"run\":\"no\"") == NULL);
+  CHECK(strstr(report, "kernel") != NULL);
+  mvm_string_free(report);
+  mvm_string_free(text);
   IS(mvm_runtime_list(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);
   IS(mvm_runtime_list(NULL, &text), MVM_ERR_BAD_HANDLE);
   IS(mvm_runtime_interrupt(runtime, NULL), MVM_ERR_INVALID_ARGUMENT);

@@ -160,6 +160,8 @@ static void every_call_is_refused(void) {
   FORKED(mvm_info(vm, &text));
   REQUIRE(text == NULL);
   FORKED(mvm_runtime_open(where.state, where.options, &runtime));
+  FORKED(mvm_runtime_check(NULL, NULL, NULL, &text, NULL));
+  REQUIRE(text == NULL);
   runtime = shared_runtime;
   FORKED(mvm_runtime_close(runtime));
   FORKED(mvm_runtime_list(runtime, &text));

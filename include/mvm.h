@@ -109,6 +109,27 @@
 /** A flag of `mvm_runtime_reap`: also end and remove VMs whose journal is damaged. */
 #define MVM_REAP_DAMAGED 2
 
+/** A bit of `mvm_runtime_check`: no VM can run. */
+#define MVM_CHECK_RUN 1
+
+/** A bit of `mvm_runtime_check`: no VM can be restored with `"memory": "pager"`. */
+#define MVM_CHECK_PAGER 2
+
+/** A bit of `mvm_runtime_check`: there is no usable keeper. */
+#define MVM_CHECK_KEEPER 4
+
+/** A bit of `mvm_runtime_check`: no VM can run in a jail. */
+#define MVM_CHECK_JAIL 8
+
+/** A bit of `mvm_runtime_check`: no cgroups can be created for VMs. */
+#define MVM_CHECK_CGROUPS 16
+
+/** A bit of `mvm_runtime_check`: no network interfaces can be created for VMs. */
+#define MVM_CHECK_NETWORK 32
+
+/** A bit of `mvm_runtime_check`: there are no huge pages for guests. */
+#define MVM_CHECK_HUGE_PAGES 64
+
 /** No limit, for every time in milliseconds. */
 #define MVM_FOREVER UINT64_MAX
 
@@ -322,8 +343,6 @@ enum mvm_event_kind
   MVM_EVENT_RESTORED = 14,
   /** The pager of the VM has failed or ended, and the VM was killed. `text` says why. */
   MVM_EVENT_PAGER_LOST = 15,
-  /** The kernel has killed the VM, because it had used all the memory that the spec's `limits` allow. */
-  MVM_EVENT_OUT_OF_MEMORY = 16,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -585,7 +604,6 @@ const char *mvm_exit_name(int32_t kind);
  *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
  *                                                whose "on_owner_exit" is "kill"
  *       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
- *       "cgroup_parent": "/mvm",                 the cgroup in which those of VMs with "limits" are created
  *       "event_queue": 4096 }                    how many events the queue holds
  *
  * You always name the VMM and the keeper: the library reads no search path and no environment variable. This call asks
@@ -602,6 +620,41 @@ MVM_MUST_USE
 mvm_status mvm_runtime_open(const char *state_dir,
                             const char *options,
                             struct mvm_runtime **runtime);
+
+/**
+ * Looks at what this host can do for a runtime that is opened with these arguments, what it cannot do, and what to do
+ * about it. It changes nothing, needs no privilege, and looks with the rights of the calling thread. No runtime needs to
+ * be open, and one may be.
+ *
+ * `state_dir` may be NULL: then it is not looked at. It need not exist. `options` are those of `mvm_runtime_open`, or
+ * NULL. Firecracker, the jailer beside it and the keeper are asked for their versions; nothing else is started.
+ *
+ * Each of the results may be NULL:
+ *
+ * - `*cannot`: a sum of `MVM_CHECK_…`, what this host cannot do.
+ * - `*text`: the report for people, lines of at most 200 bytes or so.
+ * - `*json`: the report for programs. docs/json.md lists all findings.
+ *
+ *     { "can": { "run": "yes", "jail": "no", … },       the worst status of the findings for each purpose
+ *       "findings": [ {
+ *         "name": "kvm",                                always the same
+ *         "for": "run",                                 the purpose
+ *         "status": "no",                               "yes", "limited" or "no"
+ *         "text": "cannot use /dev/kvm: Permission denied (os error 13)",
+ *         "advice": "add user 1000 to group kvm …",     null when there is nothing to do
+ *         "seen": { "path": "/dev/kvm", "errno": 13 } }, … ] }
+ *
+ * Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO` (no working directory). What
+ * the host lacks is a finding, not an error.
+ * Blocks: for the programs' answers, some milliseconds; up to 10 s when they do not answer. Ownership: `*text` and
+ * `*json` are the caller's, for `mvm_string_free`. Since 0.1.
+ */
+MVM_MUST_USE
+mvm_status mvm_runtime_check(const char *state_dir,
+                             const char *options,
+                             uint32_t *cannot,
+                             char **text,
+                             char **json);
 
 /**
  * Closes the runtime. Calls that are running on its VMs end with `MVM_ERR_INTERRUPTED`. Handles of its VMs and pools
@@ -710,16 +763,6 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
  *       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
  *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
- *       "limits": {                              or a cgroup of the VM's own, with limits:
- *         "cpus": 1.5, "cpu_weight": 100,          time of so many CPUs, and the share when others want it too
- *         "cpuset_cpus": "0-3", "cpuset_mems": "0",  which CPUs and memory nodes
- *         "memory_mib": 544, "swap_mib": 0,        memory, the VMM's own included
- *         "pids": 64,                              processes and threads
- *         "io": [{                                 of one disk of the host
- *           "path": "/dev/nvme0n1", "read_bytes_per_second": 104857600, "write_bytes_per_second": 104857600,
- *           "read_ops_per_second": 5000, "write_ops_per_second": 5000 }]
- *       },
- *       "cgroup_parent": "/vms.slice",           the cgroup in which that one is created
  *       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
  *       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
  *                                                that another VM uses, when that VM allows it too
@@ -1526,15 +1569,13 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
  *
  *     { "id": "web-1", "state": "running",
  *       "host": { "cpu_user_us": 120000, "cpu_system_us": 40000, "rss_bytes": 52428800, "threads": 3, "cgroup": "/…" },
- *       "cgroup": { "memory_bytes": 104857600, "oom_kills": 0, "cpu_us": 160000, "pids": 4, … },
  *       "flushes": 12,
  *       "core": { "vcpu_exits": {…}, "block": {…}, "net": {…}, "vsock": {…}, "uart": {…}, "lost": {…}, … },
  *       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
  *
  * Firecracker writes its counts once a minute, when the guest powers off, and on `mvm_metrics_flush`. When it is
  * killed, the last minute is lost. `core.lost` says what Firecracker itself lost, how many lines were damaged, and how
- * many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs, and `cgroup`
- * also for a VM without `limits`. The rest
+ * many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs. The rest
  * is null for a VM whose spec has a `metrics` section.
  *
  * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the

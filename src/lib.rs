@@ -24,6 +24,7 @@
 #[allow(unsafe_code)]
 pub mod capi;
 mod causes;
+pub mod check;
 mod claims;
 pub mod firecracker;
 pub mod host;

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Operation {
     /// Opening a runtime.
     OpenRuntime,
+    /// Looking at what a host can do.
+    Check,
     /// Finding a VM by its id.
     Open,
     /// Creating a VM.
@@ -97,6 +99,7 @@ impl Operation {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::OpenRuntime => ("runtime_open", "open"),
+            Self::Check => ("runtime_check", "check the host of"),
             Self::Open => ("open", "open"),
             Self::Create => ("create", "create"),
             Self::Adopt => ("adopt", "adopt"),

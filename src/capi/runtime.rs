@@ -6,6 +6,7 @@ use super::guard::guard;
 use super::handle;
 use super::status::{mvm_exit_kind, mvm_status};
 use super::vm::{mvm_vm, mvm_vm_state};
+use crate::check::{CheckReport, Purpose, Status};
 use crate::runtime::{ReapOptions, Runtime};
 use crate::vm::Summary;
 use std::ffi::c_char;
@@ -24,6 +25,27 @@ pub const MVM_REAP_DRY_RUN: u32 = 1;
 
 /// A flag of `mvm_runtime_reap`: also end and remove VMs whose journal is damaged.
 pub const MVM_REAP_DAMAGED: u32 = 2;
+
+/// A bit of `mvm_runtime_check`: no VM can run.
+pub const MVM_CHECK_RUN: u32 = 1;
+
+/// A bit of `mvm_runtime_check`: no VM can be restored with `"memory": "pager"`.
+pub const MVM_CHECK_PAGER: u32 = 2;
+
+/// A bit of `mvm_runtime_check`: there is no usable keeper.
+pub const MVM_CHECK_KEEPER: u32 = 4;
+
+/// A bit of `mvm_runtime_check`: no VM can run in a jail.
+pub const MVM_CHECK_JAIL: u32 = 8;
+
+/// A bit of `mvm_runtime_check`: no cgroups can be created for VMs.
+pub const MVM_CHECK_CGROUPS: u32 = 16;
+
+/// A bit of `mvm_runtime_check`: no network interfaces can be created for VMs.
+pub const MVM_CHECK_NETWORK: u32 = 32;
+
+/// A bit of `mvm_runtime_check`: there are no huge pages for guests.
+pub const MVM_CHECK_HUGE_PAGES: u32 = 64;
 
 /// One of several VMs. Set `size` to `sizeof(mvm_vm_summary)` before the call.
 #[repr(C)]
@@ -62,7 +84,6 @@ pub struct mvm_vm_summary {
 ///       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
 ///                                                whose "on_owner_exit" is "kill"
 ///       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
-///       "cgroup_parent": "/mvm",                 the cgroup in which those of VMs with "limits" are created
 ///       "event_queue": 4096 }                    how many events the queue holds
 /// ```
 ///
@@ -91,6 +112,62 @@ pub unsafe extern "C" fn mvm_runtime_open(
         };
         handle::own_process()?;
         out.write(handle::open(Arc::new(Runtime::open(Path::new(state_dir), options)?))?);
+        Ok(())
+    })
+}
+
+/// Looks at what this host can do for a runtime that is opened with these arguments, what it cannot do, and what to do
+/// about it. It changes nothing, needs no privilege, and looks with the rights of the calling thread. No runtime needs to
+/// be open, and one may be.
+///
+/// `state_dir` may be NULL: then it is not looked at. It need not exist. `options` are those of `mvm_runtime_open`, or
+/// NULL. Firecracker, the jailer beside it and the keeper are asked for their versions; nothing else is started.
+///
+/// Each of the results may be NULL:
+///
+/// - `*cannot`: a sum of `MVM_CHECK_…`, what this host cannot do.
+/// - `*text`: the report for people, lines of at most 200 bytes or so.
+/// - `*json`: the report for programs. docs/json.md lists all findings.
+///
+/// ```text
+///     { "can": { "run": "yes", "jail": "no", … },       the worst status of the findings for each purpose
+///       "findings": [ {
+///         "name": "kvm",                                always the same
+///         "for": "run",                                 the purpose
+///         "status": "no",                               "yes", "limited" or "no"
+///         "text": "cannot use /dev/kvm: Permission denied (os error 13)",
+///         "advice": "add user 1000 to group kvm …",     null when there is nothing to do
+///         "seen": { "path": "/dev/kvm", "errno": 13 } }, … ] }
+/// ```
+///
+/// Errors: `MVM_ERR_INVALID_CONFIG` (the options), `MVM_ERR_INVALID_ARGUMENT`, `MVM_ERR_IO` (no working directory). What
+/// the host lacks is a finding, not an error.
+/// Blocks: for the programs' answers, some milliseconds; up to 10 s when they do not answer. Ownership: `*text` and
+/// `*json` are the caller's, for `mvm_string_free`. Since 0.1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mvm_runtime_check(
+    state_dir: *const c_char,
+    options: *const c_char,
+    cannot: *mut u32,
+    text: *mut *mut c_char,
+    json: *mut *mut c_char,
+) -> mvm_status {
+    guard(|| {
+        // SAFETY: places are as the contract page says, and may be NULL.
+        let (cannot, text, json) = unsafe {
+            let [text, json] = [text, json].map(|place| argument::optional_out(place, ptr::null_mut()));
+            (argument::optional_out(cannot, 0), text, json)
+        };
+        // SAFETY: strings are as the contract page says.
+        let (state_dir, options) = unsafe {
+            (argument::optional_text(state_dir, "state_dir")?, argument::optional_text(options, "options")?)
+        };
+        handle::own_process()?;
+        let report = Runtime::check(state_dir.map(Path::new), options)?;
+        cannot.write(sum_of_what_cannot_be(&report));
+        text.write_text(&report);
+        json.write_text(&report.json());
         Ok(())
     })
 }
@@ -246,16 +323,6 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
 ///       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
 ///       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
-///       "limits": {                              or a cgroup of the VM's own, with limits:
-///         "cpus": 1.5, "cpu_weight": 100,          time of so many CPUs, and the share when others want it too
-///         "cpuset_cpus": "0-3", "cpuset_mems": "0",  which CPUs and memory nodes
-///         "memory_mib": 544, "swap_mib": 0,        memory, the VMM's own included
-///         "pids": 64,                              processes and threads
-///         "io": [{                                 of one disk of the host
-///           "path": "/dev/nvme0n1", "read_bytes_per_second": 104857600, "write_bytes_per_second": 104857600,
-///           "read_ops_per_second": 5000, "write_ops_per_second": 5000 }]
-///       },
-///       "cgroup_parent": "/vms.slice",           the cgroup in which that one is created
 ///       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
 ///       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
 ///                                                that another VM uses, when that VM allows it too
@@ -316,6 +383,19 @@ pub unsafe extern "C" fn mvm_open(
         out.write(handle::open_vm(&runtime, vm)?);
         Ok(())
     })
+}
+
+fn sum_of_what_cannot_be(report: &CheckReport) -> u32 {
+    let bits = [
+        (Purpose::Run, MVM_CHECK_RUN),
+        (Purpose::Pager, MVM_CHECK_PAGER),
+        (Purpose::Keeper, MVM_CHECK_KEEPER),
+        (Purpose::Jail, MVM_CHECK_JAIL),
+        (Purpose::Cgroups, MVM_CHECK_CGROUPS),
+        (Purpose::Network, MVM_CHECK_NETWORK),
+        (Purpose::HugePages, MVM_CHECK_HUGE_PAGES),
+    ];
+    bits.iter().filter(|(purpose, _)| report.can(*purpose) == Status::No).map(|(_, bit)| bit).sum()
 }
 
 fn encode(vm: &Summary) -> mvm_vm_summary {

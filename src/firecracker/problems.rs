@@ -153,11 +153,17 @@ impl Problem {
     }
 }
 
+impl ProblemOf {
+    /// The first later release that does not have it.
+    pub fn mended_by(&self) -> Option<Version> {
+        self.problem.mended_in.iter().find(|mended| **mended > self.version).copied()
+    }
+}
+
 impl fmt::Display for ProblemOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mended = self.problem.mended_in.iter().find(|mended| **mended > self.version);
         write!(f, "{}; ", self.problem.what)?;
-        match mended {
+        match self.mended_by() {
             Some(mended) => write!(f, "Firecracker {mended} mends it"),
             None => write!(f, "no release mends it yet"),
         }

@@ -1,13 +1,16 @@
-//! What the host lends a VM: its files under the names of the VMM, disks and their images, its cgroups, and its CPU.
+//! What the host lends a VM: its files under the names of the VMM, disks and their images, its cgroups, its CPU and its
+//! devices.
 
 pub(crate) mod catalogue;
 pub(crate) mod cgroups;
 pub(crate) mod cpu;
+pub(crate) mod devices;
 pub(crate) mod disk;
 mod error;
 pub(crate) mod files;
 
 pub use catalogue::CatalogueError;
 pub use cgroups::CgroupError;
+pub use devices::{Device, DeviceError};
 pub use error::{DiskError, NotPlain, Task};
 pub use files::VmmPath;

@@ -3,6 +3,7 @@
 //! The runtime finds VMs by id and lets nobody else into its directory; what happens to a VM is the VM's business.
 
 mod census;
+mod checking;
 mod clones;
 mod error;
 mod keeping;
@@ -106,7 +107,7 @@ impl Runtime {
     pub fn open(directory: &Path, options: Option<&str>) -> Result<Self, Error> {
         let here = |source| Error::Directory { action: "find the directory", path: directory.into(), source };
         let directory = std::path::absolute(directory).map_err(here)?;
-        let options = RuntimeOptions::parse(options, &current_directory()?)?;
+        let options = RuntimeOptions::parse(options, &current_directory()?, Operation::OpenRuntime)?;
         options.keeper.as_deref().map_or(Ok(()), keeper::check_program).map_err(Error::Keeper)?;
         drop(Cgroups::open(&options.cgroup).map_err(Error::Cgroup)?);
         let shared = share(&directory, &options)?;

@@ -26,8 +26,8 @@ pub(super) struct RuntimeOptions {
 
 impl RuntimeOptions {
     /// Reads them; nothing is an empty object.
-    pub(super) fn parse(json: Option<&str>, base: &Path) -> Result<Self, Error> {
-        Self::read(json, base).map_err(Error::of_options(Operation::OpenRuntime))
+    pub(super) fn parse(json: Option<&str>, base: &Path, operation: Operation) -> Result<Self, Error> {
+        Self::read(json, base).map_err(Error::of_options(operation))
     }
 
     fn read(json: Option<&str>, base: &Path) -> Result<Self, settings::Error> {

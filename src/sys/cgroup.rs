@@ -3,13 +3,14 @@
 
 mod mounts;
 
-pub use mounts::{Hierarchy, cgroups_of, hierarchies};
+pub use mounts::{Hierarchy, hierarchies};
 
 use super::file;
 use rustix::fs::{Access, StatFs, access, statfs};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The file with the numbers of a cgroup's processes.
@@ -43,8 +44,10 @@ impl Cgroup {
     /// # Errors
     /// `NotFound` when there is no cgroup, and whatever opening its `cgroup.procs` for writing reports.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let directory = file::above_stdio(File::open(path)?.into())?;
-        let processes = OpenOptions::new().write(true).open(path.join(PROCESSES))?;
+        // A FIFO is not waited for.
+        let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+        let directory = file::above_stdio(directory.into())?;
+        let processes = file::open_plain(OpenOptions::new().write(true), &path.join(PROCESSES))?;
         let processes = file::above_stdio(processes.into())?;
         Ok(Self { path: path.to_path_buf(), directory, processes, version: version_of(path) })
     }

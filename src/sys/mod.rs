@@ -2,15 +2,19 @@
 //!
 //! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
+pub mod access;
+pub mod capability;
 pub mod cgroup;
 pub mod confinement;
 pub mod deadline;
 pub mod directory;
+pub mod elf;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod filesystem;
 pub mod inotify;
+pub mod kvm;
 pub mod mapping;
 pub mod mask;
 pub mod output;

@@ -14,6 +14,15 @@ pub fn is_trusted_group(group: u32) -> bool {
     group == 0 || group == process::getegid().as_raw() || own()
 }
 
+/// What the group with the number `group` is called on this host; the number where /etc/group does not have it.
+pub fn group_name(group: u32) -> String {
+    let number = group.to_string();
+    let file = fs::read_to_string("/etc/group").unwrap_or_default();
+    let is_it = |line: &&str| line.split(':').nth(2) == Some(number.as_str());
+    let name = file.lines().find(is_it).and_then(|line| line.split(':').next());
+    name.map_or(number.clone(), str::to_owned)
+}
+
 /// Whether `user` stands for all users that have no number in the user namespace of this process.
 pub fn is_unmapped(user: u32) -> bool {
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok();

@@ -87,26 +87,38 @@ impl Userfault {
         Ok(Self(fd))
     }
 
-    /// Makes one for memory of this process, as a VMM does: it tells of removals, and is close-on-exec. Who may open
-    /// `/dev/userfaultfd` needs no other privilege.
+    /// Makes one for memory of this process, as a VMM does: it tells of removals, and is close-on-exec. Where there is
+    /// `/dev/userfaultfd`, whoever may open it needs no other privilege, and whoever may not is refused.
+    ///
+    /// # Errors
+    /// Whatever opening the device reports, and those of [`Userfault::by_system_call`].
+    pub fn new() -> io::Result<Self> {
+        match File::options().read(true).write(true).open("/dev/userfaultfd") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::by_system_call(),
+            opened => {
+                let device = opened?;
+                // SAFETY: no pointer is passed.
+                let fd =
+                    unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW as libc::Ioctl, FLAGS) };
+                Self::of_new(fd)
+            }
+        }
+    }
+
+    /// The same by the system call, whether there is a device or not.
     ///
     /// # Errors
     /// `EPERM` without the privilege to have faults of the kernel itself served by a process.
-    pub fn new() -> io::Result<Self> {
-        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
-        let fd = match File::options().read(true).write(true).open("/dev/userfaultfd") {
-            // SAFETY: no pointer is passed.
-            Ok(device) => unsafe {
-                libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW as libc::Ioctl, flags)
-            },
-            Err(_) => {
-                // SAFETY: no pointer is passed.
-                let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
-                libc::c_int::try_from(fd).unwrap_or(-1)
-            }
-        };
+    pub fn by_system_call() -> io::Result<Self> {
+        // SAFETY: no pointer is passed.
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, FLAGS) };
+        Self::of_new(libc::c_int::try_from(fd).unwrap_or(-1))
+    }
+
+    /// The descriptor that a call has just made, or -1.
+    fn of_new(fd: libc::c_int) -> io::Result<Self> {
         let fd = checked(fd)?;
-        // SAFETY: the call above has just made `fd`, and nobody else owns it.
+        // SAFETY: the caller's call has just made `fd`, and nobody else owns it.
         let made = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         made.control(UFFDIO_API, &mut Api { api: API, features: FEATURE_EVENT_REMOVE, calls: 0 })?;
         Ok(made)
@@ -325,6 +337,7 @@ struct Zero {
 
 /// What `/proc` calls a userfaultfd.
 const KIND: &str = "anon_inode:[userfaultfd]";
+const FLAGS: libc::c_int = libc::O_CLOEXEC | libc::O_NONBLOCK;
 const API: u64 = 0xAA;
 const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
 const REGISTER_MISSING: u64 = 1;

@@ -9,7 +9,6 @@ use super::{Error, Reason, State, Turn, Vm};
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::{ConfigSection, Feature, Request};
 use crate::journal::WhyNoParent;
-use crate::json;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -165,9 +164,8 @@ impl Vm {
     pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
         const OPERATION: Operation = Operation::DetachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
-        let name = device.section().file_name(id);
-        self.check_not_kept(&name, &turn)?;
         self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
+        let name = device.section().file_name(id);
         self.shared.holdings.release_link(self.token, &name);
         self.view().conceal(&name);
         Ok(())
@@ -182,7 +180,6 @@ impl Vm {
     ) -> Result<(), Error> {
         let operation = turn.operation();
         let name = ConfigSection::Drives.file_name(drive_id);
-        self.check_not_kept(&name, turn)?;
         let exchange = Request::exchange_drive(drive_id, name.as_path(), change);
         let used = self.spec.uses().iter().find(|used| used.link.as_ref() == Some(&name)).cloned();
         let used = used.or_else(|| self.shared.holdings.by_link(self.token, &name));
@@ -268,7 +265,7 @@ impl Vm {
 
     pub(super) fn ask_json(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Value, Error> {
         let answer = self.demand(request, turn)?;
-        json::parse(&answer.body).map_err(|_| self.unexpected(turn.operation(), request, &answer))
+        serde_json::from_slice(&answer.body).map_err(|_| self.unexpected(turn.operation(), request, &answer))
     }
 
     fn patch_device(

@@ -26,7 +26,6 @@ impl Vm {
         let content = Content { links: self.spec.links().cloned().collect(), copies: self.own_disks() };
         let plan = Plan::of_spec(&self.spec, means);
         let directory = self.make_directory(spec, content, &plan, &mut turn)?;
-        self.sync_kept_disks(&turn)?;
         self.bring_up(&plan, &mut turn)?;
         directory.keep();
         self.appear(EventKind::Created);
@@ -223,7 +222,7 @@ impl Vm {
     ) -> Result<Response, Error> {
         let vmm = vmm.ok_or_else(|| self.error(operation, Reason::NoVmm { state: self.state() }))?;
         let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
-        answer.map_err(self.vmm_failed(operation))
+        answer.map_err(self.failed(operation))
     }
 
     /// What is told of an answer that the VMM should not give.

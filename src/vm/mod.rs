@@ -27,7 +27,6 @@ mod identity;
 mod info;
 mod life;
 mod lifecycle;
-mod memory;
 mod metrics;
 mod owner_data;
 mod paging;
@@ -46,7 +45,6 @@ mod turn;
 pub use adoption::AdoptionError;
 pub(crate) use adoption::{AdoptionOutcome, WhyEnded};
 pub use devices::Device;
-pub(crate) use disks::keep_disks_in;
 pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
@@ -79,7 +77,6 @@ use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use ending::Ending;
 use life::{EndedBy, Guest, Life, Origin, Presence};
-use memory::was_out_of_memory;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -221,8 +218,6 @@ struct Core {
     pager: Option<Arc<PagerHandle>>,
     /// What went wrong with that, once it was told.
     pager_loss: Option<String>,
-    /// Whether the kernel has killed the last VMM because of its memory limit.
-    is_out_of_memory: bool,
     timings: Timings,
     /// The VMM of the last start.
     version: Option<Version>,
@@ -360,10 +355,6 @@ impl Vm {
                 (None, true) => EndedBy::Library,
                 (None, false) => EndedBy::Itself,
             };
-            core.is_out_of_memory = by != EndedBy::Library && was_out_of_memory(exit, &core.record);
-            if core.is_out_of_memory {
-                self.tell(EventKind::OutOfMemory);
-            }
             let (held, told) = core.life.ended(exit, by);
             self.let_go_of(held.as_ref());
             self.tell_all(told);
@@ -379,7 +370,6 @@ impl Vm {
         self.shared.holdings.attend(self.token, process);
         core.life.launched(Arc::clone(process));
         core.version = Some(version);
-        core.is_out_of_memory = false;
     }
 
     /// What was a VMM's process is nobody's any more.
@@ -471,7 +461,6 @@ impl Core {
             record: Arc::new(record.clone()),
             pager: None,
             pager_loss: None,
-            is_out_of_memory: false,
             timings: Timings::default(),
             version: None,
             ending: None,

@@ -19,7 +19,6 @@ use crate::firecracker::{
 };
 use crate::host::VmmPath;
 use crate::journal::{self, Record, SpecRecord};
-use crate::json;
 use crate::settings;
 use crate::sys::socket;
 use serde_json::{Map, Value};
@@ -265,7 +264,7 @@ impl Put {
     }
 
     fn body(&self) -> Option<Value> {
-        json::parse(self.request.body.as_deref()?).ok()
+        serde_json::from_slice(self.request.body.as_deref()?).ok()
     }
 
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.

@@ -11,8 +11,10 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mvm::sys::signal;
+
 use crate::api::{self, Action, SnapshotType};
-use crate::fault::{self, RequestFault, RequestFaults};
+use crate::fault::{RequestFault, RequestFaults};
 use crate::http::{Parser, Request, Response};
 use crate::log::{self, Speaker};
 use crate::machine::{End, Machine};
@@ -84,13 +86,11 @@ impl Connection {
     }
 
     fn answer(&mut self, server: &Server, request: &Request) -> Result<(), Closed> {
-        // Requests of several connections are counted in the order in which they are answered.
-        let mut machine = lock(&server.machine);
         let faults = server.faults.next();
         if faults.contains(&RequestFault::Hang) {
-            drop(machine);
             return self.wait_for_the_end();
         }
+        let mut machine = lock(&server.machine);
         for fault in &faults {
             match fault {
                 RequestFault::Slow(time) => thread::sleep(*time),
@@ -102,7 +102,9 @@ impl Connection {
                     drop(machine);
                     return self.wait_for_the_end();
                 }
-                RequestFault::Crash => fault::crash(),
+                RequestFault::Crash => {
+                    let _ = signal::raise_with_default_action(libc::SIGSEGV);
+                }
                 _ => {}
             }
         }

@@ -108,9 +108,7 @@ impl Facts {
             Reason::Turn(NoTurn::Busy { .. }) => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             Reason::Turn(NoTurn::Interrupted) => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             Reason::InUse(_) => Self::of(mvm_status::MVM_ERR_BUSY),
-            Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
-                Self::of_firecracker(source)
-            }
+            Reason::Vmm(source) | Reason::LinkedFile { source, .. } => Self::of_firecracker(source),
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),
             Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),
@@ -193,7 +191,6 @@ impl Facts {
                 Self { os_errno: libc::ENOSPC, ..Self::of(mvm_status::MVM_ERR_NO_RESOURCES) }
             }
             DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
-            DiskError::Kept { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
             DiskError::Changed { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             DiskError::Digest { .. } => Self::of(mvm_status::MVM_ERR_DAMAGED),
             DiskError::TooSmall { .. } | DiskError::NotExt4 { .. } | DiskError::NoPlace { .. } => {

@@ -25,6 +25,8 @@ pub(super) struct Growth {
 
 const CHECKER: &str = "e2fsck";
 const GROWER: &str = "resize2fs";
+/// All that is run to grow a file system.
+pub(super) const PROGRAMS: [&str; 2] = [CHECKER, GROWER];
 
 impl Growth {
     /// How the copy `to` of `image`, which is called `from`, is grown to `bytes`.

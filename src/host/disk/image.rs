@@ -50,11 +50,20 @@ impl Tools {
 
     /// Where `program` is.
     pub(super) fn find(&self, program: &'static str, task: &Task) -> Result<PathBuf, DiskError> {
+        let missing = || DiskError::NoTool { task: task.clone(), program, searched: self.0.clone() };
+        self.locate(program).ok_or_else(missing)
+    }
+
+    /// Those that a disk cannot be grown without and that are not there.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        ext4::PROGRAMS.into_iter().filter(|program| self.locate(program).is_none()).collect()
+    }
+
+    fn locate(&self, program: &str) -> Option<PathBuf> {
         let is_program = |path: &PathBuf| {
             fs::metadata(path).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
         };
-        let found = self.0.iter().map(|directory| directory.join(program)).find(is_program);
-        found.ok_or_else(|| DiskError::NoTool { task: task.clone(), program, searched: self.0.clone() })
+        self.0.iter().map(|directory| directory.join(program)).find(is_program)
     }
 }
 
@@ -83,15 +92,11 @@ pub(crate) fn make(
     }
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let disk = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
-    let is_replaced = || fs::metadata(from).map_or(true, |now| file::identity(&now) != before.identity);
-    let copied = match copy_content(&image, (&disk, to), &task, limits) {
-        // Also when its end was met too early.
-        Ok(_) | Err(DiskError::Io { .. }) if stamp(&image, &task)? != before || is_replaced() => {
-            Err(DiskError::Changed { task: task.clone(), image: from.into() })
+    let finished = copy_content(&image, (&disk, to), &task, limits).and_then(|copied| {
+        let is_replaced = || fs::metadata(from).map_or(true, |now| file::identity(&now) != before.identity);
+        if stamp(&image, &task)? != before || is_replaced() {
+            return Err(DiskError::Changed { task: task.clone(), image: from.into() });
         }
-        copied => copied,
-    };
-    let finished = copied.and_then(|copied| {
         if let Some(Check::Sha256(wanted)) = &finish.check {
             // The copy is nobody else's, so that it is what was checked.
             compare(from, wanted, sha256(to, limits)?)?;

@@ -6,7 +6,6 @@ mod arguments;
 mod cgroup;
 mod error;
 mod plan;
-mod program;
 mod root;
 
 use std::ffi::{CString, OsStr};
@@ -30,8 +29,7 @@ use crate::proc;
 use crate::start;
 use arguments::PARAMETERS;
 use error::JailerError;
-use plan::Plan;
-use program::Maker;
+use plan::{Plan, Program};
 pub(crate) use root::Root;
 
 /// Any of these makes a command line a jailer's, whatever the program is called.
@@ -102,7 +100,7 @@ struct Times {
 }
 
 fn carry_out(plan: &Plan, started: &Times) -> Result<Arrival, JailerError> {
-    plan.program.copy_into_jail(plan)?;
+    plan.copy_program()?;
     if let Some(path) = &plan.netns {
         join_netns(path)?;
     }
@@ -201,7 +199,7 @@ fn save_pid(program: &Path, pid: i32) -> Result<(), JailerError> {
 fn become_vmm(plan: &Plan, root: Root, arguments: Vec<String>) -> io::Result<Arrival> {
     drop_privileges(plan)?;
     let program = plan.program_inside(root);
-    if plan.program.maker == Maker::Foreign {
+    if plan.program == Program::Foreign {
         return Err(Command::new(program).args(&arguments).exec());
     }
     rustix::fs::access(&program, Access::EXEC_OK)?;
@@ -209,7 +207,7 @@ fn become_vmm(plan: &Plan, root: Root, arguments: Vec<String>) -> io::Result<Arr
     process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     let name = program.file_name().map(OsStr::as_bytes).unwrap_or_default();
     thread::set_name(&CString::new(name)?)?;
-    Ok(Arrival::InJail { arguments, root, program: plan.program.name.clone() })
+    Ok(Arrival::InJail { arguments, root, program: plan.program_name.clone() })
 }
 
 fn drop_privileges(plan: &Plan) -> io::Result<()> {

@@ -1,0 +1,43 @@
+//! Network interfaces and firewalls: what this process may make, and what the kernel forwards.
+
+use super::Purpose::Network;
+use super::Status::{Limited, No};
+use super::process::missing;
+use super::{Finding, number};
+use crate::sys::capability;
+
+pub(super) fn look() -> Vec<Finding> {
+    let forwarding = [
+        ("ip_forward_v4", "IPv4", "net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
+        ("ip_forward_v6", "IPv6", "net.ipv6.conf.all.forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"),
+    ];
+    let mut findings = vec![administration()];
+    findings.extend(forwarding.map(|(name, protocol, sysctl, path)| {
+        let value = number(path);
+        let finding = Finding::yes(name, Network, format!("the kernel forwards {protocol}"))
+            .seeing([("value", value.into())]);
+        match value {
+            Some(0) => Finding { text: format!("the kernel does not forward {protocol}"), ..finding }
+                .but(Limited, format!("for guests that reach other hosts: sysctl {sysctl}=1")),
+            None => Finding { text: format!("the kernel has no {protocol}"), ..finding }
+                .but(Limited, format!("for guests that use {protocol}, use a kernel that has it")),
+            Some(_) => finding,
+        }
+    }));
+    findings
+}
+
+/// To make TAP devices and firewall rules.
+fn administration() -> Finding {
+    let advice = "run with CAP_NET_ADMIN (systemd: AmbientCapabilities=), or have root make the TAP devices for this user: ip tuntap \
+                  add NAME mode tap user USER";
+    match missing(&[capability::NET_ADMIN]).is_empty() {
+        true => Finding::yes("net_admin", Network, "this process may make TAP devices and firewall rules"),
+        false => Finding::yes(
+            "net_admin",
+            Network,
+            "this process may not make TAP devices and firewall rules: it lacks CAP_NET_ADMIN",
+        )
+        .but(No, advice),
+    }
+}

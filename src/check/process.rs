@@ -1,0 +1,88 @@
+//! What this process may do: its capabilities, its limits, and its place in /proc.
+
+use super::Finding;
+use super::Purpose::{Jail, Run};
+use super::Status::{Limited, No};
+use crate::sys::capability::{self, Capabilities, Capability};
+use crate::sys::{procfs, user};
+use rustix::process::{Resource, getrlimit};
+
+/// What the jailer and the library need to make a jail, to reach into it, and to remove it.
+const OF_A_JAIL: [Capability; 9] = [
+    capability::SYS_ADMIN,
+    capability::SYS_CHROOT,
+    capability::MKNOD,
+    capability::CHOWN,
+    capability::SETUID,
+    capability::SETGID,
+    capability::DAC_OVERRIDE,
+    capability::FOWNER,
+    capability::KILL,
+];
+
+pub(super) fn look() -> Vec<Finding> {
+    vec![proc(), open_files(), file_size(), jail()]
+}
+
+/// The names of those of `wanted` that this thread does not have.
+pub(super) fn missing(wanted: &[Capability]) -> Vec<&'static str> {
+    let has = |one: &Capability| Capabilities::effective().is_ok_and(|all| all.has(*one));
+    wanted.iter().filter(|one| !has(one)).map(|one| one.0).collect()
+}
+
+fn jail() -> Finding {
+    let (user, missing) = (user::effective_user(), missing(&OF_A_JAIL));
+    let text = match missing.is_empty() {
+        true => format!("user {user} has all capabilities that a jail needs"),
+        false => format!("user {user} lacks {}", missing.join(", ")),
+    };
+    let finding = Finding::yes("capabilities", Jail, text)
+        .seeing([("user", user.into()), ("missing", missing.clone().into())]);
+    match missing.is_empty() {
+        true => finding,
+        false => finding
+            .but(No, "run as root, or give the process these capabilities (systemd: AmbientCapabilities=)"),
+    }
+}
+
+fn proc() -> Finding {
+    let own = std::process::id().cast_signed();
+    match procfs::own_number() {
+        Some(seen) if seen == own => Finding::yes("proc", Run, "/proc is that of this PID namespace"),
+        seen => Finding::yes("proc", Run, "/proc is not that of this PID namespace")
+            .but(No, "mount this namespace's own: mount -t proc proc /proc")
+            .seeing([("pid", own.into()), ("seen", seen.into())]),
+    }
+}
+
+fn open_files() -> Finding {
+    /// Two for each VM, and Firecracker inherits the limit.
+    const ENOUGH: u64 = 4096;
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let finding = Finding::yes(
+        "open_files",
+        Run,
+        format!("this process may have {soft} open files, and raise that to {hard}"),
+    )
+    .seeing([("soft", soft.into()), ("hard", hard.into())]);
+    match soft >= ENOUGH {
+        true => finding,
+        false => finding.but(
+            Limited,
+            "set RLIMIT_NOFILE (systemd: LimitNOFILE=65536): a VM takes two or three, and its VMM inherits the limit",
+        ),
+    }
+}
+
+fn file_size() -> Finding {
+    match getrlimit(Resource::Fsize).current {
+        None => Finding::yes("file_size", Run, "files may be of any size"),
+        Some(bytes) => Finding::yes("file_size", Run, format!("files may have {bytes} bytes"))
+            .but(
+                Limited,
+                "set RLIMIT_FSIZE to unlimited: the kernel ends a VMM whose disk, log or snapshot reaches it",
+            )
+            .seeing([("bytes", bytes.into())]),
+    }
+}

@@ -1,0 +1,138 @@
+//! The device files through which a host lends a VM what it has: whether this process may use them, and what to do when it
+//! may not. Opening them changes nothing; the TUN device is not even opened, because that may load its driver.
+
+use crate::sys::user;
+use crate::sys::userfault::Userfault;
+use crate::sys::{access, kvm};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use thiserror::Error;
+
+/// A device that VMMs open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// Virtualization.
+    Kvm,
+    /// Page faults served by another process.
+    Userfault,
+    /// Network interfaces.
+    Tun,
+}
+
+/// A device that this process may not use.
+#[derive(Debug, Error)]
+#[error("cannot use {}", device.path().display())]
+pub struct DeviceError {
+    device: Device,
+    source: io::Error,
+}
+
+impl Device {
+    /// Where it is.
+    pub fn path(self) -> &'static Path {
+        Path::new(match self {
+            Self::Kvm => "/dev/kvm",
+            Self::Userfault => "/dev/userfaultfd",
+            Self::Tun => "/dev/net/tun",
+        })
+    }
+
+    /// Whether a process like this one may use it.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(self) -> Result<(), DeviceError> {
+        self.probe().map_err(|source| DeviceError { device: self, source })
+    }
+
+    fn probe(self) -> io::Result<()> {
+        match (self, self.path().metadata()) {
+            // Firecracker, too, makes the system call only where there is no device.
+            (Self::Userfault, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Userfault::by_system_call().map(drop)
+            }
+            (Self::Tun, about) => about
+                .and_then(|about| self.check_kind(&about))
+                .and_then(|()| access::may_read_and_write(self.path())),
+            (Self::Kvm, about) => {
+                about.and_then(|about| self.open(&about)).and_then(|kvm| match kvm::api_version(&kvm)? {
+                    USUAL_API => Ok(()),
+                    other => {
+                        Err(io::Error::other(format!("its API has version {other} instead of {USUAL_API}")))
+                    }
+                })
+            }
+            (Self::Userfault, about) => about.and_then(|about| self.open(&about)).map(drop),
+        }
+    }
+
+    fn open(self, about: &Metadata) -> io::Result<File> {
+        self.check_kind(about)?;
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(self.path())
+    }
+
+    fn check_kind(self, about: &Metadata) -> io::Result<()> {
+        let is_device = about.file_type().is_char_device();
+        is_device
+            .then_some(())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not a device"))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Userfault => "userfaultfd",
+            Self::Tun => "tun",
+        }
+    }
+}
+
+impl DeviceError {
+    /// What to do about it.
+    pub fn advice(&self) -> String {
+        let path = self.device.path().display();
+        let in_container = format!("in a container, pass the device to it (docker run --device {path})");
+        match (self.source.raw_os_error(), self.device) {
+            (Some(libc::EPERM), Device::Userfault) if !self.device.path().exists() => {
+                "set the sysctl vm.unprivileged_userfaultfd to 1, or give the VMM CAP_SYS_PTRACE; from Linux 6.1 on, access \
+                 to /dev/userfaultfd is enough"
+                    .to_owned()
+            }
+            (Some(libc::EACCES), _) => self.advice_on_access(),
+            (Some(libc::EPERM), _) => format!("the device is not allowed in this cgroup: {in_container}"),
+            (_, Device::Kvm) => format!(
+                "load the kernel module kvm_intel or kvm_amd; if that fails, switch on virtualization in the firmware, or nested \
+                 virtualization for a virtual machine; {in_container}"
+            ),
+            (_, Device::Tun) => format!("load the kernel module tun; {in_container}"),
+            (_, Device::Userfault) => "use a kernel with CONFIG_USERFAULTFD".to_owned(),
+        }
+    }
+
+    /// The error of the system.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+
+    fn advice_on_access(&self) -> String {
+        const OF_GROUP: u32 = 0o060;
+        let (path, name, user) = (self.device.path(), self.device.name(), user::effective_user());
+        let shown = path.display();
+        let group =
+            fs::metadata(path).ok().filter(|about| about.mode() & OF_GROUP == OF_GROUP && about.gid() != 0);
+        match group.map(|about| user::group_name(about.gid())) {
+            Some(group) => format!(
+                "add user {user} to group {group} (processes that run already do not notice), or run `setfacl -m u:{user}:rw \
+                 {shown}` as root"
+            ),
+            None => format!(
+                "run `setfacl -m u:{user}:rw {shown}` as root; to keep it over reboots, give the device to a group of this user by \
+                 a udev rule: KERNEL==\"{name}\", GROUP=\"kvm\", MODE=\"0660\""
+            ),
+        }
+    }
+}
+
+const USUAL_API: i32 = 12;
