@@ -215,6 +215,13 @@ impl Setting for u64 {
     }
 }
 
+impl Setting for u32 {
+    const WANTED: &'static str = "a whole number below 2^32";
+    fn of(value: Value) -> Option<Self> {
+        Self::try_from(value.as_u64()?).ok()
+    }
+}
+
 impl Setting for f64 {
     const WANTED: &'static str = "a number";
     fn of(value: Value) -> Option<Self> {

@@ -119,7 +119,7 @@ fn a_drive_gets_another_file_or_keeps_the_one_it_has() {
     spec["drives"] = json!([{ "drive_id": "data", "path_on_host": first, "is_root_device": false }]);
     let vm = host.runtime.create("drives", &spec.to_string()).unwrap();
     vm.start().unwrap();
-    let link = host.vm_directory("drives").join("vmm/drives/data");
+    let link = host.names("drives").join("drives/data");
     let second = file("second", 2 << 20);
     vm.update_drive("data", Some(&second), None).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), second);
@@ -159,15 +159,15 @@ fn a_device_is_plugged_in_and_out_where_the_vmm_can() {
             text.contains("hotplugging a device needs Firecracker 1.16.0") || text.contains("refused"),
             "{text}"
         );
-        assert!(!host.vm_directory("pci").join("vmm/drives/late").exists());
+        assert!(!host.names("pci").join("drives/late").exists());
         return;
     }
     assert_eq!(configuration(&vm)["drives"][0]["path_on_host"], "drives/late");
     assert!(host.runtime.attach(&vm, Device::Drive, definition).is_err());
-    assert!(host.vm_directory("pci").join("vmm/drives/late").exists());
+    assert!(host.names("pci").join("drives/late").exists());
     vm.detach(Device::Drive, "late").unwrap();
     assert_eq!(configuration(&vm)["drives"], json!([]));
-    assert!(!host.vm_directory("pci").join("vmm/drives/late").exists());
+    assert!(!host.names("pci").join("drives/late").exists());
     assert!(vm.detach(Device::Drive, "late").is_err());
 }
 

@@ -1,5 +1,5 @@
 //! The life of a VM, on the VMM under test.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 mod common;
 
@@ -102,6 +102,9 @@ fn a_vmm_that_somebody_kills_is_seen_at_once() {
 
 #[test]
 fn a_kernel_that_is_none_is_refused_and_a_better_one_starts() {
+    if common::is_jailed() {
+        return eprintln!("skipped: a request of the caller's own names files of the jail");
+    }
     let host = Host::new();
     let vm = host.create("no-elf", Guest::NoElf);
     let refused = told(&vm.start().unwrap_err());
@@ -196,8 +199,8 @@ fn a_socket_that_is_somebody_elses_is_refused_and_left_alone() {
     let mut spec = host.spec(Guest::Halt);
     spec["vsock"] = json!({ "guest_cid": 3, "uds_path": socket });
     let refused = told(&host.runtime.create("vsock", &spec.to_string()).unwrap_err());
-    // Its number, for C libraries word it differently.
-    assert!(refused.contains("os error 98"), "{refused}");
+    // Its number, for C libraries word it differently. In a jail it is a link that cannot be made.
+    assert!(refused.contains("os error 98") || refused.contains("os error 17"), "{refused}");
     assert!(socket.exists());
     host.assert_nothing_left();
 }

@@ -1,5 +1,11 @@
 //! Snapshots, and VMs restored from them, on the VMM under test.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    clippy::print_stderr
+)]
 
 mod common;
 
@@ -345,6 +351,9 @@ fn what_fails_before_firecracker_is_asked_costs_no_diff() {
 
 #[test]
 fn a_release_that_misplaces_pages_takes_no_diff_of_a_large_memory() {
+    if common::is_jailed() {
+        return eprintln!("skipped: there is no shell in a jail");
+    }
     let host = Host::simulated();
     let boot = |id: &str, version: &str, mib: u64| {
         let mut spec = host.spec(Guest::Count);
@@ -371,6 +380,9 @@ fn a_release_that_misplaces_pages_takes_no_diff_of_a_large_memory() {
 
 #[test]
 fn a_release_that_takes_no_diff_without_tracking_is_not_asked_for_one() {
+    if common::is_jailed() {
+        return eprintln!("skipped: there is no shell in a jail");
+    }
     let host = Host::simulated();
     let mut spec = host.spec(Guest::Count);
     spec["mvm"]["firecracker"] = json!(version_of_simulator(&host, "1.12.1"));
@@ -399,6 +411,9 @@ fn made_by(host: &Host, snapshot: &str) -> (Value, Value) {
 
 #[test]
 fn a_snapshot_is_of_the_release_that_runs_whatever_stands_at_its_path_by_then() {
+    if common::is_jailed() {
+        return eprintln!("skipped: there is no shell in a jail");
+    }
     let mut host = Host::simulated();
     let old = copy_of_simulator(&host, "1.14.1");
     let path = host.scratch.path().join("firecracker");
@@ -432,6 +447,9 @@ fn a_snapshot_is_of_the_release_that_runs_whatever_stands_at_its_path_by_then() 
 
 #[test]
 fn a_script_is_no_obstacle_to_knowing_which_release_runs() {
+    if common::is_jailed() {
+        return eprintln!("skipped: there is no shell in a jail");
+    }
     let host = Host::simulated();
     let current = host.scratch.path().join("current");
     let body = format!("exec {} \"$@\"", current.display());
@@ -539,11 +557,11 @@ fn disks_come_with_the_snapshot_and_each_vm_has_its_own() {
     // What the VM had is gone or changed: the snapshot has its own.
     fs::write(&disk, vec![8; 1 << 20]).unwrap();
     let clones = host.runtime.clone_vms("base", 2, Some(r#"{"prefix":"twin"}"#)).unwrap();
-    let data = |id: &str| host.vm_directory(id).join("vmm/drives/data");
+    let data = |id: &str| host.names(id).join("drives/data");
     assert_eq!(fs::read(data("twin-1")).unwrap(), vec![7; 1 << 20]);
     fs::write(data("twin-1"), vec![9; 1 << 20]).unwrap();
     assert_eq!(fs::read(data("twin-2")).unwrap(), vec![7; 1 << 20]);
-    assert!(fs::read_link(host.vm_directory("twin-1").join("vmm/drives/tools")).unwrap().ends_with("disk"));
+    assert!(fs::read_link(host.names("twin-1").join("drives/tools")).unwrap().ends_with("disk"));
     // Another file, by choice.
     let other = host.scratch.path().join("other");
     fs::write(&other, vec![1; 1 << 20]).unwrap();
@@ -579,7 +597,7 @@ fn a_drive_and_persistent_memory_of_one_id_are_two_disks() {
     host.runtime.destroy(&vm).unwrap();
     let _restored = restore(&host, "base", "restored", json!({}));
     for (file, section) in files.iter().zip(["drives", "pmem"]) {
-        let own = host.vm_directory("restored").join("vmm").join(section).join("data");
+        let own = host.names("restored").join(section).join("data");
         assert_eq!(fs::read(own).unwrap(), fs::read(file).unwrap());
     }
 }

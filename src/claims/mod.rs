@@ -6,10 +6,14 @@
 //! A thing is made before the VMM is started, unless the VMM makes it itself, as it does its sockets.
 
 mod cgroup;
+mod link;
 mod socket;
+mod uid;
 
 pub(crate) use cgroup::{Cgroup, Making, Setting, USUAL_PARENT, another_name};
+pub(crate) use link::Link;
 pub(crate) use socket::Socket;
+pub(crate) use uid::Uid;
 
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -22,8 +26,16 @@ use thiserror::Error;
 pub struct NotMade {
     /// The thing.
     what: String,
+    is_lease: bool,
     /// Why not.
     pub(crate) source: io::Error,
+}
+
+impl NotMade {
+    /// Whether it is a lease, and another one was faster.
+    pub(crate) fn is_of_a_lease_that_was_taken(&self) -> bool {
+        self.is_lease && self.source.kind() == io::ErrorKind::AlreadyExists
+    }
 }
 
 /// One thing that a VM owns, or may own.
@@ -34,6 +46,10 @@ pub(crate) enum Claim {
     Socket(Socket),
     /// A cgroup for its VMM and its pager.
     Cgroup(Cgroup),
+    /// A link to such a socket in a jail, at the path that its owner has chosen.
+    Link(Link),
+    /// The user that a jailed VMM runs as.
+    Uid(Uid),
 }
 
 /// What stands where a claim says.
@@ -77,7 +93,15 @@ impl Claim {
     pub(crate) fn socket_path(&self) -> Option<&Path> {
         match self {
             Self::Socket(socket) => Some(socket.path()),
-            Self::Cgroup(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Where the link is that it speaks of.
+    pub(crate) fn link_path(&self) -> Option<&Path> {
+        match self {
+            Self::Link(link) => Some(link.at()),
+            _ => None,
         }
     }
 
@@ -85,14 +109,21 @@ impl Claim {
     pub(crate) fn cgroup(&self) -> Option<&Path> {
         match self {
             Self::Cgroup(cgroup) => Some(cgroup.path()),
-            Self::Socket(_) => None,
+            _ => None,
         }
+    }
+
+    /// A link at `at` to what the VMM makes as `to`.
+    pub(crate) fn link(at: &Path, to: &Path) -> Self {
+        Self::Link(Link::new(at, to))
     }
 
     fn thing(&self) -> &dyn Thing {
         match self {
             Self::Socket(socket) => socket,
             Self::Cgroup(cgroup) => cgroup,
+            Self::Link(link) => link,
+            Self::Uid(uid) => uid,
         }
     }
 }
@@ -107,10 +138,21 @@ pub(crate) fn makeable(claims: Vec<Claim>, working_directory: &Path) -> Vec<Clai
 /// # Errors
 /// The thing that could not be made. Those before it are there, to be undone with it.
 pub(crate) fn make_all(claims: &[Claim], working_directory: &Path) -> Result<(), NotMade> {
-    claims.iter().map(Claim::thing).try_for_each(|thing| {
+    claims.iter().try_for_each(|claim| {
+        let (thing, is_lease) = (claim.thing(), matches!(claim, Claim::Uid(_)));
         let made = thing.make(working_directory);
-        made.map_err(|source| NotMade { what: thing.describe(working_directory), source })
+        made.map_err(|source| NotMade { what: thing.describe(working_directory), is_lease, source })
     })
+}
+
+/// Has what was claimed follow its VM, whose VMM's working directory is `working_directory` now.
+pub(crate) fn follow(claims: &[Claim], working_directory: &Path) {
+    for claim in claims {
+        let Claim::Link(link) = claim else { continue };
+        link.mend(working_directory).unwrap_or_else(|error| {
+            log::warn!("cannot mend {}: {error}", link.describe(working_directory));
+        });
+    }
 }
 
 /// Undoes what was claimed, the last first. What cannot be undone is in the log, and keeps nothing else from being undone.

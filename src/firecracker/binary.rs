@@ -5,8 +5,9 @@
 use super::version::{OLDEST, Version};
 use super::{During, Error};
 use crate::process::{self, Limits, NoAnswer, Process};
+use crate::sys::file;
 use crate::sys::sync::lock;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,19 @@ impl Binary {
     /// What it says it is.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The file, as a place alone: it is still the one that was asked.
+    ///
+    /// # Errors
+    /// When another file stands there.
+    pub(super) fn open(&self) -> Result<File, Error> {
+        let failed = |source| Error::Binary { path: self.path.clone(), source };
+        let file = file::open_path(&self.path).map_err(failed)?;
+        match file.metadata().map_err(failed)? {
+            about if Identity::of_file(&about) == self.identity => Ok(file),
+            _ => Err(failed(io::Error::other("it was replaced in this moment; try again"))),
+        }
     }
 
     /// Whether `process` runs this very file. A script has something else run, and what stands at the path may have been

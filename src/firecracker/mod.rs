@@ -9,6 +9,7 @@ pub(crate) mod companions;
 mod device_id;
 mod error;
 pub mod http;
+mod jailer;
 mod problems;
 mod section;
 mod version;
@@ -18,11 +19,12 @@ pub use api::Request;
 pub use binary::{Binaries, Binary};
 pub use device_id::{DeviceId, given_id, with_given_ids};
 pub use error::{During, Error, RequestLine};
+pub use jailer::Confinement;
 pub use problems::{Problem, ProblemOf};
 pub use section::{
     Belongs, ConfigSection, DISK_KEY, HostKey, HostThing, NETWORK_DEVICE_KEY, SECTIONS, SERIAL_KEY, Shape,
     VSOCK_KEY,
 };
 pub use version::{Feature, Version};
-pub(crate) use vmm::MARKER;
 pub use vmm::{API_SOCKET, Launch, Started, Vmm, VmmFiles};
+pub(crate) use vmm::{LENT_MEMORY, LENT_STATE, LOG, MARKER};

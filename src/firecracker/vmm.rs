@@ -7,7 +7,9 @@ use super::companions::end_companions;
 use super::device_id::with_given_ids;
 use super::error::{During, Error, RequestLine};
 use super::http::{self, Response};
+use super::jailer::{self, Confinement};
 use crate::causes::with_causes;
+use crate::host::files::View;
 use crate::journal;
 use crate::observe::console;
 use crate::process::{self, Cgroups, Command, Limits, NewFiles, Process, Session, Stdio};
@@ -41,6 +43,8 @@ pub struct Launch<'a> {
     pub arguments: &'a [String],
     /// The control groups that it is started in.
     pub cgroups: &'a Cgroups,
+    /// How it is jailed, unless it is not.
+    pub confinement: Option<Confinement>,
 }
 
 /// The files of a VM: what the library keeps for itself in its directory, and what the VMM opens by a name, which is
@@ -49,6 +53,8 @@ pub struct Launch<'a> {
 pub struct VmmFiles {
     directory: PathBuf,
     working: PathBuf,
+    /// The directory of what the VMM knows by names, if that is not where it works.
+    lent: Option<PathBuf>,
 }
 
 /// A VMM that is ready for requests. Dropping it ends nothing.
@@ -77,7 +83,10 @@ pub struct Started {
 pub const API_SOCKET: &str = "api.sock";
 /// The variable in a VMM's environment that names the VM's directory as it was when it was started.
 pub(crate) const MARKER: &str = "MVM_DIRECTORY";
-const LOG: &str = "vmm.log";
+/// What a jailed VMM calls the snapshot that it loads.
+pub(crate) const LENT_STATE: &str = "snapshot/state";
+pub(crate) const LENT_MEMORY: &str = "snapshot/memory";
+pub(crate) const LOG: &str = "vmm.log";
 const BODY_LIMIT: &str = "--http-api-max-payload-size";
 /// The longest body that the API takes when it is not told otherwise.
 const USUAL_BODY_LIMIT: usize = 51_200;
@@ -90,7 +99,23 @@ const LONGEST_STEP: Duration = Duration::from_millis(1);
 impl VmmFiles {
     /// The files of the VM in `directory`.
     pub fn new(directory: PathBuf) -> Self {
-        Self { working: journal::vmm_directory(&directory), directory }
+        Self { working: journal::vmm_directory(&directory), directory, lent: None }
+    }
+
+    /// The same when its VMM is jailed: it works in the jail's root directory.
+    pub fn jailed(directory: PathBuf) -> Self {
+        let lent = Some(journal::lent_directory(&directory));
+        Self { lent, ..Self::new(directory) }
+    }
+
+    /// The same files elsewhere.
+    pub fn moved_to(&self, directory: PathBuf) -> Self {
+        if self.lent.is_some() { Self::jailed(directory) } else { Self::new(directory) }
+    }
+
+    /// What the VMM knows by names, as the host sees it.
+    pub(crate) fn view(&self) -> View {
+        self.lent.as_deref().map_or_else(|| View::plain(&self.working), View::jailed)
     }
 
     /// The VM's directory, which is the library's alone.
@@ -126,7 +151,7 @@ impl VmmFiles {
 
     /// The guest's memory, put together of several files, until the VMM has mapped it.
     pub fn memory(&self) -> PathBuf {
-        self.working.join("memory")
+        self.lent.as_ref().map_or_else(|| self.working.join("memory"), |lent| lent.join(LENT_MEMORY))
     }
 
     /// All of them, whether they are there or not.
@@ -149,20 +174,32 @@ impl Vmm {
     ///
     /// # Errors
     /// The VMM that cannot be started; no process is left then.
-    pub fn spawn(launch: &Launch<'_>) -> Result<Self, Error> {
+    pub fn spawn(mut launch: Launch<'_>) -> Result<Self, Error> {
         let began = Instant::now();
-        let files = launch.files;
+        let (files, confinement) = (launch.files, launch.confinement.take());
         socket::remove_dead(&files.socket());
         let (console, errors) = open_outputs(files)?;
+        let jailer = confinement.as_ref().map(|confinement| confinement.jailer.clone());
+        let jailed = confinement.map(|confinement| {
+            let places = (files.directory(), files.working_directory());
+            jailer::isolate(confinement, (launch.id, launch.binary), places)
+        });
+        let (mut arguments, isolation) = match jailed.transpose()? {
+            Some((arguments, isolation)) => (arguments, Some(isolation)),
+            // A jailer says the id itself.
+            None => (vec!["--id".into(), launch.id.into()], None),
+        };
+        arguments.extend(own_arguments(&launch));
         let command = Command {
-            program: launch.binary.path(),
-            arguments: &arguments(launch),
+            program: jailer.as_deref().unwrap_or(launch.binary.path()),
+            arguments: &arguments,
             environment: &[marker(files)],
             stdio: [Stdio::Null, Stdio::File(console.as_fd()), Stdio::File(errors.as_fd())],
             directory: Some(files.working_directory()),
             session: Session::New,
             new_files: NewFiles::Private,
             cgroups: Some(launch.cgroups),
+            isolation: isolation.as_ref(),
         };
         let process = Arc::new(Process::spawn(&command).map_err(Error::Process)?);
         let started = Started { spawn: began.elapsed(), socket: Duration::ZERO };
@@ -420,8 +457,8 @@ fn place_of(file: &Path) -> Option<(u64, u64)> {
     file.symlink_metadata().ok().as_ref().map(file::identity)
 }
 
-fn arguments(launch: &Launch<'_>) -> Vec<OsString> {
-    let own = ["--id", launch.id, "--api-sock", API_SOCKET, "--log-path", LOG];
+fn own_arguments(launch: &Launch<'_>) -> Vec<OsString> {
+    let own = ["--api-sock", API_SOCKET, "--log-path", LOG];
     let metrics = launch.metrics.into_iter().flat_map(|file| ["--metrics-path", file]);
     // What a config file may hold is longer than what the API takes, unless it is told.
     let is_told = launch.arguments.iter().any(|argument| argument == BODY_LIMIT);

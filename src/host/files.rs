@@ -17,10 +17,20 @@ use std::path::{Component, Path, PathBuf};
 #[serde(transparent)]
 pub struct VmmPath(PathBuf);
 
-/// The files of one VMM, as the host sees them. The VMM runs in the host's own root, so its absolute paths are the host's.
+/// The files of one VMM, as the host sees them: a directory of links and files under the VMM's names.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    working_directory: PathBuf,
+    names: PathBuf,
+    root: Root,
+}
+
+/// What a VMM takes for its root directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    /// The host's: its absolute paths are the host's.
+    OfTheHost,
+    /// A jail, in which it finds what it was lent and nothing else.
+    Jail,
 }
 
 /// Another file under a name that a VMM knows already: to be kept when the VMM has taken it, or else taken back.
@@ -83,14 +93,42 @@ impl fmt::Display for VmmPath {
 }
 
 impl View {
-    /// The view of a VMM that works in `working_directory`, in the host's root.
-    pub(crate) fn plain(working_directory: &Path) -> Self {
-        Self { working_directory: working_directory.to_path_buf() }
+    /// The view of a VMM that works in the directory `names`, in the host's root.
+    pub(crate) fn plain(names: &Path) -> Self {
+        Self { names: names.to_path_buf(), root: Root::OfTheHost }
     }
 
-    /// Where the host has what the VMM calls `name`; a link stays a link.
+    /// The view of a VMM in a jail, of whose files the host has a directory for itself: `names`.
+    pub(crate) fn jailed(names: &Path) -> Self {
+        Self { names: names.to_path_buf(), root: Root::Jail }
+    }
+
+    /// Where the host has what the VMM calls `name`; a link stays a link. A VMM in a jail may say what it likes: nothing
+    /// that it names is outside of what it was lent.
     pub(crate) fn on_host(&self, name: &VmmPath) -> PathBuf {
-        self.working_directory.join(&name.0)
+        match self.root {
+            Root::OfTheHost => self.names.join(&name.0),
+            Root::Jail => {
+                let parts = name.0.components().filter(|part| matches!(part, Component::Normal(_)));
+                self.names.join(parts.collect::<PathBuf>())
+            }
+        }
+    }
+
+    /// All that the VMM was lent: its names, of which each stands in a directory.
+    pub(crate) fn all(&self) -> io::Result<Vec<VmmPath>> {
+        let mut found = Vec::new();
+        for group in names_in_there(&self.names)? {
+            let group = PathBuf::from(group);
+            let names = file::names_in(&self.names.join(&group))?;
+            found.extend(names.into_iter().map(|name| VmmPath(group.join(name))));
+        }
+        Ok(found)
+    }
+
+    /// Whether `name` stands for a file of the VM's own.
+    pub(crate) fn is_own(&self, name: &VmmPath) -> bool {
+        self.on_host(name).symlink_metadata().is_ok_and(|about| about.is_file())
     }
 
     /// The file of the host that the VMM opens as `name`: where links lead.
@@ -129,7 +167,7 @@ impl View {
     fn place_of(&self, name: &VmmPath) -> io::Result<Place> {
         let not_a_name = || io::Error::from(io::ErrorKind::InvalidInput);
         let (parent, file) = name.0.parent().zip(name.0.file_name()).ok_or_else(not_a_name)?;
-        let working = Directory::open(&self.working_directory)?;
+        let working = Directory::open(&self.names)?;
         if let Some(Component::Normal(child)) = parent.components().next() {
             match working.make_directory(child) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -159,6 +197,14 @@ impl Replaced {
         };
         taken_back
             .unwrap_or_else(|error| log::warn!("cannot put {} back: {error}", self.place.path.display()));
+    }
+}
+
+/// Nothing when the directory is not there.
+fn names_in_there(path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    match file::names_in(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
     }
 }
 

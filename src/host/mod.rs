@@ -8,9 +8,11 @@ pub(crate) mod devices;
 pub(crate) mod disk;
 mod error;
 pub(crate) mod files;
+pub(crate) mod jail;
 
 pub use catalogue::CatalogueError;
 pub use cgroups::CgroupError;
 pub use devices::{Device, DeviceError};
 pub use error::{DiskError, NotPlain, Task};
 pub use files::VmmPath;
+pub use jail::LendError;

@@ -220,6 +220,11 @@ pub(crate) fn vmm_directory(directory: &Path) -> PathBuf {
     directory.join("vmm")
 }
 
+/// The directory of what a jailed VMM is lent: links and files under the VMM's names. The VMM does not see it.
+pub(crate) fn lent_directory(directory: &Path) -> PathBuf {
+    directory.join("lent")
+}
+
 /// The file of a [`Record`] in a VM's directory.
 pub(crate) fn journal_file(directory: &Path) -> PathBuf {
     directory.join("journal.json")
@@ -300,7 +305,7 @@ mod tests {
                 progress: Progress::Ready,
                 version: "1.16.1".into(),
                 snapshot_version: Some("10.0.0".into()),
-                claims: vec![Claim::socket("api.sock"), cgroup()],
+                claims: vec![Claim::socket("api.sock"), cgroup(), link(), uid()],
                 pager: Some(PagerRecord { process: Some(Identity { pid: 19, started: 4713 }) }),
             }),
             exit: Some(ExitStatus::Signal(9)),
@@ -313,6 +318,14 @@ mod tests {
             pool: Some(PoolRecord { name: "warm".into(), made_of: "c0de".into() }),
             owner_data: "tenant \"7\"\n".into(),
         }
+    }
+
+    fn link() -> Claim {
+        Claim::link(Path::new("/run/v.sock"), Path::new("vsock.sock"))
+    }
+
+    fn uid() -> Claim {
+        serde_json::from_str(r#"{"uid":{"number":1879048192,"token":"7e"}}"#).unwrap()
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl KeeperHandle {
             session: Session::New,
             new_files: NewFiles::Private,
             cgroups: Some(cgroups),
+            isolation: None,
         };
         Process::spawn(&command).map(Self::Program).map_err(KeeperError::Program)
     }

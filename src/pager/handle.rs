@@ -125,6 +125,7 @@ impl PagerHandle {
             session: Session::New,
             new_files: NewFiles::Private,
             cgroups: Some(cgroups),
+            isolation: None,
         };
         Process::spawn(&command).map(Self::Program).map_err(PagerHandleError::Program)
     }

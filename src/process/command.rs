@@ -2,11 +2,11 @@
 //!
 //! Nothing is taken from the host's environment: what the child is to see is said here.
 
-use super::{Cgroups, Error, NewFiles, Session, SpawnStep};
+use super::{Cgroups, Error, Isolation, NewFiles, Session, SpawnStep};
 use crate::sys::file;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::spawn::{self, Program, Step};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +32,8 @@ pub struct Command<'a> {
     pub new_files: NewFiles,
     /// The control groups that it is started in, or the host's.
     pub cgroups: Option<&'a Cgroups>,
+    /// What it sees of the host, unless that is what the host itself does.
+    pub isolation: Option<&'a Isolation>,
 }
 
 /// Where one standard stream of a child leads.
@@ -64,11 +66,17 @@ impl Command<'_> {
             session: self.session,
             new_files: self.new_files,
             cgroups,
+            isolation: self.isolation,
         };
         spawn::spawn(&program).map_err(|(step, source)| match step {
             Step::EnterCgroup(index) => {
                 let path = cgroups.get(index).map_or_else(PathBuf::new, |cgroup| cgroup.path().to_path_buf());
                 Error::Cgroup { path, source }
+            }
+            Step::Mount(index) => {
+                let graft = self.isolation.and_then(|isolation| isolation.grafts.get(index));
+                let at = graft.map_or_else(PathBuf::new, |graft| path_of(&graft.at));
+                Error::Mount { program: self.path(), at, source }
             }
             step => self.failed(step.into(), source),
         })
@@ -104,6 +112,10 @@ impl Command<'_> {
     fn path(&self) -> PathBuf {
         self.program.to_path_buf()
     }
+}
+
+fn path_of(string: &CStr) -> PathBuf {
+    OsStr::from_bytes(string.to_bytes()).into()
 }
 
 fn open_null() -> io::Result<OwnedFd> {

@@ -33,6 +33,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A mount that it was to have for itself.
+    #[error("cannot start {}: mounting something at {} for it alone failed", program.display(), at.display())]
+    Mount {
+        /// The executable.
+        program: PathBuf,
+        /// Where.
+        at: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A string for the child has a NUL inside.
     #[error("cannot start {}: {what} contains a NUL byte", program.display())]
     Nul {
@@ -95,6 +105,7 @@ impl Error {
         match self {
             Self::Spawn { .. } | Self::Nul { .. } | Self::NoProgram => "spawn",
             Self::Cgroup { .. } => "cgroup",
+            Self::Mount { .. } => "mount",
             Self::Signal { .. } => "signal",
             Self::Wait { .. } | Self::StillRunning { .. } | Self::Interrupted { .. } => "wait",
             Self::Stuck { .. } => "kill",
@@ -137,8 +148,8 @@ impl From<crate::sys::spawn::Step> for SpawnStep {
             Step::Clone => Self::Clone,
             Step::ChangeDirectory => Self::ChangeDirectory,
             Step::Stdio => Self::Stdio,
-            // The cgroup is named by an error of its own.
-            Step::EnterCgroup(_) | Step::Execute => Self::Execute,
+            // The cgroup and the mount are named by errors of their own.
+            Step::EnterCgroup(_) | Step::Mount(_) | Step::Execute => Self::Execute,
         }
     }
 }

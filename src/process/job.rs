@@ -71,6 +71,7 @@ impl Job {
             },
             new_files: NewFiles::AsTheHosts,
             cgroups: None,
+            isolation: None,
         };
         let kill_allowance = Duration::from_millis(options.kill_ms);
         Ok(Self { process: Process::spawn(&command)?, interrupts: Interrupts::default(), kill_allowance })

@@ -30,8 +30,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use crate::sys::mount::{Graft, Rights, Tree};
 pub use crate::sys::pidfd::ExitStatus;
-pub use crate::sys::spawn::{NewFiles, Session};
+pub use crate::sys::spawn::{Isolation, NewFiles, Processes, Session};
 
 /// How often to look at a process whose end somebody else holds up.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -110,6 +110,7 @@ fn start(program: &Path, arguments: &[OsString], stdio: [Stdio<'_>; 3]) -> Resul
         session: Session::New,
         new_files: NewFiles::AsTheHosts,
         cgroups: None,
+        isolation: None,
     })
 }
 

@@ -455,6 +455,7 @@ fn share(directory: &Path, options: &RuntimeOptions) -> Result<Shared, Error> {
         cgroup_parent: options.cgroup_parent.clone(),
         catalogue: options.catalogue.clone(),
         tools: Tools::new(options.tools.clone()),
+        jail: options.jail.clone(),
         binaries: Binaries::default(),
         latencies: Latencies::default(),
         events: Events::new(options.event_queue).map_err(failed("create the queue of events"))?,

@@ -3,6 +3,7 @@
 use super::Error;
 use crate::operation::Operation;
 use crate::settings::{self, Section};
+use crate::vm::JailDefaults;
 use std::path::{Path, PathBuf};
 
 /// What holds for all VMs of a runtime.
@@ -20,6 +21,8 @@ pub(super) struct RuntimeOptions {
     pub(super) catalogue: Option<PathBuf>,
     /// Where the programs are that grow disks; none: in the usual places.
     pub(super) tools: Vec<PathBuf>,
+    /// What holds for the jails of all VMs.
+    pub(super) jail: JailDefaults,
     /// How many events wait for somebody to take them.
     pub(super) event_queue: usize,
 }
@@ -40,10 +43,22 @@ impl RuntimeOptions {
             cgroup_parent: given.take("cgroup_parent")?,
             catalogue: given.take("catalogue")?.map(absolute),
             tools: given.paths("tools")?.unwrap_or_default().into_iter().map(absolute).collect(),
+            jail: read_jail(given.section("jail")?, base)?,
             event_queue: usize::try_from(given.take_or("event_queue", 4096_u64)?).unwrap_or(usize::MAX),
         };
         given.finish().map(|()| options)
     }
+}
+
+fn read_jail(mut given: Section, base: &Path) -> Result<JailDefaults, settings::Error> {
+    let jailer = given.take("jailer")?.map(|path: PathBuf| base.join(path));
+    let mut uids = given.section("uids")?;
+    let default = JailDefaults::default();
+    let first = uids.take_or("first", *default.uids.start())?;
+    let count = uids.take_or("count", default.uids.end() - default.uids.start() + 1)?;
+    uids.finish()?;
+    given.finish()?;
+    Ok(JailDefaults { jailer, uids: first..=first.saturating_add(count.saturating_sub(1)) })
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //! there. No link is followed.
 
 use super::file::{c_path, identity};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use super::mount::Tree;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// A directory, held open.
@@ -41,6 +42,15 @@ impl Directory {
     /// Whatever opening reports: `ELOOP` or `NotADirectory` for a link.
     pub fn open(path: &Path) -> io::Result<Self> {
         let fd = rustix::fs::openat(rustix::fs::CWD, &c_path(path)?, READING, Mode::empty())?;
+        Ok(Self(fd.into()))
+    }
+
+    /// The root directory of a mount.
+    ///
+    /// # Errors
+    /// Whatever opening reports.
+    pub fn of(tree: &Tree) -> io::Result<Self> {
+        let fd = rustix::fs::openat(tree, c".", READING, Mode::empty())?;
         Ok(Self(fd.into()))
     }
 
@@ -151,6 +161,36 @@ impl Directory {
         let child = self.open_at(&single(name)?, READING | OFlags::PATH)?;
         let path = format!("/proc/self/fd/{}", child.as_raw_fd());
         std::fs::set_permissions(path, Permissions::from_mode(0o700))
+    }
+
+    /// Lets everybody go through the directory called `name`, whatever stands in it.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or no directory.
+    pub fn let_pass(&self, name: &OsStr) -> io::Result<()> {
+        self.enter(name)?.0.set_permissions(Permissions::from_mode(0o755))
+    }
+
+    /// Makes a node called `name` for the same device as `device` is one for.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_MKNOD`, `AlreadyExists` for anything that has the name.
+    pub fn make_node(&self, name: &OsStr, device: &Metadata, mode: u32) -> io::Result<()> {
+        let kind = if device.file_type().is_block_device() {
+            FileType::BlockDevice
+        } else {
+            FileType::CharacterDevice
+        };
+        Ok(rustix::fs::mknodat(&self.0, &single(name)?, kind, Mode::from_raw_mode(mode), device.rdev())?)
+    }
+
+    /// Gives what is called `name`, be it a link, to the user and the group `user`.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_CHOWN`.
+    pub fn give(&self, name: &OsStr, user: u32) -> io::Result<()> {
+        let (owner, group) = (Uid::from_raw(user), Gid::from_raw(user));
+        Ok(rustix::fs::chownat(&self.0, &single(name)?, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// What the kernel says of it.

@@ -64,6 +64,14 @@ pub fn in_memory(name: &CStr) -> io::Result<File> {
     Ok(above_stdio(fd)?.into())
 }
 
+/// Opens what `path` leads to as a place alone: nothing can be read, and nothing is waited for.
+///
+/// # Errors
+/// Whatever opening reports.
+pub fn open_path(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
+}
+
 /// Which file it is, by whatever name: its device and its inode.
 pub fn identity(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod capability;
 pub mod cgroup;
+mod clone;
 pub mod confinement;
 pub mod deadline;
 pub mod directory;
@@ -17,6 +18,7 @@ pub mod inotify;
 pub mod kvm;
 pub mod mapping;
 pub mod mask;
+pub mod mount;
 pub mod output;
 pub mod pidfd;
 pub mod poll;
@@ -31,8 +33,10 @@ pub mod spawn;
 pub mod sync;
 pub mod transfer;
 pub mod user;
+pub mod user_namespace;
 pub mod userfault;
 pub mod verity;
+pub mod visit;
 
 use std::io;
 

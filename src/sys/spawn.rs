@@ -5,8 +5,10 @@
 //! host may run in the child while it still shares the host's memory.
 
 use super::cgroup::Cgroup;
+use super::clone::{Call, raw_clone, stack, top_of};
 use super::deadline::Deadline;
 use super::mask::HeldSignals;
+use super::mount::{self, Graft};
 use super::pidfd::Pidfd;
 use super::poll::{self, Interest};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -33,6 +35,27 @@ pub struct Program<'a> {
     pub new_files: NewFiles,
     /// The control groups that it is in from its first moment on, or at least before it executes; none are the host's.
     pub cgroups: &'a [Cgroup],
+    /// What it sees of the host, unless that is what the host itself does.
+    pub isolation: Option<&'a Isolation>,
+}
+
+/// A mount namespace of a child's own, and perhaps a PID namespace.
+#[derive(Debug)]
+pub struct Isolation {
+    /// Mounts that it alone has, made in this order before it executes.
+    pub grafts: Vec<Graft>,
+    /// The processes that it sees.
+    pub processes: Processes,
+}
+
+/// The processes that a child sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Those of the host.
+    #[default]
+    OfTheHost,
+    /// Its own: it is the first one in a PID namespace.
+    Own,
 }
 
 /// Whose session and process group a child joins.
@@ -60,6 +83,8 @@ pub enum Step {
     Clone,
     /// Entering the cgroup that stands there in the list.
     EnterCgroup(usize),
+    /// Making the mount that stands there in the list.
+    Mount(usize),
     /// Entering its working directory.
     ChangeDirectory,
     /// Giving it its standard input, output and error.
@@ -76,6 +101,8 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
     let arguments = pointers(program.arguments);
     let environment = pointers(program.environment);
     let cgroups = program.cgroups.iter().map(|cgroup| cgroup.processes().as_raw_fd()).collect::<Vec<_>>();
+    let grafts = program.isolation.map(|isolation| isolation.grafts.as_slice()).unwrap_or_default();
+    let mounts = grafts.iter().map(mount::Order::of).collect::<Vec<_>>();
     let mut order = Order {
         path: program.path.as_ptr(),
         arguments: arguments.as_ptr(),
@@ -86,6 +113,8 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
         new_files: program.new_files,
         cgroups: &cgroups,
         cgroups_entered: 0,
+        namespaces: program.isolation.map_or(0, Isolation::flags),
+        mounts: &mounts,
         failure: None,
     };
     let pidfd = make_process(&mut order, program.cgroups)?;
@@ -112,11 +141,20 @@ struct Order<'a> {
     cgroups: &'a [c_int],
     /// How many of them it is made in.
     cgroups_entered: usize,
+    /// Those of its own that it is made in, as flags of clone(2).
+    namespaces: c_int,
+    mounts: &'a [mount::Order<'a>],
     failure: Option<(Step, c_int)>,
 }
 
-/// Enough for a few system calls.
-const STACK: usize = 16 * 1024;
+impl Isolation {
+    fn flags(&self) -> c_int {
+        match self.processes {
+            Processes::OfTheHost => libc::CLONE_NEWNS,
+            Processes::Own => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        }
+    }
+}
 
 /// Makes the process in the first of `cgroups` where that is possible: moving a process later makes the kernel wait for all
 /// others, tens of milliseconds.
@@ -140,13 +178,13 @@ fn make_process(order: &mut Order<'_>, cgroups: &[Cgroup]) -> Result<Pidfd, (Ste
 }
 
 fn clone_with_shared_memory(order: &mut Order<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Pidfd> {
-    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
-    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let mut stack = stack();
+    let top = top_of(&mut stack);
     let bottom = stack.as_ptr();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | order.namespaces;
     let mut pidfd: c_int = -1;
     let request = CloneRequest {
-        flags: u64::from(flags.unsigned_abs()) | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        flags: u64::from(flags.cast_unsigned()) | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
         pidfd: (&raw mut pidfd).addr() as u64,
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
         stack: bottom.addr() as u64,
@@ -159,14 +197,7 @@ fn clone_with_shared_memory(order: &mut Order<'_>, cgroup: Option<BorrowedFd<'_>
             number: libc::SYS_clone3,
             arguments: [(&raw const request).addr(), size_of::<CloneRequest>(), 0],
         },
-        None => Call {
-            number: libc::SYS_clone,
-            arguments: [
-                (flags | libc::SIGCHLD).unsigned_abs() as usize,
-                top.addr(),
-                (&raw mut pidfd).expose_provenance(),
-            ],
-        },
+        None => Call::clone(flags, top, &raw mut pidfd),
     };
     let held = HeldSignals::hold();
     // SAFETY: `run_order` never returns and runs on `stack`, which is 16-byte aligned, large enough for its
@@ -199,78 +230,6 @@ struct CloneRequest {
 
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// A system call that makes a process; the arguments that are not here are zero.
-struct Call {
-    number: libc::c_long,
-    arguments: [usize; 3],
-}
-
-/// The system call itself, in whose child `run` begins on the stack that it names. The C library's `clone` is not asked:
-/// sanitizers put a function of their own in its place, which takes the child for a fork.
-///
-/// # Safety
-/// As for clone(2): `run` must not return, the stack be 16-byte aligned at its end and live as long as the child uses it,
-/// and what the arguments point to be readable or writable.
-unsafe fn raw_clone(
-    call: &Call,
-    run: extern "C" fn(*mut c_void) -> !,
-    argument: *mut c_void,
-) -> io::Result<libc::pid_t> {
-    let result: i64;
-    let [first, second, third] = call.arguments;
-    // SAFETY: the child has a copy of all registers but the stack's and the result's. It leaves this block by the call
-    // of `run` alone, which finds its stack aligned, its argument in the first register and no frame above it.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r12",
-            "call r13",
-            "ud2",
-            "2:",
-            inlateout("rax") call.number => result,
-            in("rdi") first,
-            in("rsi") second,
-            in("rdx") third,
-            in("r10") 0_i64,
-            in("r8") 0_i64,
-            in("r12") argument,
-            in("r13") run,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        std::arch::asm!(
-            "svc #0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x30, xzr",
-            "mov x0, x21",
-            "blr x22",
-            "brk #1",
-            "2:",
-            inlateout("x0") first as i64 => result,
-            in("x1") second,
-            in("x2") third,
-            in("x3") 0_i64,
-            in("x4") 0_i64,
-            in("x8") call.number,
-            in("x21") argument,
-            in("x22") run,
-        );
-    }
-    libc::pid_t::try_from(result)
-        .ok()
-        .filter(|pid| *pid > 0)
-        .ok_or_else(|| io::Error::from_raw_os_error(c_int::try_from(-result).unwrap_or_default()))
-}
-
 /// The child's whole life before the program: system calls only, no allocation, no lock, no panic.
 extern "C" fn run_order(order: *mut c_void) -> ! {
     // SAFETY: `order` is the `Order` that clone was given; the parent does not touch it before we are gone.
@@ -290,6 +249,14 @@ fn prepare_and_execute(order: &Order<'_>) -> (Step, c_int) {
         // SAFETY: the text is readable for its length. 0 stands for the writer.
         if unsafe { libc::syscall(libc::SYS_write, *file, c"0".as_ptr(), 1_usize) } == -1 {
             return (Step::EnterCgroup(index), errno());
+        }
+    }
+    if order.namespaces & libc::CLONE_NEWNS != 0 && !mount::keep_to_itself() {
+        return (Step::Mount(0), errno());
+    }
+    for (index, graft) in order.mounts.iter().enumerate() {
+        if !mount::carry_out(*graft) {
+            return (Step::Mount(index), errno());
         }
     }
     if order.session == Session::New {

@@ -1,11 +1,39 @@
 //! Who this process is.
 
 use rustix::process;
+use rustix::thread::{self, CapabilitySet};
 use std::fs;
 
 /// Its effective user.
 pub fn effective_user() -> u32 {
     process::geteuid().as_raw()
+}
+
+/// What a process may do that is not root's alone, with the name that manuals use.
+pub type Capability = (CapabilitySet, &'static str);
+
+/// What it takes to jail a process.
+pub const NEEDED_BY_A_JAIL: [Capability; 9] = [
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::SYS_CHROOT, "CAP_SYS_CHROOT"),
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CapabilitySet::MKNOD, "CAP_MKNOD"),
+    (CapabilitySet::CHOWN, "CAP_CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "CAP_DAC_OVERRIDE"),
+    (CapabilitySet::KILL, "CAP_KILL"),
+    (CapabilitySet::SETUID, "CAP_SETUID"),
+    (CapabilitySet::SETGID, "CAP_SETGID"),
+];
+
+/// Those of `wanted` that the calling thread has not.
+pub fn missing_capabilities(wanted: &[Capability]) -> Vec<&'static str> {
+    let has = thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    wanted.iter().filter(|(one, _)| !has.contains(*one)).map(|(_, name)| *name).collect()
+}
+
+/// Its effective group.
+pub fn effective_group() -> u32 {
+    process::getegid().as_raw()
 }
 
 /// Whether it is in the group `group`, or that is root's.

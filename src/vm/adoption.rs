@@ -2,7 +2,7 @@
 
 use super::life::{EndedBy, Life, Resting, kind_after};
 use super::remains::{self, RemainsError};
-use super::{Core, Shared, Spec, Turn, Vm, VmId, directory};
+use super::{Core, Shared, Spec, Turn, Vm, VmId, directory, files_of};
 use crate::firecracker::{Version, Vmm, VmmFiles};
 use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
 use crate::operation::Operation;
@@ -156,7 +156,7 @@ impl Vm {
         // Without a watch its end is noticed when somebody looks.
         let _watched = shared.events.watch(process.pidfd(), vm.token);
         let holder = (vm.id(), vm.spec.options.sharing);
-        shared.holdings.note(vm.token, holder, vm.spec.uses(), files.working_directory());
+        shared.holdings.note(vm.token, holder, vm.spec.uses(), &vm.view());
         shared.holdings.attend(vm.token, &process);
         pager
             .into_iter()
@@ -209,8 +209,10 @@ impl Vm {
         };
         // A memory that was put together for a restore has been mapped, or is of no use any more. A VMM may have put a link
         // where its directory was: it is not followed.
-        let _gone = Directory::open(files.working_directory())
-            .and_then(|working| working.remove_file(files.memory().file_name().unwrap_or_default()));
+        let memory = files_of(&spec, files.directory().to_path_buf()).memory();
+        let _gone = memory
+            .parent()
+            .map(|parent| Directory::open(parent)?.remove_file(memory.file_name().unwrap_or_default()));
         // Not what the journal says that it was: what is executed is for the operator to say.
         let binary = spec.firecracker().or(shared.firecracker.as_deref()).map(Path::to_path_buf);
         let directory = files.directory().to_path_buf();

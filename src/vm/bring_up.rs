@@ -23,6 +23,7 @@ impl Vm {
             return Err(self.error(turn.operation(), problem.clone()));
         }
         let placement = self.placement(turn.operation())?;
+        self.check_jail(turn.operation())?;
         let found = self.shared.binaries.find(self.binary(turn.operation())?, turn.limits());
         let suitable = found.and_then(|binary| {
             self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
@@ -67,8 +68,7 @@ impl Vm {
     fn hold_uses(&self, operation: Operation) -> Result<(), Error> {
         let (place, sharing) = (self.place(), self.spec.options.sharing);
         let holder = (place.id.clone(), sharing);
-        let directory = place.files.working_directory();
-        let held = self.shared.holdings.hold(self.token, holder, self.spec.uses(), directory);
+        let held = self.shared.holdings.hold(self.token, holder, self.spec.uses(), &place.files.view());
         held.map_err(self.failed(operation))
     }
 
@@ -84,13 +84,17 @@ impl Vm {
                 &own
             }
         };
+        let confinement = self.confine(metrics.as_deref(), turn)?;
         // Comes up while the VMM does.
-        plan.pager.iter().try_for_each(|paging| self.start_pager(operation, paging, cgroups))?;
+        plan.pager.iter().try_for_each(|paging| {
+            self.start_pager(operation, paging, cgroups)?;
+            self.give_pager_socket(turn)
+        })?;
         let (place, arguments) = (self.place(), self.spec.options.arguments.as_slice());
         let (id, files) = (place.id.as_str(), &place.files);
         let (binary, metrics, longest_body) = (&plan.binary, metrics.as_deref(), plan.longest_body());
-        let launch = Launch { binary, id, files, metrics, longest_body, arguments, cgroups };
-        let vmm = Vmm::spawn(&launch).map_err(self.failed(operation))?;
+        let launch = Launch { binary, id, files, metrics, longest_body, arguments, cgroups, confinement };
+        let vmm = Vmm::spawn(launch).map_err(self.failed(operation))?;
         // From here on a kill in another thread finds it.
         self.attend(vmm.process(), plan.binary.version());
         turn.own_mut().vmm = Some(vmm);
@@ -141,7 +145,8 @@ impl Vm {
     /// Later it could not: by then another file may stand at the path, and the guest may own its VMM.
     fn settle_version(&self, binary: &Binary, turn: &mut Turn<'_>) -> Result<Option<Version>, Error> {
         let process = lock(&self.core).life.running().cloned();
-        if process.is_none_or(|process| binary.is_run_by(&process)) {
+        // Of what is in a jail nothing is believed, and it was copied there from the very file that was asked.
+        if self.spec.options.jail.is_some() || process.is_none_or(|process| binary.is_run_by(&process)) {
             return self.format_of(binary, turn);
         }
         let answer = self.demand(&Request::describe_version(), turn)?;
@@ -229,8 +234,20 @@ impl Vm {
         if goal == Goal::ConfiguredInDoubt { self.ask_state(turn) } else { Ok(()) }
     }
 
-    /// Makes what the journal says that the VMM owns on this host.
-    fn make_claims(&self, turn: &Turn<'_>) -> Result<(), Error> {
+    /// Makes what the journal says that the VMM owns on this host. A user that another VM has leased in this moment is
+    /// exchanged for another one.
+    fn make_claims(&self, turn: &mut Turn<'_>) -> Result<(), Error> {
+        const ATTEMPTS: usize = 32;
+        for _ in 1..ATTEMPTS {
+            match self.try_to_make_claims(turn) {
+                Err(error) if error.is_of_a_lease_that_was_taken() => self.lease_another(turn)?,
+                made => return made,
+            }
+        }
+        self.try_to_make_claims(turn)
+    }
+
+    fn try_to_make_claims(&self, turn: &Turn<'_>) -> Result<(), Error> {
         let claims = turn.own().record.vmm.as_ref().map_or(&[][..], |vmm| &vmm.claims);
         let made = claims::make_all(claims, self.files().working_directory());
         made.map_err(self.failed(turn.operation()))

@@ -4,8 +4,9 @@
 //! until it has, asking the VMM every so often, for nothing tells.
 
 use super::sharing::HostUse;
-use super::spec::Put;
+use super::spec::{Put, Surroundings};
 use super::{Error, Reason, State, Turn, Vm};
+use crate::causes::with_causes;
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::{ConfigSection, Feature, Request};
 use crate::journal::WhyNoParent;
@@ -45,6 +46,12 @@ impl Device {
             Self::NetworkInterface => ConfigSection::NetworkInterfaces,
         }
     }
+}
+
+/// Whether a VMM has taken what it was told.
+enum Taken {
+    No,
+    Perhaps,
 }
 
 /// Between two looks at what a guest has done.
@@ -139,20 +146,24 @@ impl Vm {
     pub fn attach(&self, device: Device, definition: Value, base: &Path) -> Result<(), Error> {
         const OPERATION: Operation = Operation::AttachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
-        let Put { request: plug, link, uses, .. } = Put::of_device(device.section(), definition, base)
-            .map_err(|problem| self.error(OPERATION, problem))?;
+        let surroundings = Surroundings { base, is_jailed: self.spec.options.jail.is_some() };
+        let Put { request: plug, links, uses, .. } =
+            Put::of_device(device.section(), definition, surroundings)
+                .map_err(|problem| self.error(OPERATION, problem))?;
         let former = self.shared.holdings.hold_more(self.token, &uses).map_err(self.failed(OPERATION))?;
-        if let Some(link) = &link
-            && let Err(source) = self.view().expose(&link.target, &link.name)
-        {
-            self.shared.holdings.give_back(self.token, former);
-            let path = link.target.clone();
-            return Err(self.error(OPERATION, Reason::File { action: "link the disk", path, source }));
-        }
-        let plugged = self.demand(&plug, &mut turn);
+        let (view, mut exposed) = (self.view(), Vec::new());
+        let all_exposed = links.iter().try_for_each(|link| {
+            view.expose(&link.target, &link.name).map_err(|source| {
+                let path = link.target.clone();
+                self.error(OPERATION, Reason::File { action: "link the disk", path, source })
+            })?;
+            exposed.push(&link.name);
+            self.lend_more(&link.name, &turn)
+        });
+        let plugged = all_exposed.and_then(|()| self.demand(&plug, &mut turn));
         if plugged.is_err() {
             self.shared.holdings.give_back(self.token, former);
-            link.iter().for_each(|link| self.view().conceal(&link.name));
+            exposed.into_iter().for_each(|name| view.conceal(name));
         }
         plugged.map(drop)
     }
@@ -198,16 +209,25 @@ impl Vm {
                 return Err(failed(source));
             }
         };
-        match self.demand(&exchange, turn) {
-            Err(error) if error.is_refusal() => {
+        let exchanged = self.lend_more(&name, turn).map_err(|error| (error, Taken::No)).and_then(|()| {
+            let answer = self.demand(&exchange, turn);
+            answer.map_err(|error| {
+                let taken = if error.is_refusal() { Taken::No } else { Taken::Perhaps };
+                (error, taken)
+            })
+        });
+        match exchanged {
+            Err((error, Taken::No)) => {
                 self.shared.holdings.give_back(self.token, former);
                 replaced.take_back();
+                // The VMM has its former file open; it is to find it again too.
+                self.lend_more(&name, turn).unwrap_or_else(|error| log::warn!("{}", with_causes(&error)));
                 Err(error)
             }
             // Without an answer the VMM may have taken it.
             changed => {
                 replaced.keep();
-                changed.map(drop)
+                changed.map(drop).map_err(|(error, _)| error)
             }
         }
     }

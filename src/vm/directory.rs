@@ -10,7 +10,7 @@ use crate::firecracker::VmmFiles;
 use crate::host::disk::{Finish, Tools};
 use crate::host::files::View;
 use crate::host::{DiskError, VmmPath, disk};
-use crate::journal::{self, aside, journal_file, spec_file, vmm_directory};
+use crate::journal::{self, aside, journal_file, spec_file};
 use crate::pager;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -82,15 +82,16 @@ impl Content {
     }
 }
 
-/// Makes `directory` with `content` and with what `fill` puts into it.
+/// Makes the directory of `files` with `content` and with what `fill` puts into it.
 pub(super) fn make(
-    directory: &Path,
+    files: &VmmFiles,
     content: &Content,
     (tools, limits): (&Tools, Limits<'_>),
     fill: impl FnOnce(&Path) -> Result<(), journal::Error>,
 ) -> Result<(), NotMade> {
+    let directory = files.directory();
     let aside = aside::making_of(directory);
-    let made = make_aside(&aside, content, (tools, limits))
+    let made = make_aside(&files.moved_to(aside.clone()), content, (tools, limits))
         .and_then(|()| fill(&aside).map_err(NotMade::Journal))
         .and_then(|()| match file::rename_to_new(&aside, directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(NotMade::Exists),
@@ -99,14 +100,19 @@ pub(super) fn make(
     made.inspect_err(|_| drop(clear(&aside, &content.names(), Deadline::after(PATIENCE))))
 }
 
-fn make_aside(aside: &Path, content: &Content, (tools, limits): (&Tools, Limits<'_>)) -> Result<(), NotMade> {
+fn make_aside(
+    files: &VmmFiles,
+    content: &Content,
+    (tools, limits): (&Tools, Limits<'_>),
+) -> Result<(), NotMade> {
     let mut new = DirBuilder::new();
     new.mode(0o700);
-    let working = vmm_directory(aside);
+    let (aside, view) = (files.directory(), files.view());
     let made = clear(aside, &content.names(), limits.deadline).and_then(|()| new.create(aside));
-    made.and_then(|()| new.create(&working)).map_err(NotMade::Directory)?;
+    made.and_then(|()| new.create(files.working_directory())).map_err(NotMade::Directory)?;
+    new.recursive(true);
     let place = |link: &Link| {
-        let place = View::plain(&working).on_host(&link.name);
+        let place = view.on_host(&link.name);
         let made = match place.parent().filter(|parent| !parent.exists()) {
             Some(parent) => new.create(parent),
             None => Ok(()),

@@ -11,7 +11,7 @@ use super::spec::Link;
 use super::{Conflict, SpecError, State};
 use crate::claims;
 use crate::firecracker;
-use crate::host::{CgroupError, DiskError};
+use crate::host::{CgroupError, DiskError, LendError};
 use crate::journal::{self, StateError};
 use crate::observe::metrics;
 use crate::operation::Operation;
@@ -115,6 +115,40 @@ pub enum Reason {
     /// Something that the VM was to own on the host.
     #[error(transparent)]
     Claim(#[from] claims::NotMade),
+    /// Something could not be lent to a jailed VMM.
+    #[error(transparent)]
+    Lend(#[from] LendError),
+    /// A jail needs more than this process may do.
+    #[error(
+        "a jail needs capabilities that this process has not: {}; run it as root, or with AmbientCapabilities= in its \
+         systemd unit, or leave \"jail\" out", missing.join(", ")
+    )]
+    NoPrivilege {
+        /// Their names.
+        missing: Vec<&'static str>,
+    },
+    /// There is no program `jailer`.
+    #[error(
+        "cannot use {} as the jailer: set \"jailer\" in \"mvm\".\"jail\", or in \"jail\" of the runtime's options",
+        path.display()
+    )]
+    Jailer {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// All users that a VMM may run as are taken.
+    #[error(
+        "no user is free for the jail: those from {first} to {last} are leased to other VMs of this host; give \"uids\" in \
+         \"jail\" of the runtime's options a larger range"
+    )]
+    NoUid {
+        /// The first one.
+        first: u32,
+        /// The last one.
+        last: u32,
+    },
     /// The pager could not be started, or asked.
     #[error(transparent)]
     Pager(#[from] pager::PagerHandleError),
@@ -211,6 +245,11 @@ impl Error {
     pub(super) fn is_refusal_of(&self, asked: &firecracker::Request) -> bool {
         use firecracker::Error as E;
         matches!(&*self.reason, Reason::Vmm(E::Refused { request, .. }) if *request == asked.into())
+    }
+
+    /// Whether another VM has leased the same at the same time.
+    pub(super) fn is_of_a_lease_that_was_taken(&self) -> bool {
+        matches!(&*self.reason, Reason::Claim(not_made) if not_made.is_of_a_lease_that_was_taken())
     }
 
     /// Whether the VM was destroyed before.

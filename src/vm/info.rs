@@ -146,6 +146,9 @@ impl Vm {
     /// Where the host reaches the guest's vsock.
     fn vsock_socket(&self, record: &Record) -> Option<PathBuf> {
         let vmm = record.vmm.as_ref()?;
+        if let Some(path) = vmm.claims.iter().find_map(Claim::link_path) {
+            return Some(path.to_path_buf());
+        }
         let sockets = vmm.claims.iter().filter_map(Claim::socket_path);
         let socket = sockets.into_iter().find(|socket| *socket != Path::new(API_SOCKET))?;
         Some(self.files().working_directory().join(socket))

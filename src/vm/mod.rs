@@ -25,6 +25,7 @@ mod error;
 mod id;
 mod identity;
 mod info;
+mod jail;
 mod life;
 mod lifecycle;
 mod metrics;
@@ -49,6 +50,7 @@ pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;
 pub use info::Summary;
+pub(crate) use jail::JailDefaults;
 pub(crate) use metrics::{Counted, metrics_files};
 pub use owner_data::{OwnerData, OwnerDataError};
 pub(crate) use pooled::TakeOptions;
@@ -182,6 +184,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Option<PathBuf>,
     /// Where the programs are that grow disks.
     pub(crate) tools: Tools,
+    pub(crate) jail: JailDefaults,
 }
 
 /// What a VM needs of a keeper.
@@ -225,6 +228,10 @@ struct Core {
     last_shutdown: Option<Arc<Report>>,
 }
 
+fn files_of(spec: &Spec, directory: PathBuf) -> VmmFiles {
+    if spec.options.jail.is_some() { VmmFiles::jailed(directory) } else { VmmFiles::new(directory) }
+}
+
 impl Vm {
     /// A VM that is not there yet: [`Vm::create`] makes it.
     pub(crate) fn new(
@@ -248,7 +255,7 @@ impl Vm {
     ) -> Self {
         static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
         Self {
-            place: Mutex::new(Arc::new(Place { id, files: VmmFiles::new(directory) })),
+            place: Mutex::new(Arc::new(Place { id, files: files_of(&spec, directory) })),
             spec,
             spec_problem: spec_problem.map(Arc::new),
             binary,
@@ -270,7 +277,7 @@ impl Vm {
 
     /// Its VMM's files, as the host sees them.
     fn view(&self) -> View {
-        View::plain(self.files().working_directory())
+        self.files().view()
     }
 
     fn place(&self) -> Arc<Place> {

@@ -119,6 +119,6 @@ impl Plan {
 impl Step {
     fn of_put(put: &Put) -> Self {
         let on_unknown = if put.section.is_none() { OnUnknown::Ignore } else { OnUnknown::Fail };
-        Self { request: put.request.clone(), link: put.link.clone(), on_unknown }
+        Self { request: put.request.clone(), link: put.links.first().cloned(), on_unknown }
     }
 }

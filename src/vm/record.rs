@@ -9,6 +9,7 @@ use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
 use crate::claims;
 use crate::journal::{self, PagerRecord, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
+use crate::operation::Operation;
 use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ impl Vm {
 
     /// Notes that a VMM is about to be started.
     pub(super) fn announce_vmm(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
-        let vmm = self.vmm_of(plan);
+        let vmm = self.vmm_of(plan, turn.operation())?;
         self.note(turn, |record| {
             // The VM may have been found, with a journal of another owner and another boot.
             record.belong_to(&self.shared);
@@ -81,11 +82,11 @@ impl Vm {
         turn: &mut Turn<'_>,
     ) -> Result<NewDirectory, Error> {
         self.shared.state.verify().map_err(self.failed(turn.operation()))?;
-        let vmm = self.vmm_of(plan);
+        let vmm = self.vmm_of(plan, turn.operation())?;
         turn.own_mut().record.announce(vmm);
         let (files, record) = (self.files(), &turn.own().record);
         let path = files.directory();
-        let made = directory::make(path, &content, (&self.shared.tools, turn.limits()), |aside| {
+        let made = directory::make(&files, &content, (&self.shared.tools, turn.limits()), |aside| {
             journal::write(&journal::spec_file(aside), spec)?;
             journal::write(&journal::journal_file(aside), record)
         });
@@ -103,15 +104,16 @@ impl Vm {
     }
 
     /// What the journal says of a VMM that is about to be started.
-    fn vmm_of(&self, plan: &Plan) -> VmmRecord {
-        VmmRecord {
+    fn vmm_of(&self, plan: &Plan, operation: Operation) -> Result<VmmRecord, Error> {
+        let claims = plan.claims.iter().cloned().chain(self.jail_claims(operation)?).collect();
+        Ok(VmmRecord {
             process: None,
             progress: Progress::Starting,
             version: plan.binary.version().to_string(),
             snapshot_version: None,
-            claims: claims::makeable(plan.claims.clone(), self.files().working_directory()),
+            claims: claims::makeable(claims, self.files().working_directory()),
             pager: plan.pager.as_ref().map(|_| PagerRecord { process: None }),
-        }
+        })
     }
 }
 

@@ -164,6 +164,9 @@ pub(super) fn is_credible(claim: &Claim, spec: &Spec) -> bool {
     match claim {
         Claim::Socket(socket) => socket.path().is_relative() || spec.binds(socket.path()),
         Claim::Cgroup(cgroup) => cgroup.is_well_named(),
+        Claim::Link(link) => spec.vsock_looked_for_at() == Some(link.at()),
+        // Only the lease of the same random token is undone.
+        Claim::Uid(_) => true,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Error, Place, Reason, Turn, Vm, VmId, directory};
 use crate::causes::with_causes;
+use crate::claims;
 use crate::firecracker::VmmFiles;
 use crate::observe::events::EventKind;
 use crate::operation::Operation;
@@ -25,7 +26,7 @@ impl Vm {
     /// The same for whoever has the turn, and writes the journal next: it still names both ids.
     pub(super) fn move_to(&self, id: &VmId, turn: &mut Turn<'_>) -> Result<(), Error> {
         let before = self.place();
-        let files = VmmFiles::new(before.files.directory().with_file_name(id.as_str()));
+        let files = before.files.moved_to(before.files.directory().with_file_name(id.as_str()));
         self.note(turn, |record| record.rename(id))?;
         let (from, to, is_in_use) = (before.files.directory(), files.directory(), self.is_up());
         if let Err(source) = directory::rename(from, to, is_in_use, turn.limits()) {
@@ -36,6 +37,10 @@ impl Vm {
         if let Some(vmm) = turn.own_mut().vmm.as_mut() {
             vmm.moved(files.clone());
         }
+        claims::follow(
+            turn.own().record.vmm.as_ref().map_or(&[], |vmm| &vmm.claims),
+            files.working_directory(),
+        );
         self.shared.holdings.rename(self.token, id);
         *lock(&self.place) = Arc::new(Place { id: id.clone(), files });
         self.tell(EventKind::Renamed(before.id.to_string()));

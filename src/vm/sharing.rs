@@ -110,10 +110,10 @@ impl Holdings {
         token: u64,
         (id, sharing): (VmId, Sharing),
         uses: &[HostUse],
-        working_directory: &Path,
+        view: &View,
     ) -> Result<(), Conflict> {
         // Files are looked at before the lock is taken.
-        let uses = identified(uses, working_directory);
+        let uses = identified(uses, view);
         let mut holdings = lock(&self.0);
         check_others(&holdings, (token, sharing), &uses)?;
         put(&mut holdings, Holding { token, id, sharing, process: None, uses });
@@ -121,14 +121,8 @@ impl Holdings {
     }
 
     /// The same for a VM that runs already, whatever others use.
-    pub(super) fn note(
-        &self,
-        token: u64,
-        (id, sharing): (VmId, Sharing),
-        uses: &[HostUse],
-        working_directory: &Path,
-    ) {
-        let uses = identified(uses, working_directory);
+    pub(super) fn note(&self, token: u64, (id, sharing): (VmId, Sharing), uses: &[HostUse], view: &View) {
+        let uses = identified(uses, view);
         put(&mut lock(&self.0), Holding { token, id, sharing, process: None, uses });
     }
 
@@ -140,8 +134,9 @@ impl Holdings {
         let link = more.iter().find_map(|used| used.link.clone());
         // By their names: a link is yet to be made, or leads elsewhere.
         let unlinked = |used: &HostUse| HostUse { link: None, is_own: false, ..used.clone() };
-        let more =
-            more.iter().filter_map(|used| Some((used.clone(), identity(&unlinked(used), Path::new(""))?)));
+        let more = more
+            .iter()
+            .filter_map(|used| Some((used.clone(), identity(&unlinked(used), &View::plain(Path::new("")))?)));
         let more = more.collect::<Vec<_>>();
         let mut holdings = lock(&self.0);
         let sharing = of(&mut holdings, token).map_or(Sharing::Refused, |holding| holding.sharing);
@@ -255,7 +250,7 @@ fn conflict_between(
 pub(crate) fn check_apart<'a>(vms: impl Iterator<Item = (String, &'a [HostUse])>) -> Result<(), Conflict> {
     let mut known = Vec::<(String, Vec<(HostUse, Identity)>)>::new();
     for (name, uses) in vms {
-        let uses = identified(uses, Path::new(""));
+        let uses = identified(uses, &View::plain(Path::new("")));
         let mut conflicts =
             known.iter().filter_map(|(other, theirs)| conflict_between(&uses, (other, theirs)));
         conflicts.next().map_or(Ok(()), Err)?;
@@ -289,13 +284,13 @@ pub(crate) fn separate(
     own_files
 }
 
-fn identified(uses: &[HostUse], working_directory: &Path) -> Vec<(HostUse, Identity)> {
-    let found = uses.iter().filter_map(|found| Some((found.clone(), identity(found, working_directory)?)));
+fn identified(uses: &[HostUse], view: &View) -> Vec<(HostUse, Identity)> {
+    let found = uses.iter().filter_map(|found| Some((found.clone(), identity(found, view)?)));
     found.collect()
 }
 
 /// Nothing for what may be shared: a terminal or a pipe that a VMM writes to, and a file in the VM's own directory.
-fn identity(wanted: &HostUse, working_directory: &Path) -> Option<Identity> {
+fn identity(wanted: &HostUse, view: &View) -> Option<Identity> {
     if wanted.is_own {
         return None;
     }
@@ -304,8 +299,7 @@ fn identity(wanted: &HostUse, working_directory: &Path) -> Option<Identity> {
     }
     // A restore or an exchange of the drive may have put another file there.
     let is_disk = matches!(wanted.thing, HostThing::Disk { .. });
-    let linked =
-        wanted.link.as_ref().filter(|_| is_disk).map(|link| View::plain(working_directory).on_host(link));
+    let linked = wanted.link.as_ref().filter(|_| is_disk).map(|link| view.on_host(link));
     let linked = linked.filter(|link| link.exists());
     let path = linked.unwrap_or_else(|| wanted.name.clone());
     let about = fs::metadata(&path).ok();

@@ -18,6 +18,7 @@ use crate::causes::with_causes;
 use crate::firecracker::api::{self, ConfiguredDisk, SnapshotType};
 use crate::firecracker::{ConfigSection, DeviceId, Request, Version};
 use crate::host::disk;
+use crate::host::jail::Jail;
 use crate::journal::{self, SnapshotRecord, SpecRecord, WhyNoParent};
 use crate::json::object;
 use crate::observe::events::EventKind;
@@ -29,7 +30,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::random;
 use crate::sys::sync::lock;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How to take a snapshot.
@@ -303,8 +304,17 @@ impl Vm {
         turn: &mut Turn<'_>,
     ) -> Result<(), Error> {
         let kind = if plan.kind() == Kind::Full { SnapshotType::Full } else { SnapshotType::Diff };
-        let create = Request::create_snapshot(kind, &unfinished.state_file(), &unfinished.memory_file());
-        self.demand(&create, turn).map(drop)
+        let is_jailed = self.spec.options.jail.is_some();
+        let named = |file: PathBuf| if is_jailed { Jail::saved(&file) } else { file };
+        let (state, memory) = (named(unfinished.state_file()), named(unfinished.memory_file()));
+        let directory = unfinished.directory();
+        self.lend_for_saving(directory, turn)?;
+        let saved = self.demand(&Request::create_snapshot(kind, &state, &memory), turn).map(drop);
+        if saved.as_ref().is_err_and(Error::leaves_the_vmm_busy) {
+            return saved;
+        }
+        let taken_back = self.take_back_saved(directory, turn);
+        saved.and(taken_back)
     }
 
     /// What the VMM says that it is.

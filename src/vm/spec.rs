@@ -10,15 +10,17 @@ mod options;
 pub use disks::DiskProblem;
 pub(crate) use disks::settle;
 pub(super) use disks::{Disk, DiskKind, refuse_disks, without_copies};
-pub(super) use options::{Console, GuestRung, MvmSection, OWNER_DATA_KEY};
+pub(super) use options::{Console, GuestRung, JailOptions, MvmSection, OWNER_DATA_KEY};
 
 use super::sharing::{Access, HostUse};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
-    Belongs, ConfigSection, DeviceId, Feature, HostThing, Request, SECTIONS, SERIAL_KEY, Shape, VSOCK_KEY,
+    Belongs, ConfigSection, DeviceId, Feature, HostKey, HostThing, Request, SECTIONS, SERIAL_KEY, Shape,
+    VSOCK_KEY,
 };
 use crate::host::VmmPath;
 use crate::journal::{self, Record, SpecRecord};
+use crate::process::Rights;
 use crate::settings;
 use crate::sys::socket;
 use serde_json::{Map, Value};
@@ -45,6 +47,8 @@ pub struct Spec {
     pub(super) names: Vec<VmmPath>,
     /// What it names on the host besides files that the VMM only reads.
     pub(super) uses: Vec<HostUse>,
+    /// Those of them that the VMM only reads.
+    reads: Vec<VmmPath>,
     /// What its devices are called.
     pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
@@ -62,8 +66,12 @@ pub(super) struct Put {
     pub(super) request: Request,
     /// The socket that the VMM binds for it, and leaves behind.
     pub(super) socket: Option<PathBuf>,
-    /// The file that it names to the VMM by a link.
-    pub(super) link: Option<Link>,
+    /// The files that it names to the VMM by links.
+    pub(super) links: Vec<Link>,
+    /// Those of them that the VMM only reads.
+    reads: Vec<VmmPath>,
+    /// Where its owner looks for the socket that a jailed VMM binds.
+    pub(super) looked_for_at: Option<PathBuf>,
     /// What it names on the host.
     pub(super) uses: Vec<HostUse>,
 }
@@ -161,6 +169,7 @@ impl Spec {
         };
         let own = sections.remove("mvm").filter(|own| !own.is_null()).unwrap_or_else(|| Map::new().into());
         let options = options::read(own, base)?;
+        let surroundings = Surroundings { base, is_jailed: options.jail.is_some() };
         let device_ids = device_ids(&sections);
         let disk =
             |(id, disk): &(String, disks::DiskOptions)| disk.settled(disks::device_name(&sections, id));
@@ -171,18 +180,19 @@ impl Spec {
                 None | Some(Value::Null) => {}
                 Some(value) => {
                     features.extend(section.feature());
-                    add_requests(section, value, base, &mut requests)?;
+                    add_requests(section, value, surroundings, &mut requests)?;
                 }
             }
         }
-        let names = requests.iter().filter_map(|put| Some(put.link.as_ref()?.name.clone())).collect();
+        let names = requests.iter().flat_map(|put| &put.links).map(|link| link.name.clone()).collect();
+        let reads = requests.iter_mut().flat_map(|put: &mut Put| std::mem::take(&mut put.reads)).collect();
         let console = console_elsewhere(&requests);
         let unknown = sections.into_iter().filter(|(_, value)| !value.is_null());
         let unknown = unknown.flat_map(|(name, value)| unknown_section(&name, value)).collect::<Vec<_>>();
         let has_unknown = !unknown.is_empty();
         requests.extend(unknown);
         let uses = requests.iter_mut().flat_map(|put| std::mem::take(&mut put.uses)).collect();
-        Ok(Self { requests, has_unknown, features, names, uses, device_ids, console, disks, options })
+        Ok(Self { requests, has_unknown, features, names, uses, reads, device_ids, console, disks, options })
     }
 
     /// What the journal tells of a spec that cannot be read.
@@ -198,8 +208,8 @@ impl Spec {
     /// What is wrong, and where.
     pub(crate) fn of_record_file(record: &SpecRecord) -> Result<Self, SpecError> {
         let mut spec = Self::parse(&record.spec, &record.base)?;
-        let is_own = |link: &mut Link| record.own_files.iter().any(|own| own == link.name.as_path());
-        spec.requests.iter_mut().for_each(|put| drop(put.link.take_if(is_own)));
+        let is_own = |link: &Link| record.own_files.iter().any(|own| own == link.name.as_path());
+        spec.requests.iter_mut().for_each(|put| put.links.retain(|link| !is_own(link)));
         let has_siblings = record.own_files.iter().any(|name| name == Path::new(OWN_VSOCK));
         let vsock = spec.requests.iter_mut().find(|put| put.section == Some(ConfigSection::Vsock));
         vsock.filter(|_| has_siblings).into_iter().for_each(Put::bind_in_own_directory);
@@ -219,7 +229,17 @@ impl Spec {
 
     /// The files that it names to the VMM by links.
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
-        self.requests.iter().filter_map(|put| put.link.as_ref())
+        self.requests.iter().flat_map(|put| &put.links)
+    }
+
+    /// What a VMM may do with the file that it calls `name`.
+    pub(super) fn rights_to(&self, name: &VmmPath) -> Rights {
+        if self.reads.contains(name) { Rights::Read } else { Rights::Write }
+    }
+
+    /// Where its owner looks for the vsock's socket of a jailed VMM.
+    pub(super) fn vsock_looked_for_at(&self) -> Option<&Path> {
+        self.requests.iter().find_map(|put| put.looked_for_at.as_deref())
     }
 
     /// The images that its disks are made from.
@@ -244,18 +264,18 @@ impl Spec {
 }
 
 impl Put {
-    /// What adds a device to `section`. Relative host paths in `definition` are relative to `base`.
+    /// What adds a device to `section`.
     ///
     /// # Errors
     /// When it is no object.
     pub(super) fn of_device(
         section: ConfigSection,
         definition: Value,
-        base: &Path,
+        surroundings: Surroundings<'_>,
     ) -> Result<Self, SpecError> {
         let id = section.id_key().and_then(|key| definition.get(key)?.as_str()).unwrap_or_default();
         let file = section.file_name(id);
-        put(section, definition, (section.name(), Some(file)), base)
+        put(section, definition, (section.name(), Some(file)), surroundings)
     }
 
     /// Whether it says what the VMM itself does, of which a snapshot holds nothing.
@@ -272,7 +292,7 @@ impl Put {
         let mut section = self.body().unwrap_or_default();
         section[VSOCK_KEY] = OWN_VSOCK.into();
         self.request = Request::put(ConfigSection::Vsock, section);
-        self.socket = Some(OWN_VSOCK.into());
+        (self.socket, self.looked_for_at) = (Some(OWN_VSOCK.into()), None);
     }
 }
 
@@ -280,13 +300,14 @@ impl Put {
 fn add_requests(
     section: ConfigSection,
     value: Value,
-    base: &Path,
+    surroundings: Surroundings<'_>,
     requests: &mut Vec<Put>,
 ) -> Result<(), SpecError> {
+    let base = surroundings.base;
     let name = section.name();
     let Shape::List { id_key } = section.shape() else {
         let value = if section == ConfigSection::CpuConfig { inline_cpu_config(value, base)? } else { value };
-        requests.push(put(section, value, (name, None), base)?);
+        requests.push(put(section, value, (name, None), surroundings)?);
         return Ok(());
     };
     let Value::Array(elements) = value else { return Err(wanted(name, "a list")) };
@@ -304,28 +325,33 @@ fn add_requests(
             );
             file = file.numbered(index);
         }
-        requests.push(put(section, element.clone(), (&format!("{name}[{index}]"), Some(file)), base)?);
+        let place = format!("{name}[{index}]");
+        requests.push(put(section, element.clone(), (&place, Some(file)), surroundings)?);
     }
     Ok(())
 }
 
-/// One PUT, with its host paths made absolute. A disk's file gets the name `file` in the VM's directory.
+/// One PUT, with its host paths made absolute, or what a jailed VMM calls them. A disk's file gets the name `file` in the
+/// VM's directory.
 fn put(
     section: ConfigSection,
     mut value: Value,
     (place, file): (&str, Option<VmmPath>),
-    base: &Path,
+    surroundings: Surroundings<'_>,
 ) -> Result<Put, SpecError> {
-    let (mut socket, mut link, mut uses) = (None, None, Vec::new());
+    let (mut socket, mut looked_for_at) = (None, None);
+    let (mut links, mut reads, mut uses) = (Vec::new(), Vec::new(), Vec::new());
     let object = value.as_object_mut().ok_or_else(|| wanted(place, "an object"))?;
     for host in section.host_keys() {
         let Some(Value::String(named)) = object.get_mut(host.key) else { continue };
         if named.is_empty() {
             continue;
         }
-        let path = base.join(&*named);
+        let path = surroundings.base.join(&*named);
+        let name = surroundings.name_of(section, host, file.as_ref());
         if host.names != HostThing::Input {
-            let (key, thing, link) = (format!("{place}.{}", host.key), host.names, file.clone());
+            let (key, thing) = (format!("{place}.{}", host.key), host.names);
+            let link = name.clone().or_else(|| file.clone());
             let name = if thing == HostThing::NetworkDevice { PathBuf::from(&*named) } else { path.clone() };
             uses.push(HostUse { key, thing, name, link, access: Access::Own, is_own: false });
         }
@@ -333,27 +359,60 @@ fn put(
             continue;
         }
         *named = path.to_string_lossy().into_owned();
-        match (host.names, &file) {
-            (HostThing::BoundSocket, _) => socket = Some(checked_socket_path(named)?),
-            (HostThing::Disk { .. }, Some(name)) => {
-                *named = name.to_string();
-                link = Some(Link { target: path, name: name.clone() });
+        if host.names == HostThing::BoundSocket {
+            socket = Some(checked_socket_path(named)?);
+            if surroundings.is_jailed {
+                *named = OWN_VSOCK.to_owned();
+                (socket, looked_for_at) = (Some(OWN_VSOCK.into()), Some(path));
             }
-            _ => {}
+        } else if let Some(name) = name {
+            *named = name.to_string();
+            if host.names == HostThing::Input {
+                reads.push(name.clone());
+            }
+            links.push(Link { target: path, name });
         }
     }
     let reads_only = |key: &str| object.get(key) == Some(&Value::Bool(true));
     for used in &mut uses {
         if matches!(used.thing, HostThing::Disk { read_only } if reads_only(read_only)) {
             used.access = Access::Shared;
+            reads.extend(used.link.clone());
         }
     }
-    Ok(Put { section: Some(section), request: Request::put(section, value), socket, link, uses })
+    let request = Request::put(section, value);
+    Ok(Put { section: Some(section), request, socket, links, reads, looked_for_at, uses })
+}
+
+/// What the paths of a spec are relative to, and whether its VMM will see any of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) base: &'a Path,
+    pub(super) is_jailed: bool,
+}
+
+impl Surroundings<'_> {
+    /// What the VMM calls the file at the key `host`, when that is not its path on the host. `file` is what a disk there is
+    /// called.
+    fn name_of(self, section: ConfigSection, host: &HostKey, file: Option<&VmmPath>) -> Option<VmmPath> {
+        match host.names {
+            HostThing::Disk { .. } => file.cloned(),
+            HostThing::NetworkDevice | HostThing::BoundSocket => None,
+            _ if !self.is_jailed => None,
+            HostThing::Input | HostThing::Output | HostThing::ServedSocket => Some(match file {
+                Some(file) => VmmPath::new(format!("{file}.{}", host.key)),
+                None => VmmPath::new(Path::new(section.name()).join(host.key)),
+            }),
+        }
+    }
 }
 
 /// Where the section `serial` leads the console.
 fn console_elsewhere(requests: &[Put]) -> Option<PathBuf> {
     let serial = requests.iter().find(|put| put.section == Some(ConfigSection::Serial))?;
+    if let Some(link) = serial.links.first() {
+        return Some(link.target.clone());
+    }
     serial.body()?.get(SERIAL_KEY)?.as_str().map(PathBuf::from)
 }
 
@@ -433,7 +492,15 @@ fn unknown_put(section: &str, mut value: Value, id_keys: &[&str]) -> Option<Put>
     };
     let path = RequestPath::parse(&path).ok().filter(|_| !section.is_empty() && !section.contains('/'))?;
     let request = Request::new(Method::Put, path, Some(value.to_string().as_bytes()));
-    Some(Put { section: None, request, socket: None, link: None, uses: Vec::new() })
+    Some(Put {
+        section: None,
+        request,
+        socket: None,
+        links: Vec::new(),
+        reads: Vec::new(),
+        looked_for_at: None,
+        uses: Vec::new(),
+    })
 }
 
 fn wanted(path: &str, wanted: &'static str) -> SpecError {

@@ -35,12 +35,22 @@ pub fn simulator() -> PathBuf {
     env!("CARGO_BIN_EXE_firecracker-sim").into()
 }
 
+/// The jailer of the VMM under test.
+pub fn jailer() -> PathBuf {
+    if is_simulated() { simulator() } else { firecracker().with_file_name("jailer") }
+}
+
 pub fn keeper() -> PathBuf {
     env!("CARGO_BIN_EXE_mvm-keeper").into()
 }
 
 pub fn is_simulated() -> bool {
     firecracker() == simulator()
+}
+
+/// Whether `MVM_TEST_JAIL` asks for the VMs of all tests to be jailed.
+pub fn is_jailed() -> bool {
+    std::env::var_os("MVM_TEST_JAIL").is_some_and(|value| !value.is_empty())
 }
 
 /// A directory of its own, gone at the end of the test.
@@ -92,8 +102,12 @@ impl Host {
         Self::with_options(json!({ "firecracker": firecracker(), "keeper": keeper() }))
     }
 
-    pub fn with_options(options: Value) -> Self {
+    pub fn with_options(mut options: Value) -> Self {
         let scratch = Scratch::new();
+        if is_jailed() {
+            let is_under_test = options["firecracker"] == json!(firecracker());
+            options["jail"] = json!({ "jailer": if is_under_test { jailer() } else { simulator() } });
+        }
         let runtime = Arc::new(Self::open(&scratch, &options));
         Self { runtime, scratch, options }
     }
@@ -128,10 +142,14 @@ impl Host {
 
     /// A spec for `guest`.
     pub fn spec(&self, guest: Guest) -> Value {
-        json!({
+        let mut spec = json!({
             "boot-source": { "kernel_image_path": self.kernel(guest) },
             "machine-config": { "vcpu_count": 1, "mem_size_mib": 128 },
-        })
+        });
+        if is_jailed() {
+            spec["mvm"] = json!({ "jail": {} });
+        }
+        spec
     }
 
     /// The same with the simulator misbehaving.
@@ -154,6 +172,11 @@ impl Host {
 
     pub fn vm_directory(&self, id: &str) -> PathBuf {
         self.scratch.path().join("state/vms").join(id)
+    }
+
+    /// Where the host has what the VMM of the VM `id` knows by names.
+    pub fn names(&self, id: &str) -> PathBuf {
+        self.vm_directory(id).join(if is_jailed() { "lent" } else { "vmm" })
     }
 
     /// Changes what the journal of the VM `id` says, its checksum included.
@@ -211,14 +234,14 @@ pub fn edit_journal(path: &Path, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, format!("mvm-journal 3 {hash:016x}{body}")).unwrap();
 }
 
-/// The processes whose working directory is below `directory`.
+/// The processes that work below `directory`, or print to a file there.
 pub fn processes_below(directory: &Path) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
-    })
-    .collect()
+    let leads_there = |pid: &i32, link: &str| {
+        std::fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|target| target.starts_with(directory))
+    };
+    pids.filter(|pid| leads_there(pid, "cwd") || leads_there(pid, "fd/1")).collect()
 }
 
 /// The children of this process, the dead ones included.

@@ -3,7 +3,7 @@
 
 use crate::capi::status::mvm_status;
 use crate::firecracker;
-use crate::host::{CgroupError, DiskError};
+use crate::host::{CgroupError, DiskError, LendError};
 use crate::journal;
 use crate::keeper::KeeperError;
 use crate::observe::metrics;
@@ -114,6 +114,10 @@ impl Facts {
             Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),
             Reason::Cgroups(source) => Self::of_cgroups(source),
             Reason::Claim(error) => Self::of_io(&error.source),
+            Reason::Lend(source) => Self::of_loan(source),
+            Reason::NoPrivilege { .. } => Self::of(mvm_status::MVM_ERR_PERMISSION),
+            Reason::Jailer { source, .. } => Self::of_io(source),
+            Reason::NoUid { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES),
             Reason::Pager(source) => Self::of_pager(source),
             Reason::PagerLost { said } => {
                 Self { output: said.clone(), ..Self::of(mvm_status::MVM_ERR_VMM_EXITED) }
@@ -220,6 +224,15 @@ impl Facts {
             CgroupError::NoParent { .. } | CgroupError::Parent { .. } => {
                 Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
             }
+        }
+    }
+
+    fn of_loan(error: &LendError) -> Self {
+        match error {
+            LendError::Target { source, .. } | LendError::Place { source, .. } => Self::of_io(source),
+            LendError::Directory { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            LendError::Mode { .. } => Self::of(mvm_status::MVM_ERR_PERMISSION),
+            LendError::Mapping { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
         }
     }
 
@@ -339,9 +352,9 @@ impl Facts {
 
     pub(super) fn of_process(error: &process::Error) -> Self {
         match error {
-            process::Error::Spawn { source, .. } | process::Error::Cgroup { source, .. } => {
-                Self::of_io(source)
-            }
+            process::Error::Spawn { source, .. }
+            | process::Error::Cgroup { source, .. }
+            | process::Error::Mount { source, .. } => Self::of_io(source),
             process::Error::Signal { source, .. } => Self::of_io(source),
             process::Error::Wait { source, .. } => Self::of_io(source),
             process::Error::Nul { .. } | process::Error::NoProgram => {

@@ -81,17 +81,21 @@ impl Vm {
         let (manifest, options) = (&restoration.snapshot.manifest, restoration.options);
         let Some(was) = manifest.vsock_path().map(PathBuf::from) else { return Ok(Vsock::default()) };
         let chosen = options.vsock_override.as_ref().map(|vsock| vsock.uds_path.clone());
-        let own = (restoration.vsock == VsockPlace::OwnDirectory).then(|| PathBuf::from(OWN_VSOCK));
+        let is_jailed = self.spec.options.jail.is_some();
+        let chosen = chosen.filter(|_| !is_jailed);
+        let has_own = is_jailed || restoration.vsock == VsockPlace::OwnDirectory;
+        let own = has_own.then(|| PathBuf::from(OWN_VSOCK));
         let overridden = chosen.or(own).filter(|chosen| *chosen != was);
         if overridden.is_some() {
             binary.version().require(Feature::VsockOverride).map_err(self.failed(Operation::Restore))?;
         }
         let bound = overridden.clone().unwrap_or(was);
         // One below the VM's own directory, which is yet to be made, is nobody else's.
-        if bound.is_absolute() {
-            socket::remove_dead(&bound);
-            if bound.symlink_metadata().is_ok() {
-                return Err(self.unfit(RestoreError::SocketTaken { path: bound }));
+        let elsewhere = bound.is_absolute().then_some(&*bound).or(self.spec.vsock_looked_for_at());
+        if let Some(place) = elsewhere {
+            socket::remove_dead(place);
+            if place.symlink_metadata().is_ok() {
+                return Err(self.unfit(RestoreError::SocketTaken { path: place.to_path_buf() }));
             }
         }
         Ok(Vsock { overridden, bound: Some(bound) })

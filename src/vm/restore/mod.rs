@@ -14,9 +14,10 @@ pub(crate) use spec::spec_of;
 
 use super::identity::GuestIdentity;
 use super::plan::Plan;
-use super::{Error, Guest, State, Vm};
-use crate::firecracker::Request;
+use super::record::Content;
+use super::{Error, Guest, Link, State, Vm};
 use crate::firecracker::api::AfterLoad;
+use crate::firecracker::{LENT_MEMORY, LENT_STATE, Request};
 use crate::host::VmmPath;
 use crate::journal::{PoolRecord, RestoredRecord, SpecRecord};
 use crate::observe::events::EventKind;
@@ -68,7 +69,7 @@ impl Vm {
         self.check_shared_disks(&turn)?;
         let layers = snapshot.layers(store).map_err(self.failed(Operation::Restore))?;
         let vsock = self.vsock_of(restoration, binary)?;
-        let Disks { content, patches } = self.disks_of(restoration)?;
+        let Disks { mut content, patches } = self.disks_of(restoration)?;
         let pager = (options.memory == Memory::Pager).then(|| options.paging(snapshot, layers.clone()));
         let record = &mut turn.own_mut().record;
         let generation_id = restoration.identity.generation_id().to_owned();
@@ -78,7 +79,13 @@ impl Vm {
             record.owner_data = data.into_text();
         }
         let memory = self.memory_of(options, &layers);
-        let load = options.load(snapshot, &memory, vsock.overridden.as_deref(), binary.version());
+        let told = self.expose_snapshot((snapshot.state_file(), memory.clone()), &mut content);
+        let load = options.load(
+            &snapshot.manifest,
+            (&told.0, &told.1),
+            vsock.overridden.as_deref(),
+            binary.version(),
+        );
         let requests = requests(load, &patches, options.mmds_of(restoration).as_ref(), options.after);
         let guest = if options.after == After::Resume { Guest::Running } else { Guest::Paused };
         let plan = Plan::of_snapshot((&self.spec, means), requests, vsock.bound.as_ref(), guest, pager);
@@ -92,6 +99,7 @@ impl Vm {
             // The VMM has mapped it.
             let _gone = std::fs::remove_file(&memory);
         }
+        self.conceal_snapshot();
         directory.keep();
         self.appear(EventKind::Restored(snapshot.manifest.id.clone()));
         if self.state() == State::Running {
@@ -99,6 +107,33 @@ impl Vm {
         }
         self.shared.events.log();
         Ok(())
+    }
+
+    /// What the VMM calls the files of the snapshot, of which a jailed one finds some by names of its own.
+    fn expose_snapshot(
+        &self,
+        (state, memory): (PathBuf, PathBuf),
+        content: &mut Content,
+    ) -> (PathBuf, PathBuf) {
+        if self.spec.options.jail.is_none() {
+            return (state, memory);
+        }
+        let known = content.names();
+        content.links.extend(self.spec.links().filter(|link| !known.contains(&link.name)).cloned());
+        content.links.push(Link { name: VmmPath::new(LENT_STATE), target: state });
+        // A socket is in the jail itself, and a memory that is put together stands under its name already.
+        if memory.is_absolute() && memory != self.files().memory() {
+            content.links.push(Link { name: VmmPath::new(LENT_MEMORY), target: memory.clone() });
+        }
+        (LENT_STATE.into(), if memory.is_absolute() { LENT_MEMORY.into() } else { memory })
+    }
+
+    /// What was loaded is not lent to the next VMM.
+    fn conceal_snapshot(&self) {
+        if self.spec.options.jail.is_some() {
+            let view = self.view();
+            [LENT_STATE, LENT_MEMORY].into_iter().for_each(|name| view.conceal(&VmmPath::new(name)));
+        }
     }
 
     /// The file or the socket that the VMM gets its memory from.

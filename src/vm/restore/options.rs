@@ -5,7 +5,7 @@ use crate::firecracker::Version;
 use crate::firecracker::api::{MemoryBackend, SnapshotLoad};
 use crate::pager;
 use crate::settings::{self, Section};
-use crate::snapshot::{Check, Snapshot};
+use crate::snapshot::{Check, Manifest, Snapshot};
 use crate::vm::OwnerData;
 use crate::vm::spec::OWNER_DATA_KEY;
 use serde_json::{Map, Value};
@@ -190,22 +190,20 @@ fn recording(mut given: Section) -> Result<pager::Recording, settings::Error> {
 impl RestoreOptions {
     pub(super) fn load(
         &self,
-        snapshot: &Snapshot,
-        memory: &Path,
+        manifest: &Manifest,
+        (state, memory): (&Path, &Path),
         vsock: Option<&Path>,
         version: Version,
     ) -> Value {
         let devices = self.network_overrides.iter();
         let devices = devices.filter_map(|nic| Some((&*nic.iface_id, nic.host_dev_name.as_deref()?)));
         let load = SnapshotLoad {
-            state: &snapshot.state_file(),
+            state,
             memory: match self.memory {
                 Memory::File => MemoryBackend::File(memory),
                 Memory::Pager => MemoryBackend::Userfault(memory),
             },
-            track_dirty_pages: self
-                .track_dirty_pages
-                .unwrap_or_else(|| snapshot.manifest.tracks_dirty_pages()),
+            track_dirty_pages: self.track_dirty_pages.unwrap_or_else(|| manifest.tracks_dirty_pages()),
             network_devices: devices.collect(),
             vsock,
             advance_clock: self.clock_realtime == Some(true),

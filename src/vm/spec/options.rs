@@ -4,6 +4,7 @@ use super::disks::DiskOptions;
 use super::{SpecError, limits};
 use crate::host::cgroups::CgroupLimits;
 use crate::journal::OnOwnerExit;
+use crate::process::Processes;
 use crate::settings::{self, Section};
 use crate::vm::OwnerData;
 use crate::vm::sharing::Sharing;
@@ -25,6 +26,8 @@ pub(in crate::vm) struct MvmSection {
     pub(in crate::vm) console: Console,
     /// Whether it may use what other VMs use.
     pub(in crate::vm) sharing: Sharing,
+    /// What keeps its VMM apart from the host; nothing when it is not jailed.
+    pub(in crate::vm) jail: Option<JailOptions>,
     /// The control groups that its processes are started in.
     pub(in crate::vm) cgroup: Option<Vec<PathBuf>>,
     /// What it may use of the host, by cgroups of its own.
@@ -39,6 +42,27 @@ pub(in crate::vm) struct MvmSection {
     pub(super) rootfs: Option<DiskOptions>,
     /// Other disks, or all of them in a settled spec, by the ids of their devices.
     pub(super) disks: Vec<(String, DiskOptions)>,
+}
+
+/// `"mvm"."jail"`: what keeps a VMM apart from the host.
+#[derive(Debug, Default)]
+pub(in crate::vm) struct JailOptions {
+    /// The program `jailer`.
+    pub(in crate::vm) jailer: Option<PathBuf>,
+    /// The user that the VMM runs as, and the group; nothing for one that is leased.
+    pub(in crate::vm) uid: Option<u32>,
+    /// Its network namespace, as a file.
+    pub(in crate::vm) netns: Option<PathBuf>,
+    /// The processes that it sees.
+    pub(in crate::vm) processes: Processes,
+    pub(in crate::vm) resource_limits: ResourceLimits,
+}
+
+/// `"mvm"."jail"."resource_limits"`, in the words of `jailer`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::vm) struct ResourceLimits {
+    fsize: Option<u64>,
+    no_file: Option<u64>,
 }
 
 /// `"mvm"."shutdown"`.
@@ -85,6 +109,7 @@ impl MvmSection {
             console: Console::read(given.section("console")?)?,
             sharing: given
                 .choose("sharing", &[("refused", Sharing::Refused), ("allowed", Sharing::Allowed)])?,
+            jail: given.optional_section("jail")?.map(|given| JailOptions::read(given, base)).transpose()?,
             cgroup: given
                 .paths("cgroup")?
                 .map(|paths| paths.into_iter().map(|path| base.join(path)).collect()),
@@ -99,6 +124,34 @@ impl MvmSection {
             disks: DiskOptions::read_all(&mut given, base)?,
         };
         given.finish().map(|()| options)
+    }
+}
+
+impl JailOptions {
+    fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
+        let absolute = |path: PathBuf| base.join(path);
+        let jail = Self {
+            jailer: given.take("jailer")?.map(absolute),
+            uid: given.take("uid")?,
+            netns: given.take("netns")?.map(absolute),
+            processes: given
+                .choose("processes", &[("of_the_host", Processes::OfTheHost), ("own", Processes::Own)])?,
+            resource_limits: ResourceLimits::read(given.section("resource_limits")?)?,
+        };
+        given.finish().map(|()| jail)
+    }
+}
+
+impl ResourceLimits {
+    fn read(mut given: Section) -> Result<Self, settings::Error> {
+        let limits = Self { fsize: given.take("fsize")?, no_file: given.take("no-file")? };
+        given.finish().map(|()| limits)
+    }
+
+    /// As `jailer` takes them.
+    pub(in crate::vm) fn arguments(self) -> Vec<String> {
+        let written = |name: &str, limit: Option<u64>| limit.map(|limit| format!("{name}={limit}"));
+        written("fsize", self.fsize).into_iter().chain(written("no-file", self.no_file)).collect()
     }
 }
 
@@ -190,7 +243,7 @@ mod tests {
     use serde_json::json;
 
     fn with_limits(limits: &Value) -> Result<MvmSection, SpecError> {
-        read(json!({ "limits": limits }), Path::new("/"))
+        read(json!({ "limits": limits, "jail": {} }), Path::new("/"))
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! The number of a user that a jailed VMM runs as: leased from a range, and no other VM of this host has it meanwhile.
+//!
+//! A lease is a link in one directory of the host, named by the number; it leads nowhere, and says whose it is. Making a link
+//! is atomic, so of two that want a number one gets it. A reboot ends all leases, as it ends all VMMs.
+
+use super::{Found, Thing};
+use crate::sys::random;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Where the leases of all runtimes of this host are.
+const LEASES: &str = "/run/mvm/uids";
+
+/// A leased number of a user, which is that of a group too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Uid {
+    number: u32,
+    /// What tells this lease from all others of that number.
+    token: String,
+}
+
+impl Uid {
+    /// One of `numbers` that nobody has leased now; it is leased when it is made. Nothing when all are.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub(crate) fn free_one_of(numbers: &RangeInclusive<u32>) -> io::Result<Option<Self>> {
+        // A random one is not soon given to another VM when its VM has ended.
+        let token = random::name()?;
+        let seed =
+            token.bytes().fold(0_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let (first, last) = (u64::from(*numbers.start()), u64::from(*numbers.end()));
+        let count = (last + 1).saturating_sub(first);
+        let candidates = (0..count).map(|step| first + seed.wrapping_add(step) % count);
+        let numbers = candidates.filter_map(|number| u32::try_from(number).ok());
+        let mut free = numbers.filter(|number| place_of(*number).symlink_metadata().is_err());
+        Ok(free.next().map(|number| Self { number, token }))
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn place(&self) -> PathBuf {
+        place_of(self.number)
+    }
+}
+
+fn place_of(number: u32) -> PathBuf {
+    Path::new(LEASES).join(number.to_string())
+}
+
+impl Thing for Uid {
+    fn find(&self, _working_directory: &Path) -> io::Result<Found> {
+        match fs::read_link(self.place()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Absent),
+            Err(error) => Err(error),
+            Ok(token) if token == Path::new(&self.token) => Ok(Found::Ours),
+            Ok(_) => Ok(Found::Foreign),
+        }
+    }
+
+    fn is_makeable(&self, _working_directory: &Path) -> bool {
+        true
+    }
+
+    fn make(&self, _working_directory: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).recursive(true).create(LEASES)?;
+        symlink(&self.token, self.place())
+    }
+
+    fn undo(&self, working_directory: &Path) -> io::Result<()> {
+        if self.find(working_directory)? != Found::Ours {
+            return Ok(());
+        }
+        match fs::remove_file(self.place()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn describe(&self, _working_directory: &Path) -> String {
+        format!("the lease {}", self.place().display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::user;
+
+    #[test]
+    #[allow(clippy::print_stderr)]
+    fn a_number_is_leased_once_and_only_its_holder_gives_it_back() {
+        if user::effective_user() != 0 {
+            eprintln!("skipped: leases are made by root");
+            return;
+        }
+        // Numbers that nobody else leases: tests run beside each other.
+        let numbers = 2_147_400_000..=2_147_400_001;
+        let nowhere = Path::new("");
+        let one = Uid::free_one_of(&numbers).unwrap().unwrap();
+        one.make(nowhere).unwrap();
+        let other = Uid::free_one_of(&numbers).unwrap().unwrap();
+        assert_ne!(one.number(), other.number());
+        let rival = Uid { number: one.number(), token: "another".into() };
+        assert_eq!(rival.make(nowhere).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        rival.undo(nowhere).unwrap();
+        assert_eq!(one.find(nowhere).unwrap(), Found::Ours);
+        other.make(nowhere).unwrap();
+        assert_eq!(Uid::free_one_of(&numbers).unwrap(), None);
+        for lease in [&one, &other, &one] {
+            lease.undo(nowhere).unwrap();
+            assert_eq!(lease.find(nowhere).unwrap(), Found::Absent);
+        }
+    }
+}
