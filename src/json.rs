@@ -1,6 +1,8 @@
-//! How the library writes its own JSON: objects by their keys, and enums as words. It is read in `settings` and by serde.
+//! How the library reads and writes JSON: one reader for all that is read, objects by their keys, and enums as words.
+//!
+//! What operators write is judged in `settings`.
 
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::{Map, Value};
 
 /// An object: `object! { "id": id, "pid": pid }`. A value is whatever becomes a [`Value`].
@@ -47,6 +49,22 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// Whatever JSON `text` is. Everything is read by this: a reader of text for each type would be as large as this one.
+///
+/// # Errors
+/// When it is not JSON.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(text)
+}
+
+/// What `text` says, as a `T`.
+///
+/// # Errors
+/// When it is not JSON, or not that of a `T`.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    T::deserialize(parse(text)?)
+}
 
 /// Adds a key to an object.
 pub(crate) fn put(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {

@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod reference;
 
+use crate::json;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use thiserror::Error;
@@ -91,7 +92,7 @@ impl std::fmt::Display for DidYouMean {
 
 /// Parses `text` into any JSON value.
 pub(crate) fn parse(text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(Error::Syntax)
+    json::parse(text.as_bytes()).map_err(Error::Syntax)
 }
 
 impl Section {

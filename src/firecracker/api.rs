@@ -6,7 +6,7 @@ use super::http::{Method, RequestPath};
 use super::section::{ConfigSection, DISK_KEY, NETWORK_DEVICE_KEY, SECTIONS, VSOCK_KEY};
 use super::{DeviceId, Feature, Version, with_given_ids};
 use crate::host::VmmPath;
-use crate::json::object;
+use crate::json::{self, object};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::path::Path;
@@ -285,7 +285,7 @@ impl Adjustment {
 impl InstanceState {
     /// What the answer to [`Request::describe_instance`] says.
     pub fn of_answer(body: &[u8]) -> Option<Self> {
-        let answer = serde_json::from_slice::<Value>(body).ok()?;
+        let answer = json::parse(body).ok()?;
         match answer.get("state")?.as_str()? {
             "Not started" => Some(Self::NotStarted),
             "Running" => Some(Self::Running),
@@ -297,7 +297,7 @@ impl InstanceState {
 
 /// What the answer to [`Request::describe_version`] says.
 pub fn version_of_answer(body: &[u8]) -> Option<Version> {
-    let answer = serde_json::from_slice::<Value>(body).ok()?;
+    let answer = json::parse(body).ok()?;
     Version::parse_number(answer.get("firecracker_version")?.as_str()?)
 }
 

@@ -3,6 +3,8 @@
 //! Whatever reaches a request line is checked here, once; whatever comes back is bounded here.
 
 use super::DeviceId;
+use crate::json;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use thiserror::Error;
@@ -188,14 +190,11 @@ impl Response {
 
     /// What Firecracker says of a refusal: its `fault_message`, or the raw body where there is none.
     pub fn fault(&self) -> String {
-        #[derive(serde::Deserialize)]
-        struct Fault {
-            #[serde(alias = "error")]
-            fault_message: String,
-        }
-        match serde_json::from_slice::<Fault>(&self.body) {
-            Ok(fault) => fault.fault_message,
-            Err(_) => String::from_utf8_lossy(&self.body).chars().take(LONGEST_RAW_FAULT).collect(),
+        let said = json::parse(&self.body).ok();
+        let fault = said.as_ref().and_then(|said| said.get("fault_message").or_else(|| said.get("error")));
+        match fault.and_then(Value::as_str) {
+            Some(fault) => fault.to_owned(),
+            None => String::from_utf8_lossy(&self.body).chars().take(LONGEST_RAW_FAULT).collect(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The checksum is against accidents: a flipped bit must not turn one process's number into another's.
 
+use crate::json;
 use crate::sys::file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,7 +90,6 @@ const LONGEST: u64 = 64 << 20;
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    // By way of a Value, which everything else is read by too: a reader of bytes for each type would be as large as both.
     let content = read_value(path)?;
     T::deserialize(content).map_err(|source| Error::Content { path: path.into(), source })
 }
@@ -116,7 +116,7 @@ fn read_value(path: &Path) -> Result<Value, Error> {
     if sum != checksum(body) {
         return Err(Error::Damaged { path: path.into() });
     }
-    serde_json::from_slice(body).map_err(|source| Error::Content { path: path.into(), source })
+    json::parse(body).map_err(|source| Error::Content { path: path.into(), source })
 }
 
 /// Replaces the file at `path` by one that says `content`.

@@ -4,14 +4,15 @@
 
 mod totals;
 
+use totals::Version;
 pub(crate) use totals::{Totals, is_counter};
 
+use crate::json;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll;
 use crate::sys::{file, sparse};
-use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -78,14 +79,6 @@ pub enum Error {
     },
 }
 
-/// The totals as they are stored.
-#[derive(Deserialize, Serialize)]
-struct Stored<T> {
-    version: u32,
-    #[serde(flatten)]
-    totals: T,
-}
-
 /// What came of reading a run's file.
 enum Reading {
     /// It was read to its end. These bytes stand there: a line that has not ended yet.
@@ -105,7 +98,6 @@ pub(crate) struct Known {
 /// The lock, for as long as it is held.
 struct MetricsLock(File);
 
-const VERSION: u32 = 1;
 const FIRST_RUN: u64 = 1;
 const TOTALS: &str = "metrics.json";
 const LOCK: &str = "metrics.lock";
@@ -261,9 +253,9 @@ impl MetricsFiles {
         let file = file::open_plain(OpenOptions::new().read(true), &self.directory.join(TOTALS))?;
         let mut bytes = Vec::new();
         file.take(LONGEST_TOTALS).read_to_end(&mut bytes)?;
-        let stored: Stored<Totals> = serde_json::from_slice(&bytes)?;
-        let is_ours = stored.version == VERSION && i64::try_from(stored.totals.offset).is_ok();
-        if is_ours { Ok(stored.totals) } else { Err(io::ErrorKind::InvalidData.into()) }
+        let totals = json::read::<Totals>(&bytes)?;
+        let is_ours = totals.version == Version::default() && i64::try_from(totals.offset).is_ok();
+        if is_ours { Ok(totals) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     /// Totals of the newest run alone, as far as its file has not been given back.
@@ -278,7 +270,7 @@ impl MetricsFiles {
 
     fn store(&self, totals: &Totals) -> Result<(), Error> {
         let path = self.directory.join(TOTALS);
-        let bytes = serde_json::to_vec(&Stored { version: VERSION, totals }).map_err(io::Error::from);
+        let bytes = serde_json::to_vec(totals).map_err(io::Error::from);
         let stored = bytes.and_then(|bytes| file::replace(&path, &bytes));
         stored.map_err(|source| Error::Store { path, source })
     }

@@ -1,6 +1,7 @@
 //! The owner's side: starting a pager, finding one that a former owner has started, and letting go of it.
 
 use super::{life, log_file, socket_file};
+use crate::json;
 use crate::observe::console;
 use crate::process::{
     self, Cgroups, Command, ExitStatus, Identity, Limits, NewFiles, Process, Session, Stdio,
@@ -287,7 +288,7 @@ fn ask(path: &Path, limits: Limits<'_>) -> io::Result<Answer> {
             Err(error) => return Err(error),
         }
     }
-    serde_json::from_slice(&text).map_err(io::Error::from)
+    json::read(&text).map_err(io::Error::from)
 }
 
 /// A path may be longer than a socket address holds; a name below an open directory is not.

@@ -2,6 +2,7 @@
 //!
 //! The VMM may have been taken over by its guest, so nothing of this is believed before it is checked.
 
+use crate::json;
 use crate::sorted::sorted_by;
 use crate::sys::deadline::Deadline;
 use crate::sys::poll::{self, Interest};
@@ -118,7 +119,7 @@ fn understand(text: &[u8], descriptor: &mut Option<OwnedFd>, bytes: u64) -> Resu
 
 /// The regions that `text` names, which must lie in memory of `bytes` bytes.
 pub(super) fn parse(text: &[u8], bytes: u64) -> Result<Layout, Senseless> {
-    let mappings = serde_json::from_slice::<Vec<Mapping>>(text).map_err(Senseless::Json)?;
+    let mappings = json::read::<Vec<Mapping>>(text).map_err(Senseless::Json)?;
     let pages = |mapping: &Mapping| mapping.page_size.or(mapping.page_size_kib);
     let page = mappings.first().and_then(pages).ok_or(Senseless::Untrue("there is no region"))?;
     if !PAGE_SIZES.contains(&page) {

@@ -10,6 +10,7 @@ use crate::causes::with_causes;
 use crate::firecracker::api::Adjustment;
 use crate::firecracker::{ConfigSection, Feature, Request};
 use crate::journal::WhyNoParent;
+use crate::json;
 use crate::operation::Operation;
 use crate::process::Limits;
 use crate::sys::deadline::Deadline;
@@ -285,7 +286,7 @@ impl Vm {
 
     pub(super) fn ask_json(&self, request: &Request, turn: &mut Turn<'_>) -> Result<Value, Error> {
         let answer = self.demand(request, turn)?;
-        serde_json::from_slice(&answer.body).map_err(|_| self.unexpected(turn.operation(), request, &answer))
+        json::parse(&answer.body).map_err(|_| self.unexpected(turn.operation(), request, &answer))
     }
 
     fn patch_device(

@@ -128,7 +128,11 @@ impl Vm {
         if document.keys().all(|name| given(name).is_none()) {
             return document;
         }
-        document.into_iter().map(|(name, group)| (given(&name).unwrap_or(name), group)).collect()
+        let mut renamed = Map::new();
+        for (name, group) in document {
+            renamed.insert(given(&name).unwrap_or(name), group);
+        }
+        renamed
     }
 
     /// The sums, after at most `up_to` bytes more were added; nothing when the spec has the metrics written elsewhere.

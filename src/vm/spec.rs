@@ -20,6 +20,7 @@ use crate::firecracker::{
 };
 use crate::host::VmmPath;
 use crate::journal::{self, Record, SpecRecord};
+use crate::json;
 use crate::process::Rights;
 use crate::settings;
 use crate::sys::socket;
@@ -284,7 +285,7 @@ impl Put {
     }
 
     fn body(&self) -> Option<Value> {
-        serde_json::from_slice(self.request.body.as_deref()?).ok()
+        json::parse(self.request.body.as_deref()?).ok()
     }
 
     /// Lets a vsock device bind its socket in the VM's directory, wherever the spec would have it.

@@ -2,13 +2,14 @@
 //!
 //! Where the lines come from, and where the totals are kept, is the business of the room above.
 
-use crate::json::object;
+use crate::json::{self, object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The sums of all lines that were read, and the place up to which they were.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Totals {
+    pub(super) version: Version,
     /// The run whose file is being read.
     pub(crate) run: u64,
     /// Where the next line of that file begins.
@@ -29,6 +30,16 @@ pub(crate) struct Totals {
     /// In the shape of a line.
     #[serde(rename = "totals")]
     pub(crate) document: Map<String, Value>,
+}
+
+/// The version of the form in which totals are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Version(u32);
+
+impl Default for Version {
+    fn default() -> Self {
+        Self(1)
+    }
 }
 
 /// How a number of a line is added to the one in the totals.
@@ -204,7 +215,7 @@ impl Totals {
         }
         let is_too_long = line.len() > LONGEST_LINE;
         self.note_skipped(if is_too_long { line.len() as u64 } else { 0 });
-        let whole = if is_too_long { None } else { serde_json::from_slice(line).ok() };
+        let whole = if is_too_long { None } else { json::read(line).ok() };
         let Some(line) = whole else {
             self.damaged = self.damaged.saturating_add(1);
             return;
