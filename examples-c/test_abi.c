@@ -46,6 +46,7 @@ _Static_assert(MVM_ID_SIZE == 72 && sizeof((mvm_event){0}.vm) == MVM_ID_SIZE, "i
 _Static_assert(MVM_EVENT_NONE == 0 && MVM_EVENT_EXITED == 5 && MVM_EVENT_DROPPED == 11, "events");
 _Static_assert(MVM_EVENT_RENAMED == 12 && MVM_EVENT_SNAPSHOTTED == 13, "events");
 _Static_assert(MVM_EVENT_RESTORED == 14 && MVM_EVENT_PAGER_LOST == 15, "events");
+_Static_assert(MVM_EVENT_OUT_OF_MEMORY == 16, "events");
 _Static_assert(MVM_LOG_OFF == 0 && MVM_LOG_DEBUG == 4, "levels");
 _Static_assert(MVM_OK == 0 && MVM_ERR_INTERNAL == -1 && MVM_ERR_TIMEOUT == -10 && MVM_ERR_IO == -18, "statuses");
 _Static_assert(MVM_ERR_DAMAGED == -19 && MVM_UNKNOWN == UINT64_MAX, "statuses");

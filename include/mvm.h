@@ -343,6 +343,8 @@ enum mvm_event_kind
   MVM_EVENT_RESTORED = 14,
   /** The pager of the VM has failed or ended, and the VM was killed. `text` says why. */
   MVM_EVENT_PAGER_LOST = 15,
+  /** The kernel has killed the VM, because it had used all the memory that the spec's `limits` allow. */
+  MVM_EVENT_OUT_OF_MEMORY = 16,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -604,6 +606,7 @@ const char *mvm_exit_name(int32_t kind);
  *       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
  *                                                whose "on_owner_exit" is "kill"
  *       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
+ *       "cgroup_parent": "/mvm",                 the cgroup in which those of VMs with "limits" are created
  *       "event_queue": 4096 }                    how many events the queue holds
  *
  * You always name the VMM and the keeper: the library reads no search path and no environment variable. This call asks
@@ -763,6 +766,16 @@ mvm_status mvm_runtime_interrupt(struct mvm_runtime *runtime,
  *       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
  *       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
  *       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
+ *       "limits": {                              or a cgroup of the VM's own, with limits:
+ *         "cpus": 1.5, "cpu_weight": 100,          time of so many CPUs, and the share when others want it too
+ *         "cpuset_cpus": "0-3", "cpuset_mems": "0",  which CPUs and memory nodes
+ *         "memory_mib": 544, "swap_mib": 0,        memory, the VMM's own included
+ *         "pids": 64,                              processes and threads
+ *         "io": [{                                 of one disk of the host
+ *           "path": "/dev/nvme0n1", "read_bytes_per_second": 104857600, "write_bytes_per_second": 104857600,
+ *           "read_ops_per_second": 5000, "write_ops_per_second": 5000 }]
+ *       },
+ *       "cgroup_parent": "/vms.slice",           the cgroup in which that one is created
  *       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
  *       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
  *                                                that another VM uses, when that VM allows it too
@@ -1569,13 +1582,15 @@ mvm_status mvm_console_read(struct mvm_vm *vm,
  *
  *     { "id": "web-1", "state": "running",
  *       "host": { "cpu_user_us": 120000, "cpu_system_us": 40000, "rss_bytes": 52428800, "threads": 3, "cgroup": "/…" },
+ *       "cgroup": { "memory_bytes": 104857600, "oom_kills": 0, "cpu_us": 160000, "pids": 4, … },
  *       "flushes": 12,
  *       "core": { "vcpu_exits": {…}, "block": {…}, "net": {…}, "vsock": {…}, "uart": {…}, "lost": {…}, … },
  *       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
  *
  * Firecracker writes its counts once a minute, when the guest powers off, and on `mvm_metrics_flush`. When it is
  * killed, the last minute is lost. `core.lost` says what Firecracker itself lost, how many lines were damaged, and how
- * many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs. The rest
+ * many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs, and `cgroup`
+ * also for a VM without `limits`. The rest
  * is null for a VM whose spec has a `metrics` section.
  *
  * Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the

@@ -47,6 +47,8 @@ pub enum mvm_event_kind {
     MVM_EVENT_RESTORED = 14,
     /// The pager of the VM has failed or ended, and the VM was killed. `text` says why.
     MVM_EVENT_PAGER_LOST = 15,
+    /// The kernel has killed the VM, because it had used all the memory that the spec's `limits` allow.
+    MVM_EVENT_OUT_OF_MEMORY = 16,
 }
 
 /// One event. Set `size` to `sizeof(mvm_event)` before the call.
@@ -143,6 +145,7 @@ pub extern "C" fn mvm_event_name(kind: i32) -> *const c_char {
         13 => c"snapshotted",
         14 => c"restored",
         15 => c"pager_lost",
+        16 => c"out_of_memory",
         _ => c"unknown",
     };
     name.as_ptr()
@@ -182,6 +185,7 @@ fn parts(what: &EventKind) -> (mvm_event_kind, Option<crate::ExitStatus>, u64, &
         EventKind::Snapshotted(text) => (kind::MVM_EVENT_SNAPSHOTTED, None, 0, text),
         EventKind::Restored(text) => (kind::MVM_EVENT_RESTORED, None, 0, text),
         EventKind::PagerLost(text) => (kind::MVM_EVENT_PAGER_LOST, None, 0, text),
+        EventKind::OutOfMemory => (kind::MVM_EVENT_OUT_OF_MEMORY, None, 0, ""),
         EventKind::Dropped(count) => (kind::MVM_EVENT_DROPPED, None, *count, ""),
     }
 }

@@ -18,6 +18,7 @@ use std::ptr;
 /// ```text
 ///     { "id": "web-1", "state": "running",
 ///       "host": { "cpu_user_us": 120000, "cpu_system_us": 40000, "rss_bytes": 52428800, "threads": 3, "cgroup": "/…" },
+///       "cgroup": { "memory_bytes": 104857600, "oom_kills": 0, "cpu_us": 160000, "pids": 4, … },
 ///       "flushes": 12,
 ///       "core": { "vcpu_exits": {…}, "block": {…}, "net": {…}, "vsock": {…}, "uart": {…}, "lost": {…}, … },
 ///       "totals": {…} }      Firecracker's own document, its numbers added up over all flushes
@@ -25,7 +26,8 @@ use std::ptr;
 ///
 /// Firecracker writes its counts once a minute, when the guest powers off, and on `mvm_metrics_flush`. When it is
 /// killed, the last minute is lost. `core.lost` says what Firecracker itself lost, how many lines were damaged, and how
-/// many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs. The rest
+/// many bytes were not read because there were too many (`skipped_bytes`). `host` is null while no VMM runs, and `cgroup`
+/// also for a VM without `limits`. The rest
 /// is null for a VM whose spec has a `metrics` section.
 ///
 /// Errors: `MVM_ERR_NOT_FOUND` (destroyed), `MVM_ERR_TIMEOUT` (another process was reading the same metrics all the

@@ -84,6 +84,7 @@ pub struct mvm_vm_summary {
 ///       "keeper": "/usr/libexec/mvm-keeper",     the program that bounds consoles while no owner lives, and kills VMs
 ///                                                whose "on_owner_exit" is "kill"
 ///       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
+///       "cgroup_parent": "/mvm",                 the cgroup in which those of VMs with "limits" are created
 ///       "event_queue": 4096 }                    how many events the queue holds
 /// ```
 ///
@@ -323,6 +324,16 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       "shutdown": { "guest": "ctrl-alt-del" }, or "off": mvm_shutdown does not ask the guest
 ///       "on_owner_exit": "keep",                 or "kill": the VM is killed when the process that owns it ends
 ///       "cgroup": "/sys/fs/cgroup/vms.slice/web-1",  a cgroup that exists, in which the VMM is started
+///       "limits": {                              or a cgroup of the VM's own, with limits:
+///         "cpus": 1.5, "cpu_weight": 100,          time of so many CPUs, and the share when others want it too
+///         "cpuset_cpus": "0-3", "cpuset_mems": "0",  which CPUs and memory nodes
+///         "memory_mib": 544, "swap_mib": 0,        memory, the VMM's own included
+///         "pids": 64,                              processes and threads
+///         "io": [{                                 of one disk of the host
+///           "path": "/dev/nvme0n1", "read_bytes_per_second": 104857600, "write_bytes_per_second": 104857600,
+///           "read_ops_per_second": 5000, "write_ops_per_second": 5000 }]
+///       },
+///       "cgroup_parent": "/vms.slice",           the cgroup in which that one is created
 ///       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
 ///       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
 ///                                                that another VM uses, when that VM allows it too

@@ -60,6 +60,8 @@ pub enum EventKind {
     Restored(String),
     /// Its pager has failed or ended, and the VM was killed.
     PagerLost(String),
+    /// The kernel has killed it, because it had used all the memory that its limit allows.
+    OutOfMemory,
     /// The number of events before this one that were lost, because nobody took them in time.
     Dropped(u64),
 }
@@ -78,6 +80,9 @@ impl fmt::Display for EventKind {
             Self::OrphanFound => f.write_str("found without a VMM"),
             Self::Snapshotted(snapshot) => write!(f, "snapshot {snapshot} was taken"),
             Self::Restored(snapshot) => write!(f, "restored from snapshot {snapshot}"),
+            Self::OutOfMemory => {
+                f.write_str("killed by the kernel: it had used all the memory that its limit allows")
+            }
             Self::PagerLost(text) => write!(f, "its pager has failed or ended: {text}"),
             Self::Damaged(text) | Self::KeeperLost(text) => f.write_str(text),
             Self::Dropped(count) => write!(f, "{count} events were lost"),
@@ -166,7 +171,7 @@ impl Events {
         for (vm, kind) in unlogged {
             match kind {
                 EventKind::Damaged(_) | EventKind::KeeperLost(_) => log::warn!("{kind}"),
-                EventKind::PagerLost(_) => log::warn!("VM {vm}: {kind}"),
+                EventKind::PagerLost(_) | EventKind::OutOfMemory => log::warn!("VM {vm}: {kind}"),
                 _ => log::info!("VM {vm}: {kind}"),
             }
         }

@@ -1,5 +1,6 @@
 //! What can be seen of VMs from outside: the text that they print, what they count and use, what happens to them.
 
+pub(crate) mod cgroup_usage;
 pub mod console;
 pub mod events;
 pub(crate) mod exposition;

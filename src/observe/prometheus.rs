@@ -5,6 +5,7 @@
 mod core;
 mod everything;
 
+use super::cgroup_usage::{CgroupUsage, IoUsage};
 use super::exposition::{Exposition, Seconds, counter, gauge, label};
 use super::metrics::Known;
 use super::usage::Usage;
@@ -29,6 +30,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) is_up: bool,
     pub(crate) known: Option<&'a Known>,
     pub(crate) usage: Option<&'a Usage>,
+    /// What is used in cgroups of its own.
+    pub(crate) cgroup: Option<&'a CgroupUsage>,
     pub(crate) paging: Option<Paging>,
 }
 
@@ -55,6 +58,7 @@ impl Sample<'_> {
         let help = "Whether a VMM runs for the VM.";
         exposition.add(gauge("mvm_vm_up", help), &vm, u8::from(self.is_up));
         self.usage.iter().for_each(|usage| add_usage(exposition, &vm, usage));
+        self.cgroup.iter().for_each(|usage| add_cgroup(exposition, &vm, usage));
         self.paging.iter().for_each(|paging| add_paging(exposition, &vm, paging));
         let Some(Known { totals, unread }) = self.known else { return };
         let help = "Lines of metrics from Firecracker that were added up since the VM was created.";
@@ -86,6 +90,54 @@ fn add_usage(exposition: &mut Exposition, vm: &str, usage: &Usage) {
     let help = "Resident memory of the VMM process, its guest included.";
     exposition.add(gauge("mvm_vm_resident_memory_bytes", help), vm, usage.rss_bytes);
     exposition.add(gauge("mvm_vm_threads", "Threads of the VMM process."), vm, usage.threads);
+}
+
+fn add_cgroup(exposition: &mut Exposition, vm: &str, usage: &CgroupUsage) {
+    let mut add = |about, value: Option<u64>| {
+        value.into_iter().for_each(|value| exposition.add(about, vm, value));
+    };
+    let help = "Memory that the VM's cgroup uses, page cache included.";
+    add(gauge("mvm_vm_cgroup_memory_bytes", help), usage.memory_bytes);
+    let help = "The most memory that the VM's cgroup has used.";
+    add(gauge("mvm_vm_cgroup_memory_peak_bytes", help), usage.memory_peak_bytes);
+    let help = "The memory limit of the VM's cgroup.";
+    add(gauge("mvm_vm_cgroup_memory_limit_bytes", help), usage.memory_limit_bytes);
+    add(gauge("mvm_vm_cgroup_swap_bytes", "Swap that the VM's cgroup uses."), usage.swap_bytes);
+    let help = "Processes of the VM that were killed because of its memory limit.";
+    add(counter("mvm_vm_cgroup_oom_kills_total", help), usage.oom_kills);
+    add(gauge("mvm_vm_cgroup_pids", "Processes and threads in the VM's cgroup."), usage.pids);
+    let help = "Periods in which the VM had used up its quota of CPU time.";
+    add(counter("mvm_vm_cgroup_cpu_throttled_periods_total", help), usage.cpu_throttled_periods);
+    let times = [
+        ("mvm_vm_cgroup_cpu_seconds_total", "CPU time of the VM's cgroup.", usage.cpu_us),
+        (
+            "mvm_vm_cgroup_cpu_throttled_seconds_total",
+            "Time that threads of the VM have waited for its quota of CPU time.",
+            usage.cpu_throttled_us,
+        ),
+    ];
+    for (name, help, micros) in times {
+        micros.into_iter().for_each(|micros| exposition.add(counter(name, help), vm, Seconds(micros)));
+    }
+    let Some(IoUsage { read_bytes, written_bytes, reads, writes }) = usage.io else { return };
+    let families = [
+        (
+            "mvm_vm_cgroup_io_bytes_total",
+            "Bytes that the VM has read from disks of the host and written.",
+            [read_bytes, written_bytes],
+        ),
+        (
+            "mvm_vm_cgroup_io_operations_total",
+            "Reads and writes of the VM at disks of the host.",
+            [reads, writes],
+        ),
+    ];
+    for (name, help, values) in families {
+        for (direction, value) in ["read", "write"].iter().zip(values) {
+            let labels = format!("{vm},{}", label("direction", direction));
+            exposition.add(counter(name, help), &labels, value);
+        }
+    }
 }
 
 fn add_paging(exposition: &mut Exposition, vm: &str, paging: &Paging) {

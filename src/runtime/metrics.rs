@@ -174,7 +174,7 @@ impl Scrape<'_> {
                 known
             }
         };
-        let (id, usage) = (vm.id(), vm.usage());
+        let (id, usage, cgroup) = (vm.id(), vm.usage(), vm.cgroup_usage());
         let Some(state) = vm.last_known_state() else { return Ok(()) };
         let sample = Sample {
             id: id.as_str(),
@@ -182,6 +182,7 @@ impl Scrape<'_> {
             is_up: vm.is_up(),
             known: known.as_ref(),
             usage: usage.as_ref(),
+            cgroup: cgroup.as_ref(),
             paging: vm.paging(),
         };
         sample.add_to(&mut self.exposition, self.set);

@@ -103,8 +103,7 @@ impl Vm {
 
     /// The cgroups that were made for it. The one of version 2 is the first: a process can be made in that at once.
     fn own_cgroups(&self, turn: &Turn<'_>) -> Vec<PathBuf> {
-        let claims = turn.own().record.vmm.iter().flat_map(|vmm| vmm.claims.iter().rev());
-        claims.filter_map(|claim| claim.cgroup().map(Path::to_path_buf)).collect()
+        turn.own().record.own_cgroups().into_iter().rev().map(Path::to_path_buf).collect()
     }
 
     /// Makes of a process that was just started what its plan says.
@@ -113,7 +112,7 @@ impl Vm {
         self.note_process(identity, turn)?;
         let (own, limits) = turn.own_within_limits();
         let ready = own.vmm.as_mut().map_or(Ok(()), |vmm| vmm.await_ready(limits));
-        ready.map_err(self.failed(turn.operation()))?;
+        ready.map_err(self.vmm_failed(turn.operation()))?;
         let format = self.settle_version(&plan.binary, turn)?;
         let (started, requests, took) = self.send_all(plan, turn)?;
         self.reach_goal(plan.goal, Timings::of(started, requests, (plan.goal, took)), turn)?;
@@ -215,7 +214,7 @@ impl Vm {
     /// A VMM that was ended because of its pager has not failed by itself.
     fn why_refused(&self, source: firecracker::Error, plan: &Plan) -> Reason {
         let lost = plan.pager.as_ref().and_then(|_| self.pager_problem());
-        lost.map_or_else(|| source.into(), |said| Reason::PagerLost { said })
+        lost.map_or_else(|| self.why_vmm_failed(source), |said| Reason::PagerLost { said })
     }
 
     fn reach_goal(&self, goal: Goal, timings: Timings, turn: &mut Turn<'_>) -> Result<(), Error> {

@@ -181,6 +181,11 @@ pub enum Reason {
         /// How long was waited.
         after: Duration,
     },
+    /// The kernel has killed the VMM, which had used what its limit allows.
+    #[error(
+        "its VMM had used all the memory that mvm.limits.memory_mib allows, and the kernel has killed it; set a higher limit"
+    )]
+    OutOfMemory(#[source] firecracker::Error),
     /// A file or directory.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -224,7 +229,9 @@ impl Error {
     /// What was going on, for programs: the request or the step that failed, or else the operation.
     pub fn stage(&self) -> Cow<'static, str> {
         let step = match &*self.reason {
-            Reason::Vmm(source) | Reason::LinkedFile { source, .. } => source.stage(),
+            Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
+                source.stage()
+            }
             Reason::Process(process::Error::Spawn { .. }) => Some("spawn".into()),
             Reason::Spec(_) => Some("spec".into()),
             Reason::Cgroups(_) => Some("cgroup".into()),

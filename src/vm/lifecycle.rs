@@ -222,7 +222,7 @@ impl Vm {
     ) -> Result<Response, Error> {
         let vmm = vmm.ok_or_else(|| self.error(operation, Reason::NoVmm { state: self.state() }))?;
         let answer = self.shared.latencies.measure(Stage::Request, || vmm.demand(request, limits));
-        answer.map_err(self.failed(operation))
+        answer.map_err(self.vmm_failed(operation))
     }
 
     /// What is told of an answer that the VMM should not give.

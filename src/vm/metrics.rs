@@ -3,6 +3,7 @@
 use super::{Error, State, Turn, Vm};
 use crate::firecracker::{Request, VmmFiles, given_id};
 use crate::json::object;
+use crate::observe::cgroup_usage::CgroupUsage;
 use crate::observe::metrics::{self, Known, MetricsFiles, Totals};
 use crate::observe::prometheus::Paging;
 use crate::observe::usage::{self, Usage};
@@ -38,6 +39,7 @@ impl Vm {
             "id": self.id().as_str(),
             "state": self.known_state()?.name(),
             "host": self.usage_json(),
+            "cgroup": self.cgroup_usage().as_ref().map(CgroupUsage::json),
             "flushes": totals.as_ref().map(|totals| totals.flushes),
             "core": totals.as_ref().map(Totals::core),
             "totals": totals.map(|totals| self.with_given_ids(totals.document)),
@@ -147,6 +149,11 @@ impl Vm {
     /// What the VMM's process uses, while there is one.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.of_process(|pid| usage::usage(pid).ok())
+    }
+
+    /// What is used in its own cgroups, while it has some.
+    pub(crate) fn cgroup_usage(&self) -> Option<CgroupUsage> {
+        CgroupUsage::of(&self.recorded().own_cgroups())
     }
 
     fn usage_json(&self) -> Value {

@@ -28,6 +28,7 @@ mod info;
 mod jail;
 mod life;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod owner_data;
 mod paging;
@@ -79,6 +80,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::sync::lock;
 use ending::Ending;
 use life::{EndedBy, Guest, Life, Origin, Presence};
+use memory::was_out_of_memory;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -221,6 +223,8 @@ struct Core {
     pager: Option<Arc<PagerHandle>>,
     /// What went wrong with that, once it was told.
     pager_loss: Option<String>,
+    /// Whether the kernel has killed the last VMM because of its memory limit.
+    is_out_of_memory: bool,
     timings: Timings,
     /// The VMM of the last start.
     version: Option<Version>,
@@ -362,6 +366,10 @@ impl Vm {
                 (None, true) => EndedBy::Library,
                 (None, false) => EndedBy::Itself,
             };
+            core.is_out_of_memory = by != EndedBy::Library && was_out_of_memory(exit, &core.record);
+            if core.is_out_of_memory {
+                self.tell(EventKind::OutOfMemory);
+            }
             let (held, told) = core.life.ended(exit, by);
             self.let_go_of(held.as_ref());
             self.tell_all(told);
@@ -377,6 +385,7 @@ impl Vm {
         self.shared.holdings.attend(self.token, process);
         core.life.launched(Arc::clone(process));
         core.version = Some(version);
+        core.is_out_of_memory = false;
     }
 
     /// What was a VMM's process is nobody's any more.
@@ -468,6 +477,7 @@ impl Core {
             record: Arc::new(record.clone()),
             pager: None,
             pager_loss: None,
+            is_out_of_memory: false,
             timings: Timings::default(),
             version: None,
             ending: None,

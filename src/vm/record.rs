@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::spec::MvmSection;
 use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
-use crate::claims;
+use crate::claims::{self, Claim};
 use crate::journal::{self, PagerRecord, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
 use crate::operation::Operation;
 use crate::sys::deadline::Deadline;
@@ -160,6 +160,11 @@ impl Record {
     pub(super) fn belong_to(&mut self, shared: &Shared) {
         self.owner = shared.owner;
         self.boot.clone_from(&shared.boot);
+    }
+
+    /// The cgroups that were made for the present VMM, in the order of their making.
+    pub(super) fn own_cgroups(&self) -> Vec<&Path> {
+        self.vmm.iter().flat_map(|vmm| &vmm.claims).filter_map(Claim::cgroup).collect()
     }
 
     fn announce(&mut self, vmm: VmmRecord) {

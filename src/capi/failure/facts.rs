@@ -108,7 +108,9 @@ impl Facts {
             Reason::Turn(NoTurn::Busy { .. }) => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             Reason::Turn(NoTurn::Interrupted) => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             Reason::InUse(_) => Self::of(mvm_status::MVM_ERR_BUSY),
-            Reason::Vmm(source) | Reason::LinkedFile { source, .. } => Self::of_firecracker(source),
+            Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
+                Self::of_firecracker(source)
+            }
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),
             Reason::Disk(source) | Reason::Drive { source, .. } => Self::of_disk(source),

@@ -14,7 +14,7 @@ fn known(document: Value) -> Known {
 }
 
 fn sample<'a>(id: &'a str, known: &'a Known) -> Sample<'a> {
-    Sample { id, state: "running", is_up: true, known: Some(known), usage: None, paging: None }
+    Sample { id, state: "running", is_up: true, known: Some(known), usage: None, cgroup: None, paging: None }
 }
 
 fn text(set: Set, samples: &[Sample<'_>]) -> String {
@@ -39,8 +39,18 @@ fn the_host_tells_state_and_usage() {
         memory_bytes: 32768,
         has_failed: false,
     };
+    let io = IoUsage { read_bytes: 1, written_bytes: 2, reads: 3, writes: 4 };
+    let cgroup = CgroupUsage {
+        memory_bytes: Some(4096),
+        oom_kills: Some(1),
+        cpu_us: Some(1_500_000),
+        cpu_throttled_us: None,
+        io: Some(io),
+        ..CgroupUsage::default()
+    };
     let known = known(json!({ "utc_timestamp_ms": 1_700_000_000_250_u64 }));
-    let sample = Sample { usage: Some(&usage), paging: Some(paging), ..sample("a", &known) };
+    let sample =
+        Sample { usage: Some(&usage), cgroup: Some(&cgroup), paging: Some(paging), ..sample("a", &known) };
     let text = text(Set::Core, &[sample]);
     for line in [
         "mvm_vm_state{vm=\"a\",state=\"running\"} 1",
@@ -49,6 +59,11 @@ fn the_host_tells_state_and_usage() {
         "mvm_vm_cpu_seconds_total{vm=\"a\",mode=\"user\"} 1.500000",
         "mvm_vm_resident_memory_bytes{vm=\"a\"} 4096",
         "mvm_vm_threads{vm=\"a\"} 3",
+        "mvm_vm_cgroup_memory_bytes{vm=\"a\"} 4096",
+        "mvm_vm_cgroup_oom_kills_total{vm=\"a\"} 1",
+        "mvm_vm_cgroup_cpu_seconds_total{vm=\"a\"} 1.500000",
+        "mvm_vm_cgroup_io_bytes_total{vm=\"a\",direction=\"write\"} 2",
+        "mvm_vm_cgroup_io_operations_total{vm=\"a\",direction=\"read\"} 3",
         "mvm_vm_pager_faults_total{vm=\"a\"} 3",
         "mvm_vm_pager_placed_bytes_total{vm=\"a\",reason=\"ahead\"} 4096",
         "mvm_vm_pager_present_bytes{vm=\"a\"} 8192",
@@ -62,6 +77,7 @@ fn the_host_tells_state_and_usage() {
     ] {
         assert!(text.lines().any(|told| told == line), "{line} is not in {text}");
     }
+    assert!(!text.contains("throttled"), "what no cgroup tells is left out: {text}");
     parse(&text);
 }
 
