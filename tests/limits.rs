@@ -208,6 +208,49 @@ fn a_creation_that_was_cut_off_leaves_no_cgroup() {
 }
 
 #[test]
+fn a_vm_whose_journal_is_damaged_or_gone_is_reaped_with_its_cgroup() {
+    if !may_limit() {
+        return;
+    }
+    let mut host = Host::new();
+    let create = |host: &Host, id: &str| {
+        own_cgroups(&host.runtime.create(id, &limited(host, json!({})).to_string()).unwrap())
+    };
+    let own = [create(&host, "damaged"), create(&host, "moved")].concat();
+    host.without_owner_but(|directory| {
+        let vms = directory.join("state/vms");
+        fs::write(vms.join("damaged/journal.json"), "nothing of use").unwrap();
+        fs::rename(vms.join("moved"), directory.join("away")).unwrap();
+    });
+    let reaped =
+        host.runtime.reap(mvm::ReapOptions { damaged: true, ..mvm::ReapOptions::default() }).unwrap();
+    assert_eq!(reaped["damaged"].as_array().unwrap().len(), 2, "{reaped}");
+    assert_gone(&own);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn many_vms_come_and_go_at_once_in_the_usual_parent() {
+    if !may_limit() {
+        return;
+    }
+    let host = Host::simulated();
+    let spec = limited(&host, json!({})).to_string();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (host, spec) = (&host, &spec);
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let vm = host.runtime.create(&format!("vm-{number}-{round}"), spec).unwrap();
+                    host.runtime.destroy(&vm).unwrap();
+                }
+            });
+        }
+    });
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_start_that_fails_leaves_no_cgroup() {
     if !may_limit() {
         return;

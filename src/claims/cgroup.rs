@@ -93,6 +93,13 @@ impl Cgroup {
         Self { path, making }
     }
 
+    /// Those of VMs that the process is in that has the number `pid` now.
+    pub(crate) fn of_process(pid: i32) -> Vec<Self> {
+        let places = cgroup::cgroups_of(pid).unwrap_or_default();
+        let all = places.into_iter().map(|path| Self::new(path, Making::default()));
+        all.filter(Self::is_well_named).collect()
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -124,7 +131,7 @@ impl Cgroup {
             attempts -= 1;
             match made {
                 Err(Step::Create { source, .. } | Step::Write { source, .. })
-                    if attempts > 0 && source.kind() == io::ErrorKind::NotFound && !parent.exists() => {}
+                    if attempts > 0 && is_gone(&source) => {}
                 made => return made,
             }
         }
@@ -252,6 +259,11 @@ impl From<Step> for io::Error {
     }
 }
 
+/// Whether a cgroup was removed that was there a moment ago.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
 fn make_directory(path: &Path) -> Result<(), Step> {
     fs::create_dir(path).map_err(|source| Step::Create { path: path.to_path_buf(), source })
 }
@@ -322,6 +334,10 @@ fn kill_all(path: &Path) -> Result<(), Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::cgroup::{Hierarchy, Version};
+    use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Stdio};
 
     fn at(path: &str) -> Cgroup {
         Cgroup::new(path.into(), Making::default())
@@ -343,6 +359,53 @@ mod tests {
         }
         let name = another_name().unwrap();
         assert!(at(&format!("/{name}")).is_well_named(), "{name}");
+    }
+
+    /// A cgroup that is left with processes, in the hierarchy at `root`: two in it, and one in a child of it.
+    fn leave(root: &Path) -> Option<(Cgroup, [Child; 2])> {
+        let path = root.join(another_name().unwrap());
+        fs::create_dir(&path).ok()?;
+        let inner = path.join("inner");
+        fs::create_dir(&inner).unwrap();
+        let start = |path: &Path, script: &str| {
+            let mut command = std::process::Command::new("sh");
+            let mut child = command.args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+            cgroup::write(path, "cgroup.procs", &child.id().to_string()).unwrap();
+            child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            child
+        };
+        let two = start(&path, "read go; sleep 1000 & wait");
+        let children = [two, start(&inner, "read go; exec sleep 1000")];
+        while cgroup::processes(&path).unwrap().len() < 2 {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Some((Cgroup::new(path, Making::default()), children))
+    }
+
+    #[test]
+    #[allow(clippy::print_stderr)]
+    fn whatever_is_left_in_a_cgroup_is_killed_in_each_kind_of_hierarchy() {
+        let hierarchies = cgroup::hierarchies().unwrap();
+        let kinds = ["freezer", "pids", ""];
+        let is_of = |one: &&Hierarchy, kind: &str| match kind {
+            "" => one.version == Version::Two,
+            _ => one.version == Version::One && one.has(kind),
+        };
+        for kind in kinds {
+            let root = hierarchies.iter().find(|one| is_of(one, kind));
+            let Some((left, children)) = root.and_then(|one| leave(&one.root)) else {
+                eprintln!("skipped: no hierarchy of kind {kind:?} to make a cgroup in");
+                continue;
+            };
+            let number = children[0].id().cast_signed();
+            assert!(Cgroup::of_process(number).iter().any(|one| one.path() == left.path()));
+            left.undo(Path::new("/")).unwrap();
+            assert!(!left.path().exists(), "{kind}");
+            for mut child in children {
+                assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL), "{kind}");
+            }
+            left.undo(Path::new("/")).unwrap();
+        }
     }
 
     #[test]

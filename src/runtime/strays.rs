@@ -1,5 +1,6 @@
 //! VMMs whose VM's directory was moved away or deleted while they ran: no journal tells of them any more.
 
+use crate::claims::{self, Cgroup, Claim};
 use crate::firecracker::MARKER;
 use crate::journal::owner;
 use crate::process::{self, Process};
@@ -25,7 +26,11 @@ impl Stray {
     /// Ends it.
     pub(super) fn end(&self) -> Result<(), process::Error> {
         const PATIENCE: Duration = Duration::from_secs(5);
-        self.process.kill(PATIENCE).map(drop)
+        // No journal tells of them any more.
+        let cgroups = Cgroup::of_process(self.pid()).into_iter().map(Claim::Cgroup).collect::<Vec<_>>();
+        self.process.kill(PATIENCE)?;
+        claims::undo_all(&cgroups, &self.place);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod mounts;
 
-pub use mounts::{Hierarchy, hierarchies};
+pub use mounts::{Hierarchy, cgroups_of, hierarchies};
 
 use super::file;
 use rustix::fs::{Access, StatFs, access, statfs};

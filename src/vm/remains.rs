@@ -5,7 +5,7 @@
 //! console: a VMM holds the lock of the file that it prints to from before it executes until it is gone.
 
 use super::Spec;
-use crate::claims::{self, Claim};
+use crate::claims::{self, Cgroup, Claim};
 use crate::firecracker::VmmFiles;
 use crate::firecracker::companions::{end_companions, is_console_held};
 use crate::journal::{self, Record, VmmRecord};
@@ -185,25 +185,34 @@ pub(crate) fn end_whatever_runs(files: &VmmFiles) -> Result<Vec<i32>, RemainsErr
             && (procfs::prints_to(pid, &console)
                 || procfs::works_in(pid, files.working_directory()) == Some(true))
     };
-    let mut ended = Vec::new();
+    let (mut ended, mut cgroups) = (Vec::new(), Vec::new());
     loop {
         let mut found = procfs::processes().map_err(failed)?.filter(|pid| is_one(*pid));
         let Some(process) = found.find_map(|pid| Process::hold(pid, is_one).transpose()).transpose()? else {
             break;
         };
+        cgroups.extend(cgroups_of(&process));
         end(&process)?;
         ended.push(process.pid());
     }
     // A child that has not executed yet, or one that cannot be seen.
     match find_by_console(&console) {
-        Ok(None) | Err(RemainsError::Search { .. }) => Ok(ended),
+        Ok(None) | Err(RemainsError::Search { .. }) => {}
         Ok(Some(process)) => {
+            cgroups.extend(cgroups_of(&process));
             end(&process)?;
             ended.push(process.pid());
-            Ok(ended)
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    // No journal tells of them that could be believed.
+    claims::undo_all(&cgroups, files.working_directory());
+    Ok(ended)
+}
+
+/// The cgroups of a VM's own that a process is in.
+fn cgroups_of(process: &Process) -> impl Iterator<Item = Claim> {
+    Cgroup::of_process(process.pid()).into_iter().map(Claim::Cgroup)
 }
 
 /// How long a process may take to end after SIGKILL, and one that is being started to show itself.

@@ -34,6 +34,29 @@ pub fn hierarchies() -> io::Result<Vec<Hierarchy>> {
     Ok(parse(&String::from_utf8_lossy(&mounts), |root| read(root, CONTROLLERS).unwrap_or_default()))
 }
 
+/// The cgroups that the process is in that has the number `pid` now: one in each hierarchy that this process sees.
+///
+/// # Errors
+/// When there is no such process, or `/proc` cannot be read.
+pub fn cgroups_of(pid: i32) -> io::Result<Vec<PathBuf>> {
+    let listed = fs::read(format!("/proc/{pid}/cgroup"))?;
+    Ok(places(&String::from_utf8_lossy(&listed), &hierarchies()?))
+}
+
+/// By `/proc/<pid>/cgroup`: lines with a number, the controllers, and the path from the root of their hierarchy.
+fn places(listed: &str, hierarchies: &[Hierarchy]) -> Vec<PathBuf> {
+    let place = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let is_it = |one: &&Hierarchy| match one.version {
+            Version::One => controllers.split(',').any(|name| one.has(name)),
+            Version::Two => controllers.is_empty(),
+        };
+        Some(hierarchies.iter().find(is_it)?.root.join(path.trim_start_matches('/')))
+    };
+    listed.lines().filter_map(place).collect()
+}
+
 /// By `/proc/<pid>/mountinfo`. Of version 2, `controllers_at` tells the controllers.
 fn parse(mounts: &str, controllers_at: impl Fn(&Path) -> String) -> Vec<Hierarchy> {
     let mut found = Vec::<Hierarchy>::new();
@@ -97,6 +120,13 @@ mod tests {
             (Path::new("/sys/fs/cgroup/a b"), Version::Two)
         );
         assert!(unified.has("hugetlb") && unified.has("io"));
+        let listed = "9:name=systemd:/a.slice\n2:cpu,cpuacct:/x/y:z\n0::/a.slice/b\n5:memory:/elsewhere\n";
+        let places = [
+            "/sys/fs/cgroup/systemd/a.slice",
+            "/sys/fs/cgroup/cpu,cpuacct/x/y:z",
+            "/sys/fs/cgroup/a b/a.slice/b",
+        ];
+        assert_eq!(super::places(listed, &found), places.map(PathBuf::from));
     }
 
     proptest::proptest! {
