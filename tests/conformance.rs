@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +18,8 @@ mod conversation;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 #[path = "common/guest.rs"]
 mod guest;
+#[path = "conformance/jail.rs"]
+mod jail;
 #[path = "conformance/misbehaviour.rs"]
 mod misbehaviour;
 #[path = "conformance/mishaps.rs"]
@@ -30,7 +33,7 @@ use conversation::{Conversation, Line, escape, matches, unescape};
 use mvm::sys::sparse::data_extents;
 use mvm::sys::userfault::Userfault;
 use pager::Pager;
-use vmm::{Scratch, Vmm, see};
+use vmm::{Home, Scratch, Vmm, see};
 
 /// The answers were recorded from this one.
 const RECORDED: &str = "Firecracker v1.16.1";
@@ -82,6 +85,11 @@ impl Holder {
         Self { program, is_real: false, is_recording: false, tally: Tally::default(), failures: Vec::new() }
     }
 
+    /// A simulator is its own.
+    fn jailer(&self) -> PathBuf {
+        if self.is_real { self.program.with_file_name("jailer") } else { self.program.clone() }
+    }
+
     fn hold_all(&mut self) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
         let entries = fs::read_dir(directory).expect("the conversations are there");
@@ -105,6 +113,7 @@ impl Holder {
 
     fn hold_one(&mut self, file: &Path, conversation: &Conversation, written: &mut [String]) {
         let lacks_something = conversation.lines.iter().any(|(_, line)| match line {
+            Line::Needs(what) if what == "jailer" => !self.jailer().exists(),
             Line::Needs(what) => (self.is_real || is_the_simulators_need(what)) && !has(what),
             _ => false,
         });
@@ -125,6 +134,8 @@ impl Holder {
     fn hold(&mut self, conversation: &Conversation, written: &mut [String]) -> Result<(), (usize, String)> {
         let scratch = Scratch::new().map_err(|error| (conversation.line_number, error.to_string()))?;
         let mut arguments = vec!["--api-sock".to_owned(), scratch.fill_in("{dir}/api")];
+        let mut program = self.program.clone();
+        let mut home = Home::Ours;
         let mut running: Option<Vmm> = None;
         let mut pager: Option<Pager> = None;
         let mut lines: VecDeque<&(usize, Line)> = conversation.lines.iter().collect();
@@ -137,6 +148,14 @@ impl Holder {
                     }
                     arguments.extend(words.split_whitespace().map(|word| scratch.fill_in(word)));
                 }
+                Line::Jailer { usual, words } => {
+                    program = scratch.path.join("jailer");
+                    let set_up = jail::set_up(&scratch, &self.program, &self.jailer());
+                    set_up.map_err(|error| at(error.to_string()))?;
+                    arguments = jail::arguments(*usual, words);
+                    arguments.iter_mut().for_each(|word| *word = scratch.fill_in(word));
+                }
+                Line::InPidNamespace => home = Home::NewPids,
                 Line::Restart => running = None,
                 Line::Serve(path, memory) => {
                     let (path, memory) = (scratch.fill_in(path), scratch.fill_in(memory));
@@ -157,7 +176,7 @@ impl Holder {
                     let vmm = match &mut running {
                         Some(vmm) => vmm,
                         None => {
-                            let started = Vmm::start(&self.program, &scratch, &arguments);
+                            let started = Vmm::start(&program, &scratch, &arguments, home);
                             running.insert(started.map_err(|error| at(error.to_string()))?)
                         }
                     };
@@ -227,6 +246,13 @@ impl Holder {
                     return Err(format!("{path} has {data} bytes of data"));
                 }
             }
+            Line::Follow => vmm.follow(&scratch.fill_in("{root}/firecracker.pid"))?,
+            Line::Is(path) => return self.fact("is", path, jail::appearance(&scratch.fill_in(path))),
+            Line::List(path) => return self.fact("lists", path, jail::names_in(&scratch.fill_in(path))),
+            Line::Status(field) => return self.fact("status", field, jail::status(vmm.pid(), field)),
+            Line::Limit(name) => return self.fact("limit", name, jail::limit(vmm.pid(), name)),
+            Line::Mounts => return self.fact("mounts", "", jail::mounts(vmm.pid())),
+            Line::Inherits => return self.fact("inherits", "", jail::inherited(vmm.pid(), scratch)),
             Line::There(path) | Line::Gone(path) => {
                 self.tally.facts += 1;
                 let is_there = Path::new(&scratch.fill_in(path)).symlink_metadata().is_ok();
@@ -237,6 +263,14 @@ impl Holder {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// A line as it should stand in the file.
+    fn fact(&mut self, word: &str, about: &str, seen: io::Result<String>) -> Result<Option<String>, String> {
+        self.tally.facts += 1;
+        let seen = seen.map_err(|error| format!("{about}: {error}"))?;
+        let parts = [word, about, &seen].into_iter().filter(|part| !part.is_empty());
+        Ok(Some(parts.collect::<Vec<_>>().join(" ")))
     }
 
     fn compare(&self, line: &Line, seen: Option<String>, written: &mut String) -> Result<(), String> {
@@ -268,7 +302,19 @@ impl Holder {
 
 impl Line {
     fn is_preparation(&self) -> bool {
-        matches!(self, Self::Needs(_) | Self::Sized(..) | Self::Text(..) | Self::Flip(_) | Self::Remove(_))
+        matches!(
+            self,
+            Self::Needs(_)
+                | Self::Sized(..)
+                | Self::Text(..)
+                | Self::Flip(_)
+                | Self::Remove(_)
+                | Self::Folder(_)
+                | Self::Own(..)
+                | Self::Copy(..)
+                | Self::SymbolicLink(..)
+                | Self::HardLink(..)
+        )
     }
 }
 
@@ -277,6 +323,11 @@ fn prepare(line: &Line, scratch: &Scratch) -> io::Result<()> {
         Line::Sized(path, size) => File::create(scratch.fill_in(path))?.set_len(*size),
         Line::Text(path, contents) => fs::write(scratch.fill_in(path), scratch.fill_in(contents)),
         Line::Remove(path) => fs::remove_file(scratch.fill_in(path)),
+        Line::Own(path, uid) => chown(scratch.fill_in(path), Some(*uid), None),
+        Line::Folder(path) => fs::create_dir_all(scratch.fill_in(path)),
+        Line::Copy(from, to) => fs::copy(scratch.fill_in(from), scratch.fill_in(to)).map(drop),
+        Line::SymbolicLink(path, target) => symlink(scratch.fill_in(target), scratch.fill_in(path)),
+        Line::HardLink(path, file) => fs::hard_link(scratch.fill_in(file), scratch.fill_in(path)),
         Line::Flip(path) => {
             let path = scratch.fill_in(path);
             let mut contents = fs::read(&path)?;
@@ -301,12 +352,15 @@ fn as_http(request: &str) -> Vec<u8> {
 
 /// What the simulator has to have of the real thing, it cannot do without either.
 fn is_the_simulators_need(what: &str) -> bool {
-    matches!(what, "userfaultfd" | "huge-pages")
+    matches!(what, "userfaultfd" | "huge-pages" | "userfaultfd-device" | "root" | "cgroups-v1")
 }
 
 fn has(what: &str) -> bool {
     let device = match what {
         "userfaultfd" => return Userfault::new().is_ok(),
+        "userfaultfd-device" => "/dev/userfaultfd",
+        "cgroups-v1" => return jail::has_cgroups_of_version_1(),
+        "root" => return jail::may_be_made(),
         "huge-pages" => return free_huge_pages() >= HUGE_PAGES,
         "kvm" => "/dev/kvm",
         "tun" => "/dev/net/tun",

@@ -18,6 +18,14 @@ pub(crate) enum Line {
         only: bool,
         words: String,
     },
+    /// `jailer …`: the jailer, with these arguments alone; `jailed …`: the jailer in its usual way, with these arguments
+    /// besides, of which those after `--` are the VMM's.
+    Jailer {
+        usual: bool,
+        words: String,
+    },
+    /// `in-pid-namespace`: what is started is pid 1 of a namespace of its own.
+    InPidNamespace,
     /// `needs tun`: what the real VMM needs on the host for this; without it the conversation is not held
     /// with it.
     Needs(String),
@@ -29,6 +37,13 @@ pub(crate) enum Line {
     Flip(String),
     /// `removes PATH`.
     Remove(String),
+    /// `folder PATH`, `copies FROM TO`, `links PATH TARGET` (a symbolic one), `hard-links PATH FILE`: each makes one.
+    Folder(String),
+    /// `owns PATH UID`
+    Own(String, u32),
+    Copy(String, String),
+    SymbolicLink(String, String),
+    HardLink(String, String),
     /// `serves PATH MEMORY`: listens there, and serves the page faults of one VMM from that file.
     Serve(String, String),
     /// `starts` ends the process, if it still runs, and starts another.
@@ -56,6 +71,18 @@ pub(crate) enum Line {
     Long(String, u64),
     /// `fills PATH LEAST MOST`: so many of its bytes are no holes.
     Fill(String, u64, u64),
+    /// `follows`: from now on the process is the one that the jail's pid file names, and not the one that was started.
+    Follow,
+    /// `is PATH MODE UID:GID [MAJOR,MINOR]`
+    Is(String),
+    /// `lists PATH NAMES`
+    List(String),
+    /// `status FIELD VALUE`, `limit NAME SOFT HARD`, `mounts POINTS`: as `/proc` has them of the process.
+    Status(String),
+    Limit(String),
+    Mounts,
+    /// `inherits nothing`, or what it has of the environment and the descriptor that its parent gave it.
+    Inherits,
     /// `told TEXT`, with `*`: what the VMM has told the server of its page faults.
     Told(String),
     /// `there PATH`, `gone PATH`
@@ -93,6 +120,21 @@ impl Line {
         Some(match word {
             "args" => Self::Arguments { only: false, words: rest },
             "only-args" => Self::Arguments { only: true, words: rest },
+            "jailer" => Self::Jailer { usual: false, words: rest },
+            "jailed" => Self::Jailer { usual: true, words: rest },
+            "in-pid-namespace" => Self::InPidNamespace,
+            "owns" => split().and_then(|(path, uid)| Some(Self::Own(path, uid.parse().ok()?)))?,
+            "folder" => Self::Folder(rest),
+            "copies" => split().map(|(from, to)| Self::Copy(from, to))?,
+            "links" => split().map(|(path, target)| Self::SymbolicLink(path, target))?,
+            "hard-links" => split().map(|(path, file)| Self::HardLink(path, file))?,
+            "follows" => Self::Follow,
+            "is" => Self::Is(first(&rest)),
+            "lists" => Self::List(first(&rest)),
+            "status" => Self::Status(first(&rest)),
+            "limit" => Self::Limit(first(&rest)),
+            "mounts" => Self::Mounts,
+            "inherits" => Self::Inherits,
             "needs" => Self::Needs(rest),
             "sized" => split().and_then(|(path, size)| Some(Self::Sized(path, size.parse().ok()?)))?,
             "text" => split().map(|(path, contents)| Self::Text(path, contents))?,
@@ -121,6 +163,10 @@ impl Line {
             _ => return None,
         })
     }
+}
+
+fn first(words: &str) -> String {
+    words.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Whether a text is as expected, where `*` stands for anything, and an error of the operating system is its number.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::vmm::{Scratch, Vmm};
+use super::vmm::{Home, Scratch, Vmm};
 
 const REQUEST: &[u8] = b"GET /version HTTP/1.1\r\n\r\n";
 
@@ -16,7 +16,7 @@ pub(crate) fn simulator(faults: &[&str]) -> (Vmm, Scratch) {
         arguments.extend(["--sim-fault".to_owned(), (*fault).to_owned()]);
     }
     let program = Path::new(env!("CARGO_BIN_EXE_firecracker-sim"));
-    let vmm = Vmm::start(program, &scratch, &arguments).expect("a process");
+    let vmm = Vmm::start(program, &scratch, &arguments, Home::Ours).expect("a process");
     (vmm, scratch)
 }
 
@@ -156,7 +156,7 @@ fn a_jailers_arguments_lead_into_its_directory() -> io::Result<()> {
         "--id j1 --exec-file {simulator} --uid 0 --gid 0 --chroot-base-dir {{dir}} -- --api-sock /api.socket"
     );
     let arguments: Vec<String> = line.split(' ').map(|word| scratch.fill_in(word)).collect();
-    let mut vmm = Vmm::start(Path::new(simulator), &scratch, &arguments)?;
+    let mut vmm = Vmm::start(Path::new(simulator), &scratch, &arguments, Home::Ours)?;
     vmm.socket = scratch.path.join("firecracker-sim/j1/root/api.socket");
     vmm.connect()?;
     vmm.send(b"GET / HTTP/1.1\r\n\r\n")?;

@@ -12,7 +12,7 @@ use mvm::sys::userfault::Userfault;
 
 use super::misbehaviour::simulator;
 use super::pager::{Pager, next_message};
-use super::vmm::{Scratch, Vmm, see};
+use super::vmm::{Home, Scratch, Vmm, see};
 
 /// 2 of 128 MiB are needed, and no more is written.
 const PATTERN: &str = "fill 40 42\nsay filled\nawait\ncheck 40 42\nback 2";
@@ -81,7 +81,8 @@ fn snapshot(script: &str) -> Scratch {
 fn restorer(scratch: &Scratch, fault: &str) -> Vmm {
     let _former = fs::remove_file(scratch.path.join("api"));
     let arguments = ["--api-sock", &scratch.fill_in("{dir}/api"), "--sim-fault", fault].map(str::to_owned);
-    Vmm::start(Path::new(env!("CARGO_BIN_EXE_firecracker-sim")), scratch, &arguments).expect("a process")
+    Vmm::start(Path::new(env!("CARGO_BIN_EXE_firecracker-sim")), scratch, &arguments, Home::Ours)
+        .expect("a process")
 }
 
 /// Whether this user may have page faults served; what needs it is left out otherwise, and said to be.

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::guest;
+use super::{guest, jail};
+use mvm::sys::file::identity;
+use mvm::sys::pidfd::{Pidfd, Signal};
 
 /// Nothing that a VMM is asked here takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +33,19 @@ pub(crate) struct Scratch {
 
 pub(crate) struct Vmm {
     child: Child,
+    home: Home,
+    /// The process that a launcher has started and named.
+    followed: Option<Pidfd>,
     streams: Vec<UnixStream>,
     pub(crate) socket: PathBuf,
+}
+
+/// Where a process is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    Ours,
+    /// It is pid 1 of a namespace.
+    NewPids,
 }
 
 /// An answer, its head checked.
@@ -60,7 +73,7 @@ impl Scratch {
         for guest in GUESTS {
             text = text.replace(&format!("{{{guest}}}"), &format!("{directory}/{guest}.elf"));
         }
-        text.replace("{dir}", &directory)
+        text.replace("{root}", "{dir}/jails/firecracker/j/root").replace("{dir}", &directory)
     }
 
     /// The opposite, for what a VMM says.
@@ -82,19 +95,66 @@ impl Drop for Scratch {
 
 impl Vmm {
     /// Its stdout and stderr are files: a VMM blocks on a pipe that nobody drains.
-    pub(crate) fn start(program: &Path, scratch: &Scratch, arguments: &[String]) -> io::Result<Self> {
+    pub(crate) fn start(
+        program: &Path,
+        scratch: &Scratch,
+        arguments: &[String],
+        home: Home,
+    ) -> io::Result<Self> {
         let output = |name: &str| File::options().create(true).append(true).open(scratch.path.join(name));
         // Whoever starts the tests in the background has them ignore SIGINT, and a VMM inherits that.
-        let child = Command::new("env")
-            .arg("--default-signal")
+        let inherits = match scratch.path.join(jail::FILE).exists() {
+            true => format!("9<{}", jail::FILE),
+            false => String::new(),
+        };
+        let home_maker = match home {
+            Home::Ours => "",
+            Home::NewPids => "unshare --pid --fork --kill-child",
+        };
+        let shell = format!("umask 022; exec env --default-signal {home_maker} \"$@\" {inherits}");
+        let child = Command::new("sh")
+            .args(["-c", shell.as_str(), "sh"])
             .arg(program)
+            .env(jail::VARIABLE.0, jail::VARIABLE.1)
             .args(arguments)
             .current_dir(&scratch.path)
             .stdin(Stdio::null())
             .stdout(output("stdout")?)
             .stderr(output("stderr")?)
             .spawn()?;
-        Ok(Self { child, streams: Vec::new(), socket: scratch.path.join("api") })
+        let is_jailed = arguments.iter().any(|argument| argument == "--chroot-base-dir");
+        let socket = scratch.fill_in(if is_jailed { "{root}/api" } else { "{dir}/api" });
+        Ok(Self { child, home, followed: None, streams: Vec::new(), socket: PathBuf::from(socket) })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        let child = self.child.id();
+        match (&self.followed, self.home) {
+            (Some(process), _) => u32::try_from(process.pid()).unwrap_or(child),
+            (None, Home::Ours) => child,
+            (None, Home::NewPids) => only_child(child).unwrap_or(child),
+        }
+    }
+
+    /// Waits for a jail's process to be told in a file beside the API socket, and has it for the VMM from now on.
+    pub(crate) fn follow(&mut self, file: &str) -> Result<(), String> {
+        see(Path::new(file), "*")?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(process) = self.process_in_jail(Path::new(file)) {
+                self.followed = Some(process);
+                return Ok(());
+            }
+            thread::sleep(GLANCE);
+        }
+        Err(format!("{file} names no process of the jail"))
+    }
+
+    fn process_in_jail(&self, file: &Path) -> Option<Pidfd> {
+        let process = Pidfd::open(fs::read_to_string(file).ok()?.parse().ok()?).ok()?;
+        let root = fs::metadata(format!("/proc/{}/root/", process.pid())).ok()?;
+        let jail = fs::metadata(file.parent()?).ok()?;
+        (identity(&root) == identity(&jail)).then_some(process)
     }
 
     pub(crate) fn connect(&mut self) -> io::Result<()> {
@@ -108,10 +168,10 @@ impl Vmm {
                 }
                 Err(error) if Instant::now() > deadline => return Err(error),
                 Err(error) => match self.child.try_wait()? {
-                    Some(status) => {
+                    Some(status) if self.followed.is_none() => {
                         return Err(io::Error::other(format!("the VMM has ended: {status} ({error})")));
                     }
-                    None => thread::sleep(GLANCE),
+                    _ => thread::sleep(GLANCE),
                 },
             }
         }
@@ -194,12 +254,19 @@ impl Vmm {
             "SIGSYS" => libc::SIGSYS,
             _ => return Err(io::Error::other(format!("no such signal: {name}"))),
         };
-        mvm::sys::signal::send(self.child.id(), number)
+        mvm::sys::signal::send(self.pid(), number)
     }
 
-    /// Waits for the end: `CODE`, or `signal NUMBER`.
+    /// Waits for the end: `CODE`, or `signal NUMBER`; of another's child it is not known which.
     pub(crate) fn wait(&mut self) -> Result<String, String> {
         let deadline = Instant::now() + PATIENCE;
+        if let Some(process) = &self.followed {
+            while Instant::now() < deadline && !process.has_ended().map_err(|error| error.to_string())? {
+                thread::sleep(GLANCE);
+            }
+            let has_ended = process.has_ended().map_err(|error| error.to_string())?;
+            return if has_ended { Ok("somehow".to_owned()) } else { Err("it does not end".to_owned()) };
+        }
         while Instant::now() < deadline {
             match self.child.try_wait().map_err(|error| error.to_string())? {
                 Some(status) => return Ok(described(status)),
@@ -220,6 +287,10 @@ impl Vmm {
 
 impl Drop for Vmm {
     fn drop(&mut self) {
+        let pid_file = self.socket.with_file_name("firecracker.pid");
+        if let Some(process) = self.followed.take().or_else(|| self.process_in_jail(&pid_file)) {
+            let _ = process.send(Signal::Kill);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -240,6 +311,11 @@ pub(crate) fn see(path: &Path, text: &str) -> Result<(), String> {
         }
         thread::sleep(GLANCE);
     }
+}
+
+fn only_child(process: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
 }
 
 fn described(status: ExitStatus) -> String {

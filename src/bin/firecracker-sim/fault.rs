@@ -1,9 +1,11 @@
 //! Misbehaviour, which no real VMM has at will: asked for on the command line, for the Nth request or for the
 //! start. What a fault does to an answer is said here; when it strikes is the server's business.
 
+use std::process;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use mvm::sys::signal;
 use mvm::sys::sync::lock;
 
 /// One `--sim-fault`.
@@ -64,6 +66,12 @@ pub(crate) enum StartFault {
 pub(crate) struct RequestFaults {
     faults: Vec<(u64, RequestFault)>,
     received: Mutex<u64>,
+}
+
+/// Ends the process by SIGSEGV. Pid 1 survives what it sends itself, and then runs into what an abort ends in.
+pub(crate) fn crash() -> ! {
+    let _ = signal::raise_with_default_action(libc::SIGSEGV);
+    process::abort()
 }
 
 pub(crate) const HELP: &str = "\

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use mvm::sys::signal;
-
 use crate::api::{Action, CreateSnapshotParams, LoadSnapshot, Outcome, SnapshotType};
 use crate::error::{
     ActionError, ApiServerError, BalloonConfigError, BuildMicrovmError, ConfigurationError,
     CreateSnapshotError, DeviceManagerError, ElfError, KernelLoaderError, LoadSnapshotError, MainError,
     MemoryError, MicrovmStateError, StartMicrovmError, VmmError,
 };
-use crate::fault::RequestFault;
+use crate::fault::{self, RequestFault};
 use crate::guest::{Ending, Guest, GuestState, Serial, Stop};
 use crate::kernel;
 use crate::log::{self, Speaker};
@@ -254,7 +252,7 @@ impl Machine {
         let room = if is_short { Room::ForHalf } else { Room::Enough };
         let written = snapshot::write(request, &state, guest.memory(), room);
         if crashes {
-            let _ = signal::raise_with_default_action(libc::SIGSEGV);
+            fault::crash();
         }
         written?;
         if self.faults.contains(&RequestFault::SyncFails) {

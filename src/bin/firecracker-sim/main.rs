@@ -127,6 +127,7 @@ fn run_vmm(arguments: &Arguments, socket: &str, faults: &[Fault], version: Strin
     let id = start::checked_id(arguments);
     start::set_up_log(arguments, &id)?;
     log::info(Speaker::Main, "src/firecracker/src/main.rs:333", &format!("Running Firecracker v{version}"));
+    start::renounce_privileges(arguments)?;
     let (ends, end) = channel();
     start::watch_signals(&ends)?;
     let start = start::read_files(arguments)?;

@@ -11,10 +11,8 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mvm::sys::signal;
-
 use crate::api::{self, Action, SnapshotType};
-use crate::fault::{RequestFault, RequestFaults};
+use crate::fault::{self, RequestFault, RequestFaults};
 use crate::http::{Parser, Request, Response};
 use crate::log::{self, Speaker};
 use crate::machine::{End, Machine};
@@ -86,11 +84,13 @@ impl Connection {
     }
 
     fn answer(&mut self, server: &Server, request: &Request) -> Result<(), Closed> {
+        // Requests of several connections are counted in the order in which they are answered.
+        let mut machine = lock(&server.machine);
         let faults = server.faults.next();
         if faults.contains(&RequestFault::Hang) {
+            drop(machine);
             return self.wait_for_the_end();
         }
-        let mut machine = lock(&server.machine);
         for fault in &faults {
             match fault {
                 RequestFault::Slow(time) => thread::sleep(*time),
@@ -102,9 +102,7 @@ impl Connection {
                     drop(machine);
                     return self.wait_for_the_end();
                 }
-                RequestFault::Crash => {
-                    let _ = signal::raise_with_default_action(libc::SIGSEGV);
-                }
+                RequestFault::Crash => fault::crash(),
                 _ => {}
             }
         }

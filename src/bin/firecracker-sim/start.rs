@@ -17,7 +17,7 @@ use crate::error::{
     ApiServerError, BuildFromJsonError, BuildMicrovmError, FilterError, MainError, MmdsDatastoreError,
     RunWithoutApiError, ServerError, SnapshotVersionError,
 };
-use crate::fault::{Fault, StartFault, checked_version};
+use crate::fault::{self, Fault, StartFault, checked_version};
 use crate::log::{self, LoggerConfig, Speaker};
 use crate::machine::{End, Machine};
 use crate::metrics::{self, MetricsConfig};
@@ -91,10 +91,7 @@ pub(crate) fn strike(faults: &[Fault]) -> Option<u8> {
             let _ = writeln!(io::stderr(), "firecracker-sim: exits with {code}, as it was asked to");
             Some(*code)
         }
-        StartFault::Crash => {
-            let _ = signal::raise_with_default_action(libc::SIGSEGV);
-            None
-        }
+        StartFault::Crash => fault::crash(),
         StartFault::IgnoreSigterm => {
             let _ = signal::ignore(libc::SIGTERM);
             None
@@ -122,6 +119,14 @@ pub(crate) fn set_up_log(arguments: &Arguments, id: &str) -> Result<(), MainErro
         module: arguments.value("module").map(str::to_owned),
     };
     log::configure(config).map_err(MainError::LoggerInitialization)
+}
+
+/// What a seccomp filter needs, and what is seen of it.
+pub(crate) fn renounce_privileges(arguments: &Arguments) -> Result<(), MainError> {
+    if arguments.has("no-seccomp") {
+        return Ok(());
+    }
+    rustix::thread::set_no_new_privs(true).map_err(|error| MainError::Simulator(error.into()))
 }
 
 /// From here on these signals are taken by a thread, one after another; the first fatal one is the last.

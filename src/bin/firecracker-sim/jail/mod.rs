@@ -6,6 +6,7 @@ mod arguments;
 mod cgroup;
 mod error;
 mod plan;
+mod program;
 mod root;
 
 use std::ffi::{CString, OsStr};
@@ -29,7 +30,8 @@ use crate::proc;
 use crate::start;
 use arguments::PARAMETERS;
 use error::JailerError;
-use plan::{Plan, Program};
+use plan::Plan;
+use program::Maker;
 pub(crate) use root::Root;
 
 /// Any of these makes a command line a jailer's, whatever the program is called.
@@ -100,7 +102,7 @@ struct Times {
 }
 
 fn carry_out(plan: &Plan, started: &Times) -> Result<Arrival, JailerError> {
-    plan.copy_program()?;
+    plan.program.copy_into_jail(plan)?;
     if let Some(path) = &plan.netns {
         join_netns(path)?;
     }
@@ -199,7 +201,7 @@ fn save_pid(program: &Path, pid: i32) -> Result<(), JailerError> {
 fn become_vmm(plan: &Plan, root: Root, arguments: Vec<String>) -> io::Result<Arrival> {
     drop_privileges(plan)?;
     let program = plan.program_inside(root);
-    if plan.program == Program::Foreign {
+    if plan.program.maker == Maker::Foreign {
         return Err(Command::new(program).args(&arguments).exec());
     }
     rustix::fs::access(&program, Access::EXEC_OK)?;
@@ -207,7 +209,7 @@ fn become_vmm(plan: &Plan, root: Root, arguments: Vec<String>) -> io::Result<Arr
     process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     let name = program.file_name().map(OsStr::as_bytes).unwrap_or_default();
     thread::set_name(&CString::new(name)?)?;
-    Ok(Arrival::InJail { arguments, root, program: plan.program_name.clone() })
+    Ok(Arrival::InJail { arguments, root, program: plan.program.name.clone() })
 }
 
 fn drop_privileges(plan: &Plan) -> io::Result<()> {

@@ -1,8 +1,7 @@
-//! What the jailer was asked for, checked in its order, and what of it concerns files and limits.
+//! What the jailer was asked for, checked in its order, and the limits among it.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -10,18 +9,15 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::cgroup::{self, Cgroups};
 use super::error::JailerError;
+use super::program::Program;
 use super::root::Root;
 use crate::args::{self, ArgumentError, Arguments};
 use crate::fault::Fault;
-use crate::release::{Manner, Release};
-use crate::start;
 
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) id: String,
     pub(super) root: PathBuf,
-    program_path: PathBuf,
-    pub(super) program_name: String,
     pub(super) program: Program,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -33,14 +29,6 @@ pub(super) struct Plan {
     pub(super) userfaultfd_minor: Option<u32>,
     pub(super) vmm_arguments: Vec<String>,
     pub(super) powers: Powers,
-}
-
-/// What is to run in the jail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Program {
-    /// This very program, or a copy of it.
-    Simulator,
-    Foreign,
 }
 
 /// What this process may do.
@@ -70,27 +58,25 @@ impl Plan {
         };
         let id = value("id")?;
         args::check_id(id).map_err(JailerError::InvalidInstanceId)?;
-        let (program_path, program_name) = checked_program(value("exec-file")?, faults)?;
+        let program = Program::checked(value("exec-file")?, faults)?;
         let base = Path::new(value("chroot-base-dir")?);
         let canonical =
             base.canonicalize().map_err(|error| JailerError::Canonicalize(base.to_owned(), error))?;
         if !canonical.is_dir() {
             return Err(JailerError::NotADirectory(canonical));
         }
-        let root = canonical.join(&program_name).join(id).join("root");
+        let root = canonical.join(&program.name).join(id).join("root");
         let uid = value("uid")?;
         let uid = uid.parse().map_err(|_| JailerError::Uid(uid.to_owned()))?;
         let gid = value("gid")?;
         let gid = gid.parse().map_err(|_| JailerError::Gid(gid.to_owned()))?;
-        let cgroups = cgroups(arguments, &program_name, id, value("cgroup-version")?)?;
+        let cgroups = cgroups(arguments, &program.name, id, value("cgroup-version")?)?;
         let limits = Limits::parse(arguments.values("resource-limit"))?;
         let effective = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
         Ok(Self {
             id: id.to_owned(),
             root,
-            program: which_program(&program_path).unwrap_or(Program::Foreign),
-            program_path,
-            program_name,
+            program,
             uid,
             gid,
             netns: arguments.value("netns").map(str::to_owned),
@@ -121,27 +107,7 @@ impl Plan {
     }
 
     pub(super) fn program_inside(&self, root: Root) -> PathBuf {
-        root.inside(&format!("/{}", self.program_name))
-    }
-
-    /// A link is not followed, and not written through; what is there already is written over, and not cut.
-    pub(super) fn copy_program(&self) -> Result<(), JailerError> {
-        let from = &self.program_path;
-        let to = &self.root.join(&self.program_name);
-        let mut original = File::open(from).map_err(|error| JailerError::Open(from.clone(), error))?;
-        let about = original.metadata().map_err(|error| JailerError::Metadata(from.clone(), error))?;
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW).mode(about.mode());
-        let mut copy = options.open(to).map_err(|error| JailerError::Open(to.clone(), error))?;
-        let links = copy.metadata().map_err(|error| JailerError::Metadata(to.clone(), error))?.nlink();
-        if links > 1 {
-            return Err(JailerError::HardLink(to.clone()));
-        }
-        self.unless_forbidden(|| fchown(&copy, Some(self.uid), Some(self.gid)))
-            .map_err(|error| JailerError::ChangeFileOwner(to.clone(), error))?;
-        io::copy(&mut original, &mut copy)
-            .map_err(|error| JailerError::Copy(from.clone(), to.clone(), error))?;
-        Ok(())
+        root.inside(&format!("/{}", self.program.name))
     }
 }
 
@@ -176,21 +142,6 @@ impl Limits {
     }
 }
 
-fn checked_program(path: &str, faults: &[Fault]) -> Result<(PathBuf, String), JailerError> {
-    let canonical =
-        fs::canonicalize(path).map_err(|error| JailerError::Canonicalize(PathBuf::from(path), error))?;
-    if !canonical.is_file() {
-        return Err(JailerError::NotAFile(canonical));
-    }
-    let name = canonical.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let name = name.ok_or_else(|| JailerError::ExtractFileName(canonical.clone()))?;
-    Release::pass_for(&start::version_told(faults, Some(&name)));
-    if Release::told().program_name() == Manner::Old && !name.contains("firecracker") {
-        return Err(JailerError::ExecFileName(name));
-    }
-    Ok((canonical, name))
-}
-
 fn cgroups(
     arguments: &Arguments,
     program: &str,
@@ -210,20 +161,6 @@ fn cgroups(
         cgroup::enter_parent(parent)?;
     }
     Ok(None)
-}
-
-/// Copies are told by their length and their head, which says where everything else is.
-fn which_program(path: &Path) -> io::Result<Program> {
-    const HEAD: u64 = 64 << 10;
-    let head = |path: &Path| {
-        let file = File::open(path)?;
-        let mut bytes = Vec::new();
-        let length = file.metadata()?.len();
-        file.take(HEAD).read_to_end(&mut bytes)?;
-        io::Result::Ok((length, bytes))
-    };
-    let is_own = head(path)? == head(Path::new("/proc/self/exe"))?;
-    Ok(if is_own { Program::Simulator } else { Program::Foreign })
 }
 
 /// The number of the device, which the kernel gives anew at each boot.
