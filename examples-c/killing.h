@@ -28,6 +28,12 @@ static struct shared *shared; /* among all processes of this test */
 static inline const char *spec_of(const char *id, char *spec, size_t size) {
   example_spec(&where, "halt", spec, size);
   if (ends_with_owner(id)) strcpy(strrchr(spec, '}'), ",\"mvm\":{\"on_owner_exit\":\"kill\"}}");
+  if (strcmp(id, "c-keep") == 0) {
+    /* With a disk of its own, made from an image: any file is one. */
+    char *end = strrchr(spec, '}');
+    snprintf(end, size - (size_t)(end - spec),
+             ",\"mvm\":{\"rootfs\":{\"from\":\"%s/halt.elf\",\"size_mib\":1,\"format\":\"raw\"}}}", where.guests);
+  }
   return spec;
 }
 

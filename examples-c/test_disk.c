@@ -288,6 +288,30 @@ static void snapshots_on_a_full_disk_leave_everything_as_it_was(const char *disk
   MUST(mvm_runtime_close(runtime));
 }
 
+static char image_spec[12000];
+
+static mvm_status create_from_an_image(mvm_runtime *runtime, mvm_vm *vm) {
+  mvm_vm *created;
+  mvm_status status = mvm_create(runtime, "copied", image_spec, &created);
+  (void)vm;
+  REQUIRE((created != NULL) == (status == MVM_OK));
+  if (created == NULL) return status;
+  MUST(mvm_destroy(created));
+  MUST(mvm_release(created));
+  return status;
+}
+
+static void a_copy_of_an_image_on_a_full_disk_leaves_nothing(const char *image) {
+  mvm_runtime *runtime;
+  snprintf(image_spec, sizeof image_spec,
+           "{\"boot-source\":{\"kernel_image_path\":\"%s/halt.elf\"},"
+           "\"mvm\":{\"rootfs\":{\"from\":\"%s\",\"size_mib\":4,\"format\":\"raw\"}}}",
+           where.guests, image);
+  MUST(mvm_runtime_open(where.state, where.options, &runtime));
+  on_a_full_disk(runtime, NULL, create_from_an_image);
+  MUST(mvm_runtime_close(runtime));
+}
+
 static void forbidden(mvm_status status) {
   mvm_error error = MVM_ERROR_INIT;
   mvm_last_error(&error);
@@ -341,6 +365,8 @@ int main(int argc, char **argv) {
   make_disk(disk);
   snapshots_on_a_full_disk_leave_everything_as_it_was(disk);
   printf("ok    snapshots_on_a_full_disk_leave_everything_as_it_was\n");
+  a_copy_of_an_image_on_a_full_disk_leaves_nothing(disk);
+  printf("ok    a_copy_of_an_image_on_a_full_disk_leaves_nothing\n");
   read_only_snapshots_can_be_restored_and_nothing_else(disk);
   printf("ok    read_only_snapshots_can_be_restored_and_nothing_else\n");
   unlink(disk);

@@ -310,10 +310,9 @@ fn nothing_that_a_vmm_has_put_in_the_place_of_its_disk_is_kept() {
     vm.kill().unwrap();
     fs::rename(site.disk("planted"), site.host.scratch.path().join("away")).unwrap();
     symlink(&secret, site.disk("planted")).unwrap();
-    let text = told(&site.host.runtime.destroy(&vm).unwrap_err());
-    assert!(text.contains("symbolic link") && !kept.exists(), "{text}");
-    fs::remove_file(site.disk("planted")).unwrap();
     site.host.runtime.destroy(&vm).unwrap();
+    site.host.assert_nothing_left();
+    assert!(kept.symlink_metadata().is_err());
     assert_eq!(fs::read_to_string(&secret).unwrap(), "precious");
 }
 
@@ -408,4 +407,21 @@ fn what_is_no_file_is_no_image() {
         let text = site.refusal(&json!({ "from": from }));
         assert!(text.contains(told), "{}: {text}", from.display());
     }
+}
+
+#[test]
+fn a_disk_that_is_to_be_kept_does_not_leave_its_vm_before() {
+    let mut site = Site::new();
+    let kept = site.host.scratch.path().join("kept");
+    let vm = site.create("web", &json!({ "template": "raw", "keep": kept }));
+    vm.start().unwrap();
+    write_to(&site.disk("web"), "data!");
+    let text = told(&vm.update_drive("rootfs", Some(&site.image("linux")), None).unwrap_err());
+    assert!(text.contains("is to be kept at"), "{text}");
+    // Not even with a journal that nobody can read.
+    drop(vm);
+    site.host.without_owner_but(|host| fs::write(host.join("state/vms/web/journal.json"), "").unwrap());
+    site.host.runtime.reap(ReapOptions { damaged: true, ..ReapOptions::default() }).unwrap();
+    site.host.assert_nothing_left();
+    assert_eq!(beginning_of(&kept), "data!");
 }

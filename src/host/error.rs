@@ -122,6 +122,15 @@ pub enum DiskError {
         /// Why not.
         why: &'static str,
     },
+    /// A disk that is to be kept would be lost.
+    #[error(
+        "the present disk of this device is to be kept at {}, and would be lost: copy it and create the VM without \"keep\"",
+        at.display()
+    )]
+    Kept {
+        /// Where it is to be kept.
+        at: PathBuf,
+    },
     /// A program is not there that is needed.
     #[error(
         "cannot {task}: the program {program} was not found in {}: install e2fsprogs, or name its directory as \"tools\" in \

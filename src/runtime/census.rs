@@ -10,12 +10,13 @@ use crate::firecracker::VmmFiles;
 use crate::journal::VMS;
 use crate::json::object;
 use crate::observe::events::{EventKind, Events};
+use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::file;
 use crate::sys::sync::lock;
 use crate::vm::directory::{self, Entry};
 use crate::vm::remains;
-use crate::vm::{AdoptionError, AdoptionOutcome, Vm, VmId, WhyEnded};
+use crate::vm::{AdoptionError, AdoptionOutcome, Vm, VmId, WhyEnded, keep_disks_in};
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -228,9 +229,13 @@ impl LeftAlone {
                     // It may never have been a VM's.
                     Ok(pids) if pids.is_empty() && error.is_without_journal() => None,
                     Ok(pids) => {
-                        let removed =
-                            directory::remove(&self.path, &[], Deadline::after(directory::PATIENCE));
-                        Some(removed.map(|()| pids).map_err(|error| error.to_string()))
+                        let deadline = Deadline::after(directory::PATIENCE);
+                        let limits = Limits { deadline, interrupt: None };
+                        let kept = keep_disks_in(&self.path, limits).map_err(|error| with_causes(&error));
+                        let removed = kept.and_then(|()| {
+                            directory::remove(&self.path, &[], deadline).map_err(|error| error.to_string())
+                        });
+                        Some(removed.map(|()| pids))
                     }
                     Err(error) => Some(Err(with_causes(&error))),
                 }

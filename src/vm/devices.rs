@@ -176,8 +176,9 @@ impl Vm {
     pub fn detach(&self, device: Device, id: &str) -> Result<(), Error> {
         const OPERATION: Operation = Operation::DetachDevice;
         let mut turn = self.begin_hotplug(OPERATION)?;
-        self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
         let name = device.section().file_name(id);
+        self.check_not_kept(&name, &turn)?;
+        self.demand(&Request::remove_device(device.section(), id), &mut turn)?;
         self.shared.holdings.release_link(self.token, &name);
         self.view().conceal(&name);
         Ok(())
@@ -192,6 +193,7 @@ impl Vm {
     ) -> Result<(), Error> {
         let operation = turn.operation();
         let name = ConfigSection::Drives.file_name(drive_id);
+        self.check_not_kept(&name, turn)?;
         let exchange = Request::exchange_drive(drive_id, name.as_path(), change);
         let used = self.spec.uses().iter().find(|used| used.link.as_ref() == Some(&name)).cloned();
         let used = used.or_else(|| self.shared.holdings.by_link(self.token, &name));

@@ -3,9 +3,13 @@
 
 use super::record::OwnDisk;
 use super::spec::{Disk, DiskKind, Link};
-use super::{Error, Turn, Vm};
+use super::{Error, Reason, Spec, SpecError, Turn, Vm};
+use crate::firecracker::VmmFiles;
+use crate::host::files::View;
 use crate::host::{DiskError, Task, VmmPath, disk};
-use std::fs;
+use crate::journal::{self, SpecRecord};
+use crate::process::Limits;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -53,18 +57,38 @@ impl Vm {
         if turn.own().record.pool.is_some() {
             return Ok(());
         }
-        for (name, at) in self.kept_disks() {
-            let kept = disk::keep(&self.view().on_host(name), at, turn.limits());
-            kept.map_err(self.failed(turn.operation()))?;
+        keep_all(&self.spec, &self.view(), turn.limits()).map_err(self.failed(turn.operation()))
+    }
+
+    /// Whether the disk called `name` may leave the VM while it lives.
+    pub(super) fn check_not_kept(&self, name: &VmmPath, turn: &Turn<'_>) -> Result<(), Error> {
+        let kept = self.kept_disks().find(|(kept, _)| *kept == name);
+        let refused =
+            |(_, at): (&VmmPath, &Path)| self.error(turn.operation(), DiskError::Kept { at: at.into() });
+        kept.map_or(Ok(()), |kept| Err(refused(kept)))
+    }
+
+    /// A disk that is to be kept must be found after a power loss: so must the VM's directory, and what it says of the disk.
+    pub(super) fn sync_kept_disks(&self, turn: &Turn<'_>) -> Result<(), Error> {
+        if self.kept_disks().next().is_none() {
+            return Ok(());
+        }
+        let files = self.files();
+        let directory = files.directory();
+        let vms = directory.parent().unwrap_or(directory);
+        let places =
+            [journal::spec_file(directory), journal::journal_file(directory), directory.into(), vms.into()];
+        for path in places {
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|source| {
+                self.error(turn.operation(), Reason::File { action: "write to the disk", path, source })
+            })?;
         }
         Ok(())
     }
 
     fn kept_disks(&self) -> impl Iterator<Item = (&VmmPath, &Path)> {
-        self.spec.disks.iter().filter_map(|disk| match &disk.kind {
-            DiskKind::Own { keep: Some(at), .. } => Some((&disk.name, at.as_path())),
-            _ => None,
-        })
+        kept_disks(&self.spec)
     }
 
     /// Whether a disk could be moved there.
@@ -93,4 +117,33 @@ impl Vm {
         }
         Ok(())
     }
+}
+
+/// Moves the disks to where they are kept of a VM in `directory` whose journal cannot be believed.
+///
+/// # Errors
+/// What could not be kept. A spec that cannot be read either says of nothing that it is to be kept.
+pub(crate) fn keep_disks_in(directory: &Path, limits: Limits<'_>) -> Result<(), DiskError> {
+    let record = journal::read::<SpecRecord>(&journal::spec_file(directory));
+    let spec = record.map_err(SpecError::from).and_then(|record| Spec::of_record_file(&record));
+    let files = VmmFiles::new(directory.to_path_buf());
+    spec.map_or(Ok(()), |spec| keep_all(&spec, &View::plain(files.working_directory()), limits))
+}
+
+fn keep_all(spec: &Spec, view: &View, limits: Limits<'_>) -> Result<(), DiskError> {
+    for (name, at) in kept_disks(spec) {
+        match disk::keep(&view.on_host(name), at, limits) {
+            // Its VMM has put something else there. It is not to hold up its own removal.
+            Err(error @ DiskError::NotPlain { .. }) => log::warn!("{error}: nothing is kept"),
+            kept => kept?,
+        }
+    }
+    Ok(())
+}
+
+fn kept_disks(spec: &Spec) -> impl Iterator<Item = (&VmmPath, &Path)> {
+    spec.disks.iter().filter_map(|disk| match &disk.kind {
+        DiskKind::Own { keep: Some(at), .. } => Some((&disk.name, at.as_path())),
+        _ => None,
+    })
 }

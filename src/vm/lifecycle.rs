@@ -26,6 +26,7 @@ impl Vm {
         let content = Content { links: self.spec.links().cloned().collect(), copies: self.own_disks() };
         let plan = Plan::of_spec(&self.spec, means);
         let directory = self.make_directory(spec, content, &plan, &mut turn)?;
+        self.sync_kept_disks(&turn)?;
         self.bring_up(&plan, &mut turn)?;
         directory.keep();
         self.appear(EventKind::Created);

@@ -47,6 +47,7 @@ mod turn;
 pub use adoption::AdoptionError;
 pub(crate) use adoption::{AdoptionOutcome, WhyEnded};
 pub use devices::Device;
+pub(crate) use disks::keep_disks_in;
 pub use error::{Error, NoTurn, Reason, RestoreError};
 pub use id::{IdError, VmId};
 pub(crate) use identity::GuestIdentity;

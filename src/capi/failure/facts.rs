@@ -197,6 +197,7 @@ impl Facts {
                 Self { os_errno: libc::ENOSPC, ..Self::of(mvm_status::MVM_ERR_NO_RESOURCES) }
             }
             DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
+            DiskError::Kept { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),
             DiskError::Changed { .. } => Self::of(mvm_status::MVM_ERR_BUSY),
             DiskError::Digest { .. } => Self::of(mvm_status::MVM_ERR_DAMAGED),
             DiskError::TooSmall { .. } | DiskError::NotExt4 { .. } | DiskError::NoPlace { .. } => {

@@ -92,11 +92,15 @@ pub(crate) fn make(
     }
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let disk = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
-    let finished = copy_content(&image, (&disk, to), &task, limits).and_then(|copied| {
-        let is_replaced = || fs::metadata(from).map_or(true, |now| file::identity(&now) != before.identity);
-        if stamp(&image, &task)? != before || is_replaced() {
-            return Err(DiskError::Changed { task: task.clone(), image: from.into() });
+    let is_replaced = || fs::metadata(from).map_or(true, |now| file::identity(&now) != before.identity);
+    let copied = match copy_content(&image, (&disk, to), &task, limits) {
+        // Also when its end was met too early.
+        Ok(_) | Err(DiskError::Io { .. }) if stamp(&image, &task)? != before || is_replaced() => {
+            Err(DiskError::Changed { task: task.clone(), image: from.into() })
         }
+        copied => copied,
+    };
+    let finished = copied.and_then(|copied| {
         if let Some(Check::Sha256(wanted)) = &finish.check {
             // The copy is nobody else's, so that it is what was checked.
             compare(from, wanted, sha256(to, limits)?)?;

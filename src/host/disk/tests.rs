@@ -244,3 +244,54 @@ proptest! {
         prop_assert_eq!(fs::read(&onto).unwrap(), content(&model));
     }
 }
+
+/// Makes a disk from an image that `meddle` changes as soon as the first of it was copied.
+fn made_while(meddle: impl Fn(&Path) + Sync) -> Option<DiskError> {
+    let scratch = Scratch::new();
+    let to = PathBuf::from(format!("/dev/shm/mvm-image-{}", scratch.0.file_name().unwrap().display()));
+    for round in 0..6 {
+        let from = scratch.file("image", &[Some(7), None].repeat(4000 << round));
+        let made = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let give_up = Instant::now() + Duration::from_secs(60);
+                while fs::metadata(&to).map_or(0, |to| to.blocks()) == 0 && Instant::now() < give_up {
+                    std::thread::yield_now();
+                }
+                meddle(&from);
+            });
+            make((&from, &to), &Finish::default(), &Tools::default(), FREELY)
+        });
+        fs::remove_file(&from).unwrap();
+        match made {
+            // It was done before.
+            Ok(_) => fs::remove_file(&to).unwrap(),
+            Err(error) => {
+                assert!(!to.exists());
+                return Some(error);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn an_image_that_changes_while_it_is_copied_is_noticed() {
+    let overwritten = made_while(|image| {
+        File::options().write(true).open(image).unwrap().write_all_at(b"other", 0).unwrap();
+    });
+    let replaced = made_while(|image| {
+        let other = image.with_file_name("other");
+        fs::write(&other, "another").unwrap();
+        fs::rename(&other, image).unwrap();
+    });
+    let removed = made_while(|image| {
+        let away = image.with_file_name("away");
+        fs::rename(image, &away).unwrap();
+        fs::write(image, "another").unwrap();
+    });
+    let shortened =
+        made_while(|image| File::options().write(true).open(image).unwrap().set_len(4096).unwrap());
+    for error in [overwritten, replaced, removed, shortened] {
+        assert!(matches!(error, Some(DiskError::Changed { .. })), "{error:?}");
+    }
+}
