@@ -9,10 +9,10 @@ use super::failure::Failure;
 use super::status::mvm_status;
 use crate::process::{Cancel, Job};
 use crate::runtime::{Pool, Runtime};
+use crate::sorted::SortedMap;
 use crate::sys::random;
 use crate::sys::sync::{LockedFromSignals, lock_from_signals};
 use crate::vm::Vm;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -139,17 +139,14 @@ pub(super) fn close<K: Kind, H>(handle: *mut H) -> Result<Option<Arc<K>>, Failur
 
 /// Forgets every VM and pool handle of `runtime`, and ends the calls in flight on those VMs.
 pub(super) fn close_vms_of(runtime: &Arc<Runtime>) {
-    let is_its = |object: &Object| match object {
-        Object::Vm(owned) => Arc::ptr_eq(&owned.runtime, runtime),
-        Object::Pool(owned) => Arc::ptr_eq(&owned.runtime, runtime),
-        Object::Runtime(_) | Object::Process(_) | Object::Cancel(_) => false,
+    let is_kept = |object: &Object| match object {
+        Object::Vm(owned) => !Arc::ptr_eq(&owned.runtime, runtime),
+        Object::Pool(owned) => !Arc::ptr_eq(&owned.runtime, runtime),
+        Object::Runtime(_) | Object::Process(_) | Object::Cancel(_) => true,
     };
     // Whoever makes a handle from here on sees that, and takes it back; the others are in the table.
     runtime.close();
-    let released = {
-        let mut table = table();
-        table.extract_if(.., |_, object| is_its(object)).collect::<Vec<_>>()
-    };
+    let released = table().keep(is_kept);
     // Outside of the lock: the last of an object's holders cleans up after it.
     drop(released);
 }
@@ -161,8 +158,8 @@ const TAG_SHIFT: u32 = 48;
 /// Counted from a random number, so that two copies of the library in one process (one linked statically into a part of
 /// it, one shared by another) do not take each other's handles for their own.
 static NEXT: OnceLock<AtomicU64> = OnceLock::new();
-/// A `BTreeMap`: leak checkers take the inner pointers of a static hash table for leaks.
-static TABLE: Mutex<BTreeMap<u64, Object>> = Mutex::new(BTreeMap::new());
+/// A sorted list: leak checkers take the inner pointers of a static hash table for leaks.
+static TABLE: Mutex<SortedMap<u64, Object>> = Mutex::new(SortedMap::new());
 /// The process that made the first handle.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
@@ -190,7 +187,7 @@ fn key<H>(handle: *mut H) -> u64 {
     handle.addr() as u64
 }
 
-fn table() -> LockedFromSignals<'static, BTreeMap<u64, Object>> {
+fn table() -> LockedFromSignals<'static, SortedMap<u64, Object>> {
     lock_from_signals(&TABLE)
 }
 

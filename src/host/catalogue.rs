@@ -5,7 +5,7 @@
 use super::disk::Format;
 use crate::settings::{self, Section};
 use crate::sys::file;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -183,12 +183,9 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn names(catalogue: &Path) -> Vec<String> {
-    let entries = fs::read_dir(catalogue).into_iter().flatten().flatten();
-    let name = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(MANIFEST)?.to_owned());
-    let mut names = entries.filter_map(name).collect::<Vec<_>>();
-    names.sort_unstable();
-    names.truncate(TOLD);
-    names
+    let files = file::names_in(catalogue).unwrap_or_default();
+    let names = files.iter().filter_map(|file| file.to_str()?.strip_suffix(MANIFEST));
+    names.take(TOLD).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

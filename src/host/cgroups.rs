@@ -12,6 +12,7 @@ use crate::claims::{Cgroup, Making, Setting, USUAL_PARENT, another_name};
 use crate::sys::cgroup::{self, CHILDREN_HAVE, CONTROLLERS, Hierarchy, Version, hierarchies};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// What a VM may use of this host. Nothing is as much as there is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,7 +56,7 @@ enum Controller {
 /// Those of version 2 that tell what is used.
 const USEFUL: [Controller; 4] = [Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Io];
 /// What the quota of CPU time is counted in, in microseconds.
-const PERIOD: f64 = 100_000.0;
+const PERIOD: u64 = 100_000;
 const MIB: u64 = 1 << 20;
 
 /// The cgroups for one VMM that is to have `limits`, in `parent` or where they are made otherwise. They are made in this order,
@@ -228,7 +229,8 @@ impl CgroupLimits {
     }
 
     fn cpu_settings(&self, version: Version, settings: &mut Vec<Setting>) {
-        let quota = self.cpus.map(|cpus| format!("{:.0}", cpus * PERIOD));
+        let quota = self.cpus.map(|cpus| Duration::from_micros(PERIOD).mul_f64(cpus).as_micros());
+        let quota = quota.map(|quota| u64::try_from(quota).unwrap_or(u64::MAX));
         match version {
             Version::One => {
                 // Half of what is usual there is half of what is usual here.

@@ -2,23 +2,23 @@
 
 use crate::journal::Record;
 use crate::process::{Identity, Process};
+use crate::sorted::SortedMap;
 use crate::sys::epoll::{Epoll, Heard};
 use crate::sys::poll::Interest;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// The pagers that were seen, as long as they live, by the directories of their VMs.
 pub(super) struct Pagers {
-    living: BTreeMap<PathBuf, (Identity, Process)>,
+    living: SortedMap<PathBuf, (Identity, Process)>,
     ends: Epoll,
 }
 
 impl Pagers {
     /// None yet.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { living: BTreeMap::new(), ends: Epoll::new()? })
+        Ok(Self { living: SortedMap::new(), ends: Epoll::new()? })
     }
 
     /// Looks at the VM in `directory`; gives its pager if that is gone.
@@ -37,9 +37,8 @@ impl Pagers {
 
     /// Those that have ended since the last look, and the directories in which they served.
     pub(super) fn gone(&mut self) -> Vec<(PathBuf, Identity)> {
-        let has_ended = |process: &Process| !matches!(process.exit_status(), Ok(None));
-        let gone = self.living.extract_if(.., |_, (_, process)| has_ended(process));
-        gone.map(|(directory, (identity, _))| (directory, identity)).collect()
+        let gone = self.living.keep(|(_, process)| matches!(process.exit_status(), Ok(None)));
+        gone.into_iter().map(|(directory, (identity, _))| (directory, identity)).collect()
     }
 
     /// Readable when one has ended.

@@ -1,10 +1,10 @@
 //! Which VMs' files are written to: told by inotify, or looked for every so often where the kernel has no watch left.
 
 use crate::journal::{self, VMS, owner};
+use crate::sorted::SortedMap;
 use crate::sys::deadline::Deadline;
 use crate::sys::inotify::{Happened, Happening, Inotify, Watch};
 use crate::sys::poll::Interest;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use std::time::Duration;
 /// What is watched.
 pub(super) struct Watching {
     inotify: Option<Inotify>,
-    vms: BTreeMap<Watch, PathBuf>,
+    vms: SortedMap<Watch, PathBuf>,
     /// The same directories.
-    known: BTreeSet<PathBuf>,
+    known: SortedMap<PathBuf, ()>,
     /// Something is not watched, so all has to be looked at.
     has_gaps: bool,
 }
@@ -46,7 +46,7 @@ const PACE: Duration = Duration::from_millis(250);
 impl Watching {
     /// Watches nothing yet.
     pub(super) fn new() -> Self {
-        let (vms, known) = (BTreeMap::new(), BTreeSet::new());
+        let (vms, known) = (SortedMap::new(), SortedMap::new());
         Self { inotify: Inotify::new().ok(), vms, known, has_gaps: false }
     }
 
@@ -62,7 +62,7 @@ impl Watching {
 
     /// Watches the directory of a VM.
     pub(super) fn watch(&mut self, vm: &Path) -> Watched {
-        if self.known.contains(vm) {
+        if self.known.contains_key(vm) {
             return Watched::Known;
         }
         // What the library keeps of it, and what its VMM writes.
@@ -72,7 +72,7 @@ impl Watching {
         });
         match both {
             Some(Ok(both)) => {
-                self.known.insert(vm.to_path_buf());
+                self.known.insert(vm.to_path_buf(), ());
                 let former = both.map(|watch| self.vms.insert(watch, vm.to_path_buf()));
                 if let Some(former) = former.into_iter().flatten().find(|former| former != vm) {
                     self.known.remove(&former);

@@ -3,7 +3,7 @@
 //!
 //! What is measured, and what it is called, is said by others. No two samples of a family may have the same labels.
 
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use std::fmt::{self, Display, Write};
 
 /// What a family is.
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 
 /// The text on its way.
 #[derive(Debug, Default)]
-pub(crate) struct Exposition(BTreeMap<String, Family>);
+pub(crate) struct Exposition(SortedMap<String, Family>);
 
 #[derive(Debug)]
 struct Family {
@@ -88,7 +88,7 @@ impl Exposition {
     pub(crate) fn text(&self) -> String {
         let length = self.0.values().map(|family| family.samples.len() + 256).sum();
         let mut text = String::with_capacity(length);
-        for (name, Family { help, kind, samples }) in &self.0 {
+        for (name, Family { help, kind, samples }) in self.0.iter() {
             // Writing to a string cannot fail.
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
             text.push_str(samples);
@@ -137,6 +137,7 @@ impl Display for Seconds {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     /// A sample as whoever collects it reads it.
     #[derive(Clone, Debug, PartialEq)]

@@ -33,6 +33,7 @@ use crate::observe::latency::{Latencies, Stage};
 use crate::operation::Operation;
 use crate::process::{Cancel, Cgroups, Identity, Interrupts};
 use crate::snapshot::Store;
+use crate::sorted::SortedMap;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::file;
@@ -44,10 +45,7 @@ use census::Census;
 use options::RuntimeOptions;
 use ownership::Ownership;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
-use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +77,7 @@ pub struct Runtime {
 
 #[derive(Debug, Default)]
 struct Vms {
-    known: BTreeMap<VmId, Arc<Vm>>,
+    known: SortedMap<VmId, Arc<Vm>>,
     /// The ids of entries that are being looked at, and that nobody may take meanwhile; with what the VM is called
     /// until then that is to have the id.
     examined: Vec<(VmId, Option<VmId>)>,
@@ -270,12 +268,7 @@ impl Runtime {
     pub fn next_vm(&self, after: Option<&str>) -> Option<Summary> {
         let mut after = after.unwrap_or_default().to_owned();
         loop {
-            let beyond = (Bound::Excluded(after.as_str()), Bound::Unbounded);
-            let (id, vm) = lock(&self.vms)
-                .known
-                .range::<str, _>(beyond)
-                .next()
-                .map(|(id, vm)| (id.clone(), Arc::clone(vm)))?;
+            let (id, vm) = lock(&self.vms).known.next_after(after.as_str()).cloned()?;
             // What is coming to be, or is gone, is passed over.
             match vm.summary() {
                 // Under the id by which it was found: with another one whoever goes on from there might see it twice.
@@ -361,7 +354,7 @@ impl Runtime {
     /// Has `vm` found under its new id.
     fn file_under(&self, id: &VmId, vm: &Arc<Vm>) {
         let mut vms = lock(&self.vms);
-        vms.known.retain(|_, known| !Arc::ptr_eq(known, vm));
+        drop(vms.known.keep(|known| !Arc::ptr_eq(known, vm)));
         if vm.is_present() {
             vms.known.insert(id.clone(), Arc::clone(vm));
         }
@@ -405,18 +398,16 @@ impl Runtime {
         if vms.is_examined(&vm.id()) {
             return Err(Error::AlreadyExists { operation, id: vm.id() });
         }
-        match vms.known.entry(vm.id()) {
-            Entry::Occupied(_) => Err(Error::AlreadyExists { operation, id: vm.id() }),
-            Entry::Vacant(place) => {
-                place.insert(Arc::clone(vm));
-                Ok(())
-            }
+        if vms.known.contains_key(&vm.id()) {
+            return Err(Error::AlreadyExists { operation, id: vm.id() });
         }
+        vms.known.insert(vm.id(), Arc::clone(vm));
+        Ok(())
     }
 
     fn forget(&self, vm: &Arc<Vm>) {
         // Not by its id, which another thread may be changing.
-        lock(&self.vms).known.retain(|_, known| !Arc::ptr_eq(known, vm));
+        drop(lock(&self.vms).known.keep(|known| !Arc::ptr_eq(known, vm)));
     }
 }
 

@@ -4,8 +4,8 @@
 //! diff; looking whether each is still the file that was read takes microseconds.
 
 use super::{Error, Kind, Manifest, SnapshotId};
+use crate::sorted::SortedMap;
 use crate::sys::sync::lock;
-use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(super) struct Ancestor {
 
 /// Those that were read, each with the file that it was read from.
 #[derive(Debug, Default)]
-pub(super) struct Ancestors(Mutex<BTreeMap<SnapshotId, (Stamp, Ancestor)>>);
+pub(super) struct Ancestors(Mutex<SortedMap<SnapshotId, (Stamp, Ancestor)>>);
 
 /// Which file it is, and in which condition: its content does not change without this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

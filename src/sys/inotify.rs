@@ -1,6 +1,7 @@
 //! Directories and files to which something happens, told by the kernel. Only for what may take its time: closing one waits
 //! for a grace period of the kernel, some milliseconds.
 
+use crate::sorted::SortedMap;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use std::io;
@@ -62,7 +63,7 @@ impl Inotify {
     /// # Errors
     /// Whatever `read(2)` reports, except that nothing has happened.
     pub fn happenings(&self) -> io::Result<Vec<Happened>> {
-        let mut happened = Vec::new();
+        let mut happened = SortedMap::new();
         let mut buffer = vec![MaybeUninit::<u8>::uninit(); 16 * 1024];
         let mut reader = inotify::Reader::new(&self.0, &mut buffer);
         loop {
@@ -74,21 +75,16 @@ impl Inotify {
                 Err(error) => return Err(error.into()),
             };
             let flags = event.events();
-            happened.push(if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+            let what = if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 Happened::MoreThanWasKept
             } else if flags.contains(ReadFlags::IGNORED) {
                 Happened::Gone(Watch(event.wd()))
             } else {
                 Happened::At(Watch(event.wd()))
-            });
-            if reader.is_buffer_empty() {
-                happened.sort_unstable();
-                happened.dedup();
-            }
+            };
+            happened.insert(what, ());
         }
-        happened.sort_unstable();
-        happened.dedup();
-        Ok(happened)
+        Ok(happened.into_keys())
     }
 }
 

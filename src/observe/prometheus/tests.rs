@@ -128,12 +128,12 @@ fn everything_has_firecrackers_names_and_the_units_of_prometheus() {
         r#"mvm_firecracker_block_read_bytes_total{vm="b"} 0"#,
         r#"mvm_firecracker_block_read_bytes_total{vm="a",device="data_1"} 2"#,
         r#"mvm_firecracker_block_read_bytes_total{vm="a",device="rootfs"} 1"#,
-        r#"mvm_firecracker_latencies_pause_vm_seconds{vm="a"} 0.0015"#,
+        r#"mvm_firecracker_latencies_pause_vm_seconds{vm="a"} 0.001500"#,
         r#"mvm_firecracker_net_rx_count_total{vm="a"} 4"#,
         r#"mvm_firecracker_uart_write_count_total{vm="a"} 7"#,
-        r#"mvm_firecracker_utc_timestamp_seconds{vm="a"} 5"#,
+        r#"mvm_firecracker_utc_timestamp_seconds{vm="a"} 5.000000"#,
         r#"mvm_firecracker_vcpu_exit_agg_min_seconds{vm="a"} 0.000003"#,
-        r#"mvm_firecracker_vcpu_exit_agg_sum_seconds_total{vm="a"} 2"#,
+        r#"mvm_firecracker_vcpu_exit_agg_sum_seconds_total{vm="a"} 2.000000"#,
         r#"mvm_firecracker_vhost_user_init_time_seconds{vm="a",device="block_a"} 0.000005"#,
     ];
     assert_eq!(named(&text, "mvm_firecracker"), wanted);
