@@ -132,7 +132,7 @@ impl Holder {
     }
 
     fn hold(&mut self, conversation: &Conversation, written: &mut [String]) -> Result<(), (usize, String)> {
-        let scratch = Scratch::new().map_err(|error| (conversation.line_number, error.to_string()))?;
+        let mut scratch = Scratch::new().map_err(|error| (conversation.line_number, error.to_string()))?;
         let mut arguments = vec!["--api-sock".to_owned(), scratch.fill_in("{dir}/api")];
         let mut program = self.program.clone();
         let mut home = Home::Ours;
@@ -154,6 +154,9 @@ impl Holder {
                     set_up.map_err(|error| at(error.to_string()))?;
                     arguments = jail::arguments(*usual, words);
                     arguments.iter_mut().for_each(|word| *word = scratch.fill_in(word));
+                }
+                Line::NetworkNamespace => {
+                    scratch.make_network_namespace().map_err(|error| at(error.to_string()))?;
                 }
                 Line::InPidNamespace => home = Home::NewPids,
                 Line::Restart => running = None,
@@ -251,6 +254,11 @@ impl Holder {
             Line::List(path) => return self.fact("lists", path, jail::names_in(&scratch.fill_in(path))),
             Line::Status(field) => return self.fact("status", field, jail::status(vmm.pid(), field)),
             Line::Limit(name) => return self.fact("limit", name, jail::limit(vmm.pid(), name)),
+            Line::Network => return self.fact("network", "", jail::network(vmm.pid(), scratch)),
+            Line::Cgroup(controller) => {
+                let cgroup = jail::cgroup(vmm.pid(), controller).map(|path| scratch.abstracted(&path));
+                return self.fact("cgroup", controller, cgroup);
+            }
             Line::Mounts => return self.fact("mounts", "", jail::mounts(vmm.pid())),
             Line::Inherits => return self.fact("inherits", "", jail::inherited(vmm.pid(), scratch)),
             Line::There(path) | Line::Gone(path) => {
@@ -352,14 +360,15 @@ fn as_http(request: &str) -> Vec<u8> {
 
 /// What the simulator has to have of the real thing, it cannot do without either.
 fn is_the_simulators_need(what: &str) -> bool {
-    matches!(what, "userfaultfd" | "huge-pages" | "userfaultfd-device" | "root" | "cgroups-v1")
+    matches!(what, "userfaultfd" | "huge-pages" | "userfaultfd-device" | "root" | "cgroups-v1" | "cgroups-v2")
 }
 
 fn has(what: &str) -> bool {
     let device = match what {
         "userfaultfd" => return Userfault::new().is_ok(),
         "userfaultfd-device" => "/dev/userfaultfd",
-        "cgroups-v1" => return jail::has_cgroups_of_version_1(),
+        "cgroups-v1" => return jail::hierarchy_of("cpu").is_some(),
+        "cgroups-v2" => return jail::hierarchy_of("").is_some(),
         "root" => return jail::may_be_made(),
         "huge-pages" => return free_huge_pages() >= HUGE_PAGES,
         "kvm" => "/dev/kvm",

@@ -38,7 +38,7 @@ const fn v(minor: u16, patch: u16) -> Version {
 
 /// In the order of the releases that mended them. What is older than the oldest supported release, concerns builds for
 /// debugging, or is nothing but slow, is left out.
-const PROBLEMS: [Problem; 19] = [
+const PROBLEMS: [Problem; 22] = [
     // firecracker#4099, mended by #4666.
     problem(
         v(7, 0),
@@ -53,6 +53,12 @@ const PROBLEMS: [Problem; 19] = [
     problem(v(9, 0), &[v(10, 0)], "a restored guest whose network device uses offloads has no network"),
     // firecracker#4736, mended by #4796 and #4812.
     problem(v(7, 0), &[v(10, 0)], "a guest that waits on a vsock connection waits for ever after a restore"),
+    // #5045.
+    problem(
+        v(7, 0),
+        &[v(11, 0)],
+        "its jailer, leading a session, may end the VMM by SIGHUP when it was called with \"--new-pid-ns\"",
+    ),
     // #5122.
     problem(
         v(7, 0),
@@ -114,8 +120,20 @@ const PROBLEMS: [Problem; 19] = [
         &[v(16, 0)],
         "the serial console of a restored guest may stay silent, and asynchronous page faults in it may get stuck",
     ),
+    // #5959.
+    problem(
+        v(16, 0),
+        &[v(16, 1)],
+        "its jailer refuses a network namespace that is named by a link, as those in /proc are",
+    ),
     // firecracker#5969, mended by #5958; since #5872.
     problem(v(16, 0), &[v(16, 1)], "vsock connections that a restored guest opens may hang"),
+    // #5956. In no release yet.
+    problem(
+        v(7, 0),
+        &[],
+        "on aarch64 its jailer gives the VMM whatever a link that was planted in the jail leads to",
+    ),
     // firecracker#6074, #6100, #6031; since #5872 and #5882. In no release yet.
     problem(
         v(16, 0),

@@ -24,6 +24,8 @@ pub(crate) enum Line {
         usual: bool,
         words: String,
     },
+    /// `network-namespace`: makes one, which `{netns}` is.
+    NetworkNamespace,
     /// `in-pid-namespace`: what is started is pid 1 of a namespace of its own.
     InPidNamespace,
     /// `needs tun`: what the real VMM needs on the host for this; without it the conversation is not held
@@ -81,6 +83,9 @@ pub(crate) enum Line {
     Status(String),
     Limit(String),
     Mounts,
+    /// `network {netns}`: the process is in that namespace; `cgroup CONTROLLER PATH`: it is there.
+    Network,
+    Cgroup(String),
     /// `inherits nothing`, or what it has of the environment and the descriptor that its parent gave it.
     Inherits,
     /// `told TEXT`, with `*`: what the VMM has told the server of its page faults.
@@ -122,6 +127,7 @@ impl Line {
             "only-args" => Self::Arguments { only: true, words: rest },
             "jailer" => Self::Jailer { usual: false, words: rest },
             "jailed" => Self::Jailer { usual: true, words: rest },
+            "network-namespace" => Self::NetworkNamespace,
             "in-pid-namespace" => Self::InPidNamespace,
             "owns" => split().and_then(|(path, uid)| Some(Self::Own(path, uid.parse().ok()?)))?,
             "folder" => Self::Folder(rest),
@@ -133,6 +139,8 @@ impl Line {
             "lists" => Self::List(first(&rest)),
             "status" => Self::Status(first(&rest)),
             "limit" => Self::Limit(first(&rest)),
+            "network" => Self::Network,
+            "cgroup" => Self::Cgroup(first(&rest)),
             "mounts" => Self::Mounts,
             "inherits" => Self::Inherits,
             "needs" => Self::Needs(rest),

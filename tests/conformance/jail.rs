@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -50,9 +50,42 @@ pub(crate) fn may_be_made() -> bool {
     wanted.into_iter().all(|one| effective.contains(one)) && rustix::process::geteuid().is_root()
 }
 
-pub(crate) fn has_cgroups_of_version_1() -> bool {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup"))
+/// Where a controller of version 1 is mounted; version 2 is the controller without a name.
+pub(crate) fn hierarchy_of(controller: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let [_, directory, kind, options, ..] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let is_it = match controller {
+            "" => kind == "cgroup2",
+            one => kind == "cgroup" && options.split(',').any(|option| option == one),
+        };
+        is_it.then(|| PathBuf::from(directory))
+    })
+}
+
+/// What a conversation has left there.
+pub(crate) fn remove_cgroups(name: &str) {
+    for hierarchy in ["cpu", "pids", ""].into_iter().filter_map(hierarchy_of) {
+        let _ = fs::remove_dir(hierarchy.join(name).join("j"));
+        let _ = fs::remove_dir(hierarchy.join(name));
+    }
+}
+
+/// The path of the process, in the hierarchy of a controller; version 2 is `unified`.
+pub(crate) fn cgroup(pid: u32, controller: &str) -> io::Result<String> {
+    let controller = if controller == "unified" { "" } else { controller };
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let found = text.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        controllers.split(',').any(|one| one == controller).then(|| path.to_owned())
+    });
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+pub(crate) fn network(pid: u32, scratch: &Scratch) -> io::Result<String> {
+    let is_it = fs::read_link(format!("/proc/{pid}/ns/net"))? == fs::read_link(scratch.fill_in("{netns}"))?;
+    Ok(if is_it { "{netns}" } else { "another" }.to_owned())
 }
 
 /// Mode, owner, and the numbers of a device.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::vmm::{Home, Scratch, Vmm};
+use super::vmm::{Home, Scratch, Vmm, see};
 
 const REQUEST: &[u8] = b"GET /version HTTP/1.1\r\n\r\n";
 
@@ -161,5 +161,19 @@ fn a_jailers_arguments_lead_into_its_directory() -> io::Result<()> {
     vmm.connect()?;
     vmm.send(b"GET / HTTP/1.1\r\n\r\n")?;
     assert!(vmm.receive().expect("an answer").body.contains(r#""id":"j1""#));
+    Ok(())
+}
+
+#[test]
+fn an_older_jailer_panics_where_it_refuses() -> io::Result<()> {
+    let scratch = Scratch::new()?;
+    let line =
+        "--sim-fault 0:version=1.12.1 --id j --exec-file {halt} --uid 0 --gid 0 --chroot-base-dir {dir}";
+    let arguments: Vec<String> = line.split(' ').map(|word| scratch.fill_in(word)).collect();
+    let simulator = Path::new(env!("CARGO_BIN_EXE_firecracker-sim"));
+    let mut jailer = Vmm::start(simulator, &scratch, &arguments, Home::Ours)?;
+    assert_eq!(jailer.wait().expect("an end"), "signal 6");
+    let reason = "Jailer error: Invalid filename. The filename of `--exec-file` option must contain";
+    see(&scratch.path.join("stderr"), reason).expect("the reason");
     Ok(())
 }

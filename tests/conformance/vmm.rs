@@ -29,6 +29,8 @@ const GUESTS: [&str; 10] =
 /// A directory of its own, with the guests in it.
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
+    /// Somebody who lives in a network namespace of his own.
+    networker: Option<Child>,
 }
 
 pub(crate) struct Vmm {
@@ -61,9 +63,30 @@ impl Scratch {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mvm-conformance-{}-{number}", std::process::id()));
         fs::create_dir(&path)?;
-        let scratch = Self { path };
+        let scratch = Self { path, networker: None };
         guest::write_all(&scratch.path);
         Ok(scratch)
+    }
+
+    pub(crate) fn make_network_namespace(&mut self) -> io::Result<()> {
+        let networker = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn()?;
+        let is_there = |path: &str| fs::read_link(path).ok();
+        let own = is_there("/proc/self/ns/net");
+        let path = format!("/proc/{}/ns/net", networker.id());
+        self.networker = Some(networker);
+        let deadline = Instant::now() + PATIENCE;
+        while is_there(&path) == own {
+            if Instant::now() > deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            thread::sleep(GLANCE);
+        }
+        Ok(())
+    }
+
+    /// What no other scratch is called.
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// A line's text with `{dir}` and the guests' names filled in.
@@ -73,6 +96,15 @@ impl Scratch {
         for guest in GUESTS {
             text = text.replace(&format!("{{{guest}}}"), &format!("{directory}/{guest}.elf"));
         }
+        if let Some(networker) = &self.networker {
+            text = text.replace("{netns}", &format!("/proc/{}/ns/net", networker.id()));
+        }
+        for (name, controller) in [("{cpu}", "cpu"), ("{pids}", "pids"), ("{unified}", "")] {
+            if let Some(hierarchy) = text.contains(name).then(|| jail::hierarchy_of(controller)).flatten() {
+                text = text.replace(name, &hierarchy.display().to_string());
+            }
+        }
+        text = text.replace("{name}", &self.name());
         text.replace("{root}", "{dir}/jails/firecracker/j/root").replace("{dir}", &directory)
     }
 
@@ -83,12 +115,19 @@ impl Scratch {
         for guest in GUESTS {
             text = text.replace(&format!("{directory}/{guest}.elf"), &format!("{{{guest}}}"));
         }
-        text.replace(&directory, "{dir}")
+        text.replace(&directory, "{dir}").replace(&self.name(), "{name}")
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if let Some(networker) = &mut self.networker {
+            let _ = networker.kill();
+            let _ = networker.wait();
+        }
+        if self.path.join(jail::FILE).exists() {
+            jail::remove_cgroups(&self.name());
+        }
         let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -75,10 +75,7 @@ fn wanted() -> Result<Wanted, ExitCode> {
             Ok(Wanted { arguments, program: Some(program), root, faults })
         }
         Ok(Arrival::Done) => Err(ExitCode::SUCCESS),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}\nError: {error:?}");
-            Err(ExitCode::FAILURE)
-        }
+        Err(error) => Err(jail::refuse(&error)),
     }
 }
 

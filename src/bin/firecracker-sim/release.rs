@@ -1,5 +1,5 @@
-//! What of snapshots differs between the releases of Firecracker that the simulator can be asked to pass for. Everything
-//! else is as in the newest, whatever release is told.
+//! What of snapshots and of the jailer's refusals differs between the releases of Firecracker that the simulator can be
+//! asked to pass for. Everything else is as in the newest, whatever release is told.
 
 use std::sync::OnceLock;
 
@@ -83,8 +83,9 @@ impl Release {
         self.since(13)
     }
 
-    /// The jailer takes a program of any name; before, it had to have "firecracker" in it.
-    pub(crate) fn program_name(self) -> Manner {
+    /// The jailer takes a program of any name, and ends with an exit code when it refuses something; before, a name had
+    /// to have "firecracker" in it, and every refusal but of arguments was a panic.
+    pub(crate) fn jailer(self) -> Manner {
         self.since(13)
     }
 

@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use mvm::sys::confinement::{self, Forked, Namespace};
 use rustix::fs::Access;
@@ -27,6 +27,7 @@ use crate::args::{self, Arguments};
 use crate::fault::Fault;
 use crate::log;
 use crate::proc;
+use crate::release::{Manner, Release};
 use crate::start;
 use arguments::PARAMETERS;
 use error::JailerError;
@@ -94,6 +95,19 @@ pub(crate) fn enter(line: &[String], faults: &[Fault]) -> Result<Arrival, Jailer
     let plan = Plan::new(&arguments, parts.next().unwrap_or_default(), faults)?;
     fs::create_dir_all(&plan.root).map_err(|error| JailerError::CreateDir(plan.root.clone(), error))?;
     carry_out(&plan, &started)
+}
+
+/// Says why it goes no further, and goes no further.
+pub(crate) fn refuse(error: &JailerError) -> ExitCode {
+    let is_panic =
+        !matches!(error, JailerError::ArgumentParsing(_)) && Release::told().jailer() == Manner::Old;
+    if is_panic {
+        let place = "src/jailer/src/main.rs:355:27";
+        let _ = writeln!(io::stderr(), "\nthread 'main' panicked at {place}:\nJailer error: {error}");
+        std::process::abort();
+    }
+    let _ = writeln!(io::stderr(), "{error}\nError: {error:?}");
+    ExitCode::FAILURE
 }
 
 struct Times {

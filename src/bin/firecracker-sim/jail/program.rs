@@ -39,7 +39,7 @@ impl Program {
         let name = canonical.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let name = name.ok_or_else(|| JailerError::ExtractFileName(canonical.clone()))?;
         Release::pass_for(&start::version_told(faults, Some(&name)));
-        if Release::told().program_name() == Manner::Old && !name.contains("firecracker") {
+        if Release::told().jailer() == Manner::Old && !name.contains("firecracker") {
             return Err(JailerError::ExecFileName(name));
         }
         let maker = maker_of(&canonical).unwrap_or(Maker::Foreign);
