@@ -22,6 +22,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) directory: Option<&'a Path>,
     /// The VMM.
     pub(crate) firecracker: Option<&'a Path>,
+    /// The program `jailer`; nothing for the one beside the VMM.
+    pub(crate) jailer: Option<&'a Path>,
     /// The program `mvm-keeper`.
     pub(crate) keeper: Option<&'a Path>,
     /// The cgroups of VMs.

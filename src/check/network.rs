@@ -2,9 +2,8 @@
 
 use super::Purpose::Network;
 use super::Status::{Limited, No};
-use super::process::missing;
 use super::{Finding, number};
-use crate::sys::capability;
+use crate::sys::user;
 
 pub(super) fn look() -> Vec<Finding> {
     let forwarding = [
@@ -31,7 +30,7 @@ pub(super) fn look() -> Vec<Finding> {
 fn administration() -> Finding {
     let advice = "run with CAP_NET_ADMIN (systemd: AmbientCapabilities=), or have root make the TAP devices for this user: ip tuntap \
                   add NAME mode tap user USER";
-    match missing(&[capability::NET_ADMIN]).is_empty() {
+    match user::missing_capabilities(&user::NEEDED_BY_NETWORKS).is_empty() {
         true => Finding::yes("net_admin", Network, "this process may make TAP devices and firewall rules"),
         false => Finding::yes(
             "net_admin",

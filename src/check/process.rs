@@ -3,35 +3,15 @@
 use super::Finding;
 use super::Purpose::{Jail, Run};
 use super::Status::{Limited, No};
-use crate::sys::capability::{self, Capabilities, Capability};
 use crate::sys::{procfs, user};
 use rustix::process::{Resource, getrlimit};
-
-/// What the jailer and the library need to make a jail, to reach into it, and to remove it.
-const OF_A_JAIL: [Capability; 9] = [
-    capability::SYS_ADMIN,
-    capability::SYS_CHROOT,
-    capability::MKNOD,
-    capability::CHOWN,
-    capability::SETUID,
-    capability::SETGID,
-    capability::DAC_OVERRIDE,
-    capability::FOWNER,
-    capability::KILL,
-];
 
 pub(super) fn look() -> Vec<Finding> {
     vec![proc(), open_files(), file_size(), jail()]
 }
 
-/// The names of those of `wanted` that this thread does not have.
-pub(super) fn missing(wanted: &[Capability]) -> Vec<&'static str> {
-    let has = |one: &Capability| Capabilities::effective().is_ok_and(|all| all.has(*one));
-    wanted.iter().filter(|one| !has(one)).map(|one| one.0).collect()
-}
-
 fn jail() -> Finding {
-    let (user, missing) = (user::effective_user(), missing(&OF_A_JAIL));
+    let (user, missing) = (user::effective_user(), user::missing_capabilities(&user::NEEDED_BY_A_JAIL));
     let text = match missing.is_empty() {
         true => format!("user {user} has all capabilities that a jail needs"),
         false => format!("user {user} lacks {}", missing.join(", ")),

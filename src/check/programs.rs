@@ -27,7 +27,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
             .but(No, "install a static build of Firecracker's releases, and set \"firecracker\" to its path"),
         Some(Ok(binary)) => usable(binary),
     };
-    vec![firecracker, jailer(binary, limits), keeper_program(subject.keeper)]
+    vec![firecracker, jailer(binary, subject.jailer, limits), keeper_program(subject.keeper)]
 }
 
 fn usable(binary: &Binary) -> Finding {
@@ -48,13 +48,13 @@ fn usable(binary: &Binary) -> Finding {
     }
 }
 
-/// The jailer of the same release, which stands beside Firecracker.
-fn jailer(binary: Option<&Binary>, limits: Limits<'_>) -> Finding {
+/// The jailer of the same release: the one that was named, or the one beside Firecracker.
+fn jailer(binary: Option<&Binary>, named: Option<&Path>, limits: Limits<'_>) -> Finding {
     let Some(binary) = binary else {
         return Finding::yes("jailer", Jail, "without Firecracker there is no jailer to look at")
             .but(No, "see firecracker");
     };
-    let path = binary.path().with_file_name("jailer");
+    let path = named.map_or_else(|| binary.path().with_file_name("jailer"), Path::to_path_buf);
     let shown = path.display();
     let said = match process::ask(&path, "--version", limits) {
         Ok(said) => said.lines().next().unwrap_or_default().to_owned(),

@@ -101,7 +101,7 @@ pub enum Error {
     #[error("this cannot be sent as a request")]
     Request(#[from] RequestError),
     /// Firecracker refused.
-    #[error("Firecracker refused {request} with {status}: {fault}")]
+    #[error("Firecracker refused {request} with {status}: {fault}{}", Advice(advice.as_deref()))]
     Refused {
         /// The request.
         request: RequestLine,
@@ -109,6 +109,8 @@ pub enum Error {
         status: u16,
         /// Firecracker's own words.
         fault: String,
+        /// What to do about it, where that is known.
+        advice: Option<String>,
     },
     /// The answer is not one.
     #[error("Firecracker's answer to {request} is not a valid HTTP response")]
@@ -215,6 +217,14 @@ impl fmt::Display for During {
             Self::Startup => f.write_str("before its API socket was ready"),
             Self::Request(request) => write!(f, "during {request}"),
         }
+    }
+}
+
+struct Advice<'a>(Option<&'a str>);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |advice| write!(f, "; what to do: {advice}"))
     }
 }
 

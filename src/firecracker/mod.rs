@@ -2,6 +2,7 @@
 //!
 //! What a microVM is, which requests make one and in which order, is the business of the room above.
 
+mod advice;
 pub mod api;
 mod binary;
 mod client;

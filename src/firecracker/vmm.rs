@@ -1,5 +1,6 @@
 //! One running VMM: started in its directory, ready when its socket answers, then asked over one connection.
 
+use super::advice::advice_on;
 use super::api::Request;
 use super::binary::Binary;
 use super::client::{self, NoResponse};
@@ -295,11 +296,13 @@ impl Vmm {
         if response.is_success() {
             return Ok(response);
         }
-        let request = RequestLine::from(request);
+        let (request, fault) = (RequestLine::from(request), response.fault());
+        let advice = advice_on(&fault);
         Err(Error::Refused {
             request,
             status: response.status,
-            fault: with_given_ids(&response.fault()).into_owned(),
+            fault: with_given_ids(&fault).into_owned(),
+            advice,
         })
     }
 

@@ -39,6 +39,15 @@ impl Device {
         })
     }
 
+    /// What to do when a VMM was refused it.
+    pub(crate) fn advice(self) -> String {
+        let other_user = || {
+            let path = self.path().display();
+            format!("let the VMM's user read and write {path}, as this process may")
+        };
+        self.check().err().map_or_else(other_user, |error| error.advice())
+    }
+
     /// Whether a process like this one may use it.
     ///
     /// # Errors
@@ -119,6 +128,11 @@ impl DeviceError {
     fn advice_on_access(&self) -> String {
         const OF_GROUP: u32 = 0o060;
         let (path, name, user) = (self.device.path(), self.device.name(), user::effective_user());
+        // A TUN device gives nobody anything that he may not have anyway.
+        let rule = match self.device {
+            Device::Tun => "MODE=\"0666\"",
+            _ => "GROUP=\"kvm\", MODE=\"0660\"",
+        };
         let shown = path.display();
         let group =
             fs::metadata(path).ok().filter(|about| about.mode() & OF_GROUP == OF_GROUP && about.gid() != 0);
@@ -128,8 +142,8 @@ impl DeviceError {
                  {shown}` as root"
             ),
             None => format!(
-                "run `setfacl -m u:{user}:rw {shown}` as root; to keep it over reboots, give the device to a group of this user by \
-                 a udev rule: KERNEL==\"{name}\", GROUP=\"kvm\", MODE=\"0660\""
+                "run `setfacl -m u:{user}:rw {shown}` as root; to keep it over reboots, let a group have it by \
+                 a udev rule: KERNEL==\"{name}\", {rule}"
             ),
         }
     }

@@ -19,6 +19,7 @@ impl Runtime {
         Ok(CheckReport::of(&Subject {
             directory: directory.as_deref(),
             firecracker: options.firecracker.as_deref(),
+            jailer: options.jail.jailer.as_deref(),
             keeper: options.keeper.as_deref(),
             cgroups: &options.cgroup,
             cgroup_parent: options.cgroup_parent.as_deref(),

@@ -3,7 +3,6 @@
 //! The only place, besides the C boundary, where `unsafe` is allowed. Nothing here knows what a microVM is.
 
 pub mod access;
-pub mod capability;
 pub mod cgroup;
 mod clone;
 pub mod confinement;

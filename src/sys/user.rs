@@ -25,10 +25,15 @@ pub const NEEDED_BY_A_JAIL: [Capability; 9] = [
     (CapabilitySet::SETGID, "CAP_SETGID"),
 ];
 
+/// What it takes to create network interfaces and firewall rules.
+pub const NEEDED_BY_NETWORKS: [Capability; 1] = [(CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN")];
+
 /// Those of `wanted` that the calling thread has not.
 pub fn missing_capabilities(wanted: &[Capability]) -> Vec<&'static str> {
     let has = thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    wanted.iter().filter(|(one, _)| !has.contains(*one)).map(|(_, name)| *name).collect()
+    // Whoever is in a user namespace of its own makes no device nodes, whatever it has.
+    let usable = |one| has.contains(one) && (one != CapabilitySet::MKNOD || maps_everybody());
+    wanted.iter().filter(|(one, _)| !usable(*one)).map(|(_, name)| *name).collect()
 }
 
 /// Its effective group.
