@@ -3,6 +3,7 @@
 //! The library in an operator's process never touches a signal: nothing outside `src/bin` and `tests` may use
 //! this.
 
+use super::mask;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -47,6 +48,15 @@ pub fn wait(signals: &[libc::c_int]) -> io::Result<Received> {
             return Err(error);
         }
     }
+}
+
+/// Whether this signal, which the calling thread must have blocked, waits for it: sent to the thread itself, or to the
+/// process.
+///
+/// # Errors
+/// When the number is no signal.
+pub fn is_pending(signal: libc::c_int) -> io::Result<bool> {
+    mask::is_pending(signal)
 }
 
 /// Makes the whole process ignore a signal.

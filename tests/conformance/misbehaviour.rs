@@ -165,6 +165,20 @@ fn a_jailers_arguments_lead_into_its_directory() -> io::Result<()> {
 }
 
 #[test]
+fn a_crash_that_was_asked_for_ends_pid_1_too() -> io::Result<()> {
+    if !super::jail::may_be_made() {
+        super::say("skipped: this user may not have a pid namespace");
+        return Ok(());
+    }
+    let scratch = Scratch::new()?;
+    let arguments = ["--sim-fault", "0:crash"].map(str::to_owned);
+    let simulator = Path::new(env!("CARGO_BIN_EXE_firecracker-sim"));
+    let mut vmm = Vmm::start(simulator, &scratch, &arguments, Home::NewPids)?;
+    assert_eq!(vmm.wait().expect("an end"), "signal 11");
+    Ok(())
+}
+
+#[test]
 fn an_older_jailer_panics_where_it_refuses() -> io::Result<()> {
     let scratch = Scratch::new()?;
     let line =

@@ -17,6 +17,7 @@ use crate::http::{Parser, Request, Response};
 use crate::log::{self, Speaker};
 use crate::machine::{End, Machine};
 use crate::metrics;
+use crate::start;
 use mvm::sys::sync::lock;
 
 const MAX_CONNECTIONS: usize = 10;
@@ -116,6 +117,11 @@ impl Connection {
                 respond(&mut machine, request)
             }
         };
+        if let Some(end) = start::end_by_too_long_a_file() {
+            let _ = server.ends.send(end);
+            drop(machine);
+            return self.wait_for_the_end();
+        }
         // Firecracker closes a connection as soon as it sees that the client has, even by half.
         self.read_ahead()?;
         self.write_with_faults(&response, &faults)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::{fs, thread};
 
-use mvm::sys::signal;
+use mvm::sys::signal::{self, Received};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::args::{self, Arguments};
@@ -143,15 +143,24 @@ pub(crate) fn watch_signals(ends: &Sender<End>) -> Result<(), MainError> {
                 log::error(Speaker::Main, "src/vmm/src/signal_handler.rs:160", &line);
                 continue;
             }
-            if let Some((_, metric, _)) = FATAL_SIGNALS.iter().find(|(number, ..)| *number == received.number)
-            {
-                metrics::store("signals", metric, 1);
-            }
-            let _ = ends.send(End::Signal { number: received.number, code: received.code });
+            let _ = ends.send(end_by(received));
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(MainError::Simulator)?;
     Ok(())
+}
+
+/// A file that gets too long is told to the thread that writes, which watches nothing: here it looks after the fact.
+pub(crate) fn end_by_too_long_a_file() -> Option<End> {
+    let is_told = signal::is_pending(libc::SIGXFSZ).unwrap_or(false);
+    is_told.then(|| signal::wait(&[libc::SIGXFSZ]).ok()).flatten().map(end_by)
+}
+
+fn end_by(received: Received) -> End {
+    if let Some((_, metric, _)) = FATAL_SIGNALS.iter().find(|(number, ..)| *number == received.number) {
+        metrics::store("signals", metric, 1);
+    }
+    End::Signal { number: received.number, code: received.code }
 }
 
 pub(crate) fn exit_code_of_signal(number: i32) -> u8 {
