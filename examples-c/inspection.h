@@ -22,6 +22,7 @@ enum { MOST_VMS = 64 };
 static struct example where;
 static const char *keeper;   /* or NULL */
 static char state[2048];     /* the state directory that is used now */
+static long first_user;      /* of those that jailed VMMs run as */
 static char found[32768];    /* what an inspector has found, told when it is not right */
 
 static inline void require(int condition, const char *what, int line) {
@@ -73,13 +74,21 @@ struct processes {
   struct process of[MOST_VMS];
 };
 
-/* A zombie has no working directory any more, and does not count. */
-static inline int cwd_of(int pid, char *cwd, size_t size) {
+static inline int link_of(int pid, const char *name, char *target, size_t size) {
   char link[64];
-  snprintf(link, sizeof link, "/proc/%d/cwd", pid);
-  ssize_t length = readlink(link, cwd, size - 1);
+  snprintf(link, sizeof link, "/proc/%d/%s", pid, name);
+  ssize_t length = readlink(link, target, size - 1);
   if (length < 0) return 0;
-  cwd[length] = '\0';
+  target[length] = '\0';
+  return 1;
+}
+
+/* A zombie has no working directory any more, and does not count. That of a jailed process is told by its console. */
+static inline int cwd_of(int pid, char *cwd, size_t size) {
+  if (!link_of(pid, "cwd", cwd, size)) return 0;
+  if (strcmp(cwd, "/") != 0) return 1;
+  char *console = link_of(pid, "fd/1", cwd, size) ? strstr(cwd, "/console.log") : NULL;
+  strcpy(console != NULL ? console : cwd, console != NULL ? "/vmm" : "/");
   return 1;
 }
 
@@ -376,9 +385,24 @@ static inline struct list look(mvm_runtime *runtime) {
   return list;
 }
 
+enum { USERS = 100 };
+
+/* A user is leased for each VMM that lives, and for no other. */
+static inline int count_leases(void) {
+  char path[64];
+  struct stat about;
+  int count = 0;
+  for (long user = first_user; user < first_user + USERS; user++) {
+    snprintf(path, sizeof path, "/run/mvm/uids/%ld", user);
+    count += lstat(path, &about) == 0;
+  }
+  return count;
+}
+
 static inline void leave_nothing(mvm_runtime *runtime) {
   reap(runtime);
   destroy_all(runtime);
+  REQUIRE(count_leases() == 0);
   MUST(mvm_runtime_close(runtime));
   REQUIRE(count_entries(path_of("", "")) == 0);
   REQUIRE(processes_below().count == 0);

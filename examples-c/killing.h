@@ -14,7 +14,13 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
+#ifdef JAILED
+enum { WORKERS = 4, BUDGET_MS = 30000 };
+static const char in_jail[] = ",\"jail\":{}";
+#else
 enum { WORKERS = 4, BUDGET_MS = 90000 };
+static const char in_jail[] = "";
+#endif
 
 struct shared {
   atomic_int failed;     /* some worker */
@@ -27,13 +33,13 @@ static struct shared *shared; /* among all processes of this test */
 
 static inline const char *spec_of(const char *id, char *spec, size_t size) {
   example_spec(&where, "halt", spec, size);
-  if (ends_with_owner(id)) strcpy(strrchr(spec, '}'), ",\"mvm\":{\"on_owner_exit\":\"kill\"}}");
-  if (strcmp(id, "c-keep") == 0) {
-    /* With a disk of its own, made from an image: any file is one. */
-    char *end = strrchr(spec, '}');
-    snprintf(end, size - (size_t)(end - spec),
-             ",\"mvm\":{\"rootfs\":{\"from\":\"%s/halt.elf\",\"size_mib\":1,\"format\":\"raw\"}}}", where.guests);
-  }
+  char disk[4200] = "";
+  /* One has a disk of its own, made from an image: any file is one. */
+  if (strcmp(id, "c-keep") == 0)
+    snprintf(disk, sizeof disk, ",\"rootfs\":{\"from\":\"%s/halt.elf\",\"size_mib\":1,\"format\":\"raw\"}", where.guests);
+  char *end = strrchr(spec, '}');
+  snprintf(end, size - (size_t)(end - spec), ",\"mvm\":{\"on_owner_exit\":\"%s\"%s%s}}",
+           ends_with_owner(id) ? "kill" : "keep", in_jail, disk);
   return spec;
 }
 
@@ -181,6 +187,19 @@ static inline void use_state(const char *name, long number) {
   snprintf(path, sizeof path, "%s/%s-%ld", where.state, name, number);
   mkdir(where.state, 0700);
   REQUIRE(mkdir(path, 0700) == 0 && realpath(path, state) != NULL);
+#ifdef JAILED
+  /* Users of its own: those of another worker may be leased at any time. */
+  static char options[sizeof where.options];
+  char jailer[4200], path_of_jailer[4096];
+  snprintf(path_of_jailer, sizeof path_of_jailer, "%s", where.firecracker);
+  char *file = strrchr(path_of_jailer, '/');
+  if (file != NULL && strcmp(file, "/firecracker-sim") != 0) strcpy(file, "/jailer");
+  first_user = 2000000000 + getpid() % 40000 * 1000 + number * 100;
+  if (options[0] == '\0') strcpy(options, where.options);
+  strcpy(where.options, options);
+  sprintf(strrchr(where.options, '}'), ",\"jail\":{\"jailer\":%s,\"uids\":{\"first\":%ld,\"count\":%d}}}",
+          json_string(jailer, sizeof jailer, path_of_jailer), first_user, USERS);
+#endif
 }
 
 static inline void *shared_memory(size_t size) {
@@ -247,7 +266,11 @@ static inline void at_any_system_call(const struct play *play, const char *name,
 
 /* ---- Killed at random, with four threads ---- */
 
+#ifdef JAILED
+enum { ROUNDS = 150, THREADS = 4 };
+#else
 enum { ROUNDS = 500, THREADS = 4 };
+#endif
 
 /* What the threads of an operator do for ever, and who looks after it. */
 struct life {
@@ -323,6 +346,26 @@ static inline void end_what_is_left(void) {
   for (int i = 0; i < all.count; i++) kill(all.of[i].pid, SIGKILL);
 }
 
+/* Whether this process may jail one, by the library's own word. */
+static inline int may_jail(void) {
+#ifdef JAILED
+  int answer = -1;
+  pid_t child = fork(); /* the tester itself uses no library */
+  if (child != 0) return waitpid(child, &answer, 0) == child && answer == 0;
+  mvm_runtime *runtime;
+  mvm_vm *vm;
+  char spec[8192];
+  use_state("probe", 0);
+  MUST(mvm_runtime_open(state, where.options, &runtime));
+  mvm_status status = mvm_create(runtime, "probe-keep", spec_of("probe-keep", spec, sizeof spec), &vm);
+  if (status == MVM_OK) MUST(mvm_destroy(vm));
+  MUST(mvm_runtime_close(runtime));
+  if (status != MVM_ERR_PERMISSION) must_be_ok(status, "mvm_create");
+  _exit(status != MVM_OK);
+#endif
+  return 1;
+}
+
 static inline int may_trace(void) {
   int status = -1;
   pid_t child = fork();
@@ -345,6 +388,10 @@ static inline int run_tester(int argc, char **argv, void (*test)(void)) {
   where = example_from(argc, argv);
   keeper = where.keeper;
   shared = shared_memory(sizeof *shared);
+  if (!may_jail()) {
+    printf("skip  all of it: this process may not jail another one\n");
+    return 0;
+  }
   /* As the init of a machine does: VMMs that have lost their owner are reaped at once. */
   REQUIRE(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
   tester = fork();
