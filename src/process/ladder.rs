@@ -8,6 +8,8 @@
 //! Guest ─────┴─────────────────────────┴─► Terminate ─ TERMINATE_ALLOWANCE ─► Kill ─ kill_allowance ─► Stuck
 //!   │ cannot be asked                            ▲
 //!   └──────────────► Terminate ──── grace ───────┼──────────────────────────► Kill
+//!                        │ has no effect         │                             ▲
+//!                        └───────────────────────┼─────────────────────────────┘
 //! grace 0 ───────────────────────────────────────┴──────────────────────────► Kill
 //! ```
 
@@ -112,7 +114,7 @@ impl Ladder {
             return Step::Ask(first);
         };
         if asked == Asked::Unavailable {
-            return Step::Ask(Rung::Terminate);
+            return Step::Ask(if rung == Rung::Guest { Rung::Terminate } else { Rung::Kill });
         }
         let until = self.end_of(rung, since);
         if now < until {

@@ -23,6 +23,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::{Pidfd, Signal};
 use crate::sys::poll::{self, Interest};
+use crate::sys::procfs;
 use crate::sys::sync::lock;
 use ladder::{Asked, Ladder, Plan, Report, Rung};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -236,6 +237,9 @@ impl Process {
                         Rung::Guest => {
                             let window = Deadline::after(plan.grace.saturating_sub(started.elapsed()));
                             ask_guest(Limits { deadline: window, interrupt })
+                        }
+                        Rung::Terminate if procfs::is_deaf_to(self.pid(), libc::SIGTERM) => {
+                            Asked::Unavailable
                         }
                         Rung::Terminate => self.send(Signal::Terminate).map(|()| Asked::Delivered)?,
                         Rung::Kill => self.send(Signal::Kill).map(|()| Asked::Delivered)?,

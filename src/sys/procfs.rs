@@ -126,6 +126,20 @@ pub fn processes() -> io::Result<impl Iterator<Item = i32>> {
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
+/// Whether the kernel keeps `signal` from the process that has the number `pid` now: the first one of a PID namespace gets
+/// only those that it has a handler for, and those that nobody can refuse.
+pub fn is_deaf_to(pid: i32, signal: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| tells_deafness(&status, signal))
+}
+
+fn tells_deafness(status: &str, signal: i32) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let mut numbers = field("NSpid:").unwrap_or_default().split_ascii_whitespace().rev();
+    let is_first_of_another_namespace = numbers.next() == Some("1") && numbers.next().is_some();
+    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(u64::MAX);
+    is_first_of_another_namespace && caught >> (signal - 1) & 1 == 0
+}
+
 /// Whether the standard output of the process that has the number `pid` now is `file`.
 pub fn prints_to(pid: i32, file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|about| stdout_of(pid) == Some(identity(&about)))
@@ -168,6 +182,17 @@ fn stdout_of(pid: i32) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_process_of_a_pid_namespace_hears_what_it_has_a_handler_for() {
+        let deaf =
+            |pids: &str, caught: &str| tells_deafness(&format!("NSpid:\t{pids}\nSigCgt:\t{caught}\n"), 15);
+        assert!(deaf("4711\t1", "0000000000000001"));
+        for (pids, caught) in [("4711\t1", "0000000000004000"), ("1", "0"), ("4711", "0"), ("4711\t2", "0")] {
+            assert!(!deaf(pids, caught), "{pids} {caught}");
+        }
+        assert!(!tells_deafness("", 15));
+    }
 
     #[test]
     fn what_is_in_swap_is_read_and_nothing_else_is_taken_for_it() {
