@@ -21,9 +21,11 @@ use common::guest::Guest;
 use common::{Host, is_simulated};
 use mvm::Vm;
 use mvm::firecracker::http::{Method, RequestPath};
+use mvm::sys::user::{NEEDED_BY_A_JAIL, missing_capabilities};
 use serde_json::json;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 fn main() {
@@ -37,9 +39,11 @@ fn main() {
         if is_simulated() { " (the simulator)" } else { "" }
     );
     println!("\n| what | library | bare loop | ratio |\n|---|---|---|---|");
-    create_and_start_one_by_one();
-    for at_once in [16, 32] {
-        create_and_start_at_once(at_once);
+    for manner in [Some(Manner::plain()), Manner::jailed()].iter().flatten() {
+        create_and_start_one_by_one(manner);
+        for at_once in [16, 32] {
+            create_and_start_at_once(manner, at_once);
+        }
     }
     requests();
     println!("\n| what | p50 | p99 | worst |\n|---|---|---|---|");
@@ -47,42 +51,78 @@ fn main() {
     queries_while_another_vm_is_busy();
 }
 
-fn create_and_start_one_by_one() {
+/// How VMs are started, and what the bare loop does for the same.
+struct Manner {
+    host: Host,
+    spec: String,
+    bare: Bare,
+    is_jailed: bool,
+}
+
+impl Manner {
+    fn plain() -> Self {
+        let host = Host::new();
+        let spec = host.spec(Guest::Halt).to_string();
+        Self { host, spec, bare: Bare::new(), is_jailed: false }
+    }
+
+    /// Nothing where this process may not jail another one.
+    fn jailed() -> Option<Self> {
+        let Self { host, bare, .. } = Self::plain();
+        let mut spec = host.spec(Guest::Halt);
+        spec["mvm"]["jail"] = json!({ "jailer": common::jailer() });
+        let spec = spec.to_string();
+        let missing = missing_capabilities(&NEEDED_BY_A_JAIL);
+        missing.is_empty().then_some(Self { host, spec, bare, is_jailed: true })
+    }
+
+    fn boot_bare(&self, id: &str) -> BareVmm {
+        static NEXT: AtomicU32 = AtomicU32::new(2_000_000_000);
+        if !self.is_jailed {
+            return self.bare.boot(id);
+        }
+        self.bare.boot_jailed(id, NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn name(&self) -> &'static str {
+        if self.is_jailed { "jailed create+start" } else { "create+start" }
+    }
+}
+
+fn create_and_start_one_by_one(manner: &Manner) {
     const ROUNDS: usize = 60;
-    let (host, bare) = (Host::new(), Bare::new());
-    let spec = host.spec(Guest::Halt).to_string();
+    let Manner { host, spec, .. } = manner;
     let (mut library, mut plain) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + 5 {
         let id = format!("serial-{round}");
-        let (vm, ours) = timed(|| booted(&host, &id, &spec));
+        let (vm, ours) = timed(|| booted(host, &id, spec));
         host.runtime.destroy(&vm).unwrap();
-        let (vmm, theirs) = timed(|| bare.boot(&id));
+        let (vmm, theirs) = timed(|| manner.boot_bare(&id));
         vmm.end();
         if round >= 5 {
             library.push(ours);
             plain.push(theirs);
         }
     }
-    compare("create+start, one by one (p50)", median(&mut library), median(&mut plain));
+    compare(&format!("{}, one by one (p50)", manner.name()), median(&mut library), median(&mut plain));
 }
 
-fn create_and_start_at_once(at_once: usize) {
+fn create_and_start_at_once(manner: &Manner, at_once: usize) {
     const ROUNDS: usize = 15;
-    let (host, bare) = (Host::new(), Bare::new());
-    let spec = host.spec(Guest::Halt).to_string();
+    let Manner { host, spec, .. } = manner;
     let (mut library, mut plain) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + 1 {
         let ids = (0..at_once).map(|number| format!("at-once-{round}-{number}")).collect::<Vec<_>>();
-        let (vms, ours) = timed(|| in_parallel(&ids, |id| booted(&host, id, &spec)));
+        let (vms, ours) = timed(|| in_parallel(&ids, |id| booted(host, id, spec)));
         vms.iter().for_each(|vm| host.runtime.destroy(vm).unwrap());
-        let (vmms, theirs) = timed(|| in_parallel(&ids, |id| bare.boot(id)));
+        let (vmms, theirs) = timed(|| in_parallel(&ids, |id| manner.boot_bare(id)));
         vmms.into_iter().for_each(BareVmm::end);
         if round > 0 {
             library.push(ours);
             plain.push(theirs);
         }
     }
-    compare(&format!("create+start, {at_once} at once (p50)"), median(&mut library), median(&mut plain));
+    compare(&format!("{}, {at_once} at once (p50)", manner.name()), median(&mut library), median(&mut plain));
 }
 
 fn requests() {
