@@ -212,6 +212,33 @@ fn a_creation_that_was_cut_off_leaves_no_cgroup() {
 }
 
 #[test]
+fn a_jailed_vm_is_in_its_cgroup_from_the_jailer_on() {
+    if !may_limit() || !has("pids") {
+        return eprintln!("skipped: no controller of processes is here");
+    }
+    let mut host = Host::new();
+    let mut spec = limited(&host, json!({ "pids": 60, "memory_mib": 200 }));
+    spec["mvm"]["jail"] = json!({ "jailer": common::jailer() });
+    let vm = match host.runtime.create("jailed", &spec.to_string()) {
+        Err(error) if told(&error).contains("CAP_") => return eprintln!("skipped: {}", told(&error)),
+        made => made.unwrap_or_else(|error| panic!("{}", told(&error))),
+    };
+    vm.start().unwrap();
+    let own = own_cgroups(&vm);
+    assert_eq!(says(&own, "pids.max"), "60");
+    assert!(own.iter().all(|cgroup| processes(cgroup).contains(&vm.pid().unwrap().to_string())));
+    vm.kill().unwrap();
+    assert_gone(&own);
+    vm.start().unwrap();
+    let own = own_cgroups(&vm);
+    drop(vm);
+    host.change_owner();
+    host.runtime.destroy(&host.runtime.vm("jailed").unwrap()).unwrap();
+    assert_gone(&own);
+    host.assert_nothing_left();
+}
+
+#[test]
 fn a_vm_whose_journal_is_damaged_or_gone_is_reaped_with_its_cgroup() {
     if !may_limit() {
         return;

@@ -130,6 +130,10 @@ impl Cgroup {
             let made = self.make_parent(parent).and_then(|()| make_directory(&self.path));
             attempts -= 1;
             match made {
+                // It was made before, when something else could not be.
+                Err(Step::Create { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                    return Ok(());
+                }
                 Err(Step::Create { source, .. } | Step::Write { source, .. })
                     if attempts > 0 && is_gone(&source) => {}
                 made => return made,

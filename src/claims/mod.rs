@@ -155,13 +155,26 @@ pub(crate) fn follow(claims: &[Claim], working_directory: &Path) {
     }
 }
 
-/// Undoes what was claimed, the last first. What cannot be undone is in the log, and keeps nothing else from being undone.
+/// Undoes what was claimed, the last first, but cgroups before everything else: what is left in them ends with them. What
+/// cannot be undone is in the log, and keeps nothing else from being undone, except that a user whose processes may still
+/// run is no other VM's.
 pub(crate) fn undo_all(claims: &[Claim], working_directory: &Path) {
-    for thing in claims.iter().rev().map(Claim::thing) {
-        if let Err(error) = thing.undo(working_directory) {
+    let mut have_ended = true;
+    for claim in in_order_of_undoing(claims) {
+        let thing = claim.thing();
+        if !have_ended && matches!(claim, Claim::Uid(_)) {
+            log::warn!("{} is not given to another VM", thing.describe(working_directory));
+        } else if let Err(error) = thing.undo(working_directory) {
+            have_ended &= claim.cgroup().is_none();
             log::warn!("cannot remove {}: {error}", thing.describe(working_directory));
         }
     }
+}
+
+fn in_order_of_undoing(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
+    let of =
+        |are_cgroups: bool| claims.iter().rev().filter(move |claim| claim.cgroup().is_some() == are_cgroups);
+    of(true).chain(of(false))
 }
 
 #[cfg(test)]
@@ -188,6 +201,14 @@ mod tests {
             let found = claims.each_ref().map(|claim| claim.thing().find(&scratch).unwrap());
             assert_eq!(found, [Found::Absent, Found::Foreign, Found::Absent, Found::Foreign]);
         }
+    }
+
+    #[test]
+    fn processes_end_with_their_cgroups_before_anything_that_they_use_is_given_away() {
+        let cgroup = |path: &str| Claim::Cgroup(Cgroup::new(path.into(), Making::default()));
+        let claims = [Claim::socket("one"), cgroup("/a"), cgroup("/b"), Claim::socket("two")];
+        let order = in_order_of_undoing(&claims).cloned().collect::<Vec<_>>();
+        assert_eq!(order, [cgroup("/b"), cgroup("/a"), Claim::socket("two"), Claim::socket("one")]);
     }
 
     #[test]
