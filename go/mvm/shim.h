@@ -56,6 +56,11 @@ static inline mvm_status shim_runtime_open(shim_call *call, const char *dir, con
   return status;
 }
 
+static inline mvm_status shim_runtime_check(shim_call *call, const char *dir, const char *options, char **text,
+                                            char **json) {
+  return SHIM(call, mvm_runtime_check(dir, options, NULL, text, json));
+}
+
 static inline mvm_status shim_runtime_close(shim_call *call, uintptr_t key) {
   return SHIM(call, mvm_runtime_close(RUNTIME(key)));
 }
