@@ -2,6 +2,9 @@
 //!
 //! What operators write is judged in `settings`.
 
+mod record;
+
+use record::Content;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::{Map, Value};
 
@@ -63,7 +66,15 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
 /// # Errors
 /// When it is not JSON, or not that of a `T`.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
-    T::deserialize(parse(text)?)
+    of(parse(text)?)
+}
+
+/// What `value` says, as a `T`.
+///
+/// # Errors
+/// When it is not that of a `T`.
+pub(crate) fn of<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
+    T::deserialize(Content(value))
 }
 
 /// Adds a key to an object.

@@ -84,8 +84,8 @@ fn a_keeper_that_dies_is_replaced() {
     let host = Host::with_keeper();
     let state = host.scratch.path().join("state");
     let vm = flooding(&host, "kept");
-    let first = keepers(&state);
     eventually("the keeper is at work", || state.join("keeper.json").exists());
+    let first = keepers(&state);
     std::process::Command::new("kill").args(["-9", &first[0].to_string()]).status().unwrap();
     eventually("another keeper is there", || {
         let _noticed = host.runtime.next_event(Duration::from_millis(10));

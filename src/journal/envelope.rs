@@ -91,7 +91,7 @@ const LONGEST: u64 = 64 << 20;
 /// What is wrong with the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let content = read_value(path)?;
-    T::deserialize(content).map_err(|source| Error::Content { path: path.into(), source })
+    json::of(content).map_err(|source| Error::Content { path: path.into(), source })
 }
 
 fn read_value(path: &Path) -> Result<Value, Error> {
