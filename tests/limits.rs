@@ -423,6 +423,30 @@ fn a_vm_that_uses_more_memory_than_it_may_is_killed_and_that_is_told() {
 }
 
 #[test]
+fn an_end_by_the_memory_limit_that_no_owner_saw_is_told_to_the_next() {
+    if !may_limit() || !has("memory") {
+        return eprintln!("skipped: no controller of memory is here");
+    }
+    let mut host = Host::new();
+    let spec = limited(&host, json!({ "memory_mib": 24 }));
+    let vm = host.runtime.create("hungry", &spec.to_string()).unwrap();
+    let own = own_cgroups(&vm);
+    let vmm = vm.pid().unwrap();
+    drop(vm);
+    host.without_owner(|| {
+        // Beside the VMM, as a part of it would.
+        let cgroups = own.iter().map(|cgroup| format!("echo $$ > {}/cgroup.procs\n", cgroup.display()));
+        let script = format!("{}exec tail /dev/zero", cgroups.collect::<String>());
+        let hungry = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert!(!hungry.success());
+        let _or_gone_with_it = std::process::Command::new("kill").args(["-9", &vmm.to_string()]).status();
+    });
+    let info = host.runtime.vm("hungry").unwrap().info().unwrap();
+    assert_eq!(info["out_of_memory"], true, "{info}");
+    assert_gone(&own);
+}
+
+#[test]
 fn a_vmm_that_cannot_even_come_up_within_its_limit_says_which_one() {
     if !may_limit() || !has("memory") {
         return eprintln!("skipped: no controller of memory is here");

@@ -149,7 +149,8 @@ fn may_make_in(root: &Hierarchy, parent: &Path) -> bool {
 fn check_parent(unified: &Hierarchy, parent: &Path, controllers: &[Controller]) -> Result<(), CgroupError> {
     let path = unified.root.join(parent);
     let above = path.parent().unwrap_or(&path);
-    if !path.is_dir() && !above.is_dir() {
+    let exists = path.is_dir();
+    if !exists && !above.is_dir() {
         return Err(CgroupError::NoParent { path: above.to_path_buf() });
     }
     let lacking = |path: &Path, file: &str| {
@@ -157,18 +158,21 @@ fn check_parent(unified: &Hierarchy, parent: &Path, controllers: &[Controller]) 
         let names = names_of(controllers).into_iter();
         names.filter(|name| text.split(' ').all(|own| own != *name)).collect::<Vec<_>>()
     };
-    let missing = if path.is_dir() { lacking(&path, CONTROLLERS) } else { lacking(above, CHILDREN_HAVE) };
-    if !missing.is_empty() {
-        return Err(CgroupError::NotHandedDown { above: above.to_path_buf(), path, controllers: missing });
-    }
-    let missing = if path.is_dir() { lacking(&path, CHILDREN_HAVE) } else { Vec::new() };
+    // The cgroup that is to hand them down, and does not yet.
+    let giving = if exists { &path } else { above };
+    let missing = lacking(giving, CHILDREN_HAVE);
+    let absent = if exists { lacking(&path, CONTROLLERS) } else { missing.clone() };
     // The kernel's own root may have both, processes and children with controllers.
-    let is_root = !path.join("cgroup.events").exists();
-    let has_processes = || cgroup::processes(&path).is_ok_and(|all| !all.is_empty());
-    if path.is_dir() && !missing.is_empty() && !is_root && has_processes() {
-        return Err(CgroupError::ProcessesInside { path, controllers: missing });
+    let is_root = !giving.join("cgroup.events").exists();
+    let has_processes = || cgroup::processes(giving).is_ok_and(|all| !all.is_empty());
+    let is_blocked = !missing.is_empty() && !is_root && has_processes();
+    if is_blocked && (!exists || absent.is_empty()) {
+        return Err(CgroupError::ProcessesInside { path: giving.to_path_buf(), controllers: missing });
     }
-    Ok(())
+    match absent.is_empty() {
+        true => Ok(()),
+        false => Err(CgroupError::NotHandedDown { above: above.to_path_buf(), path, controllers: absent }),
+    }
 }
 
 fn names_of(controllers: &[Controller]) -> Vec<&'static str> {

@@ -5,6 +5,7 @@ use super::remains::{self, RemainsError};
 use super::{Core, Shared, Spec, Turn, Vm, VmId, directory, files_of};
 use crate::firecracker::{Version, Vmm, VmmFiles};
 use crate::journal::{self, OnOwnerExit, Progress, Record, SpecRecord, Stage};
+use crate::observe::cgroup_usage::oom_kills;
 use crate::operation::Operation;
 use crate::pager::PagerHandle;
 use crate::process::{ExitStatus, Process};
@@ -119,8 +120,11 @@ impl Vm {
                 _ => WhyEnded::WithoutOwner,
             },
         };
+        // It goes with its cgroups, which can still tell.
+        let is_out_of_memory = why == WhyEnded::WithoutOwner && oom_kills(&record.own_cgroups()) > 0;
         let exit = remains::end_vmm(&record, &files, &shared.boot)?;
         let vm = Self::found_ended(id, &files, record, (exit, why), shared);
+        lock(&vm.core).is_out_of_memory = is_out_of_memory;
         Ok(AdoptionOutcome::Ended(vm, why))
     }
 

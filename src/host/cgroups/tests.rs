@@ -88,6 +88,9 @@ fn what_is_missing_is_named_with_what_to_do() {
     let text = refused(&memory, Some("/busy"));
     assert!(text.contains("there are processes in it") && text.contains("unified/busy"), "{text}");
     assert_eq!(refused(&memory, busy.to_str()), text, "a path as the host has it is the same");
+    // As in a container that sees its own cgroup as the root.
+    let below = refused(&memory, Some("/busy/vms"));
+    assert_eq!(below, text, "what is to be made in a cgroup with processes cannot be had either");
 }
 
 #[test]
