@@ -425,3 +425,136 @@ fn a_disk_that_is_to_be_kept_does_not_leave_its_vm_before() {
     site.host.assert_nothing_left();
     assert_eq!(beginning_of(&kept), "data!");
 }
+
+/// Runs the test called `name`, which is ignored otherwise, with its temporary files on a new file system of its own. `make`
+/// makes it in the file `$1`, and `prepare` is done in it once it is mounted.
+#[allow(clippy::print_stderr)]
+fn run_on(make: &str, prepare: &str, name: &str) {
+    const SCRIPT: &str = r#"{ truncate -s 512M "$1" && eval "$3" && mount -o loop "$1" "$2" && cd "$2" && eval "$4"; } || exit 77
+TMPDIR="$PWD/temporary" exec "$5" --exact "$6" --ignored --nocapture"#;
+    let scratch = Scratch::new();
+    let [image, mount_point] = ["image", "mount"].map(|name| scratch.path().join(name));
+    fs::create_dir(&mount_point).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).args([&image, &mount_point]).args([make, prepare]);
+    let ended = command.arg(std::env::current_exe().unwrap()).arg(name).output();
+    match ended {
+        Ok(ended) if ended.status.success() => {
+            assert!(String::from_utf8_lossy(&ended.stdout).contains("1 passed"));
+        }
+        // A test that fails answers 101.
+        Ok(ended) if ended.status.code() == Some(101) => panic!("{}", String::from_utf8_lossy(&ended.stderr)),
+        refused => eprintln!("SKIPPED: no such file system to be had: {refused:?}"),
+    }
+}
+
+#[test]
+fn a_copy_takes_no_space_where_blocks_can_be_shared() {
+    run_on("mkfs.xfs -q -m reflink=1 $1", "mkdir temporary", "on_a_file_system_with_reflinks");
+}
+
+#[test]
+fn a_quota_that_is_used_up_leaves_nothing() {
+    let limit = "btrfs quota enable . && btrfs subvolume create temporary && btrfs qgroup limit 4M temporary";
+    run_on("mkfs.btrfs -q $1", limit, "on_a_file_system_with_a_quota");
+}
+
+/// Blocks in use, in bytes.
+fn used(directory: &Path) -> u64 {
+    let output = Command::new("stat").args(["-f", "-c", "%b %f %S"]).arg(directory).output().unwrap().stdout;
+    let numbers = String::from_utf8(output).unwrap();
+    let numbers = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect::<Vec<u64>>();
+    (numbers[0] - numbers[1]) * numbers[2]
+}
+
+#[test]
+#[ignore = "run by a_copy_takes_no_space_where_blocks_can_be_shared, on a file system of its own"]
+fn on_a_file_system_with_reflinks() {
+    let site = Site::new();
+    let image = File::create(site.image("raw")).unwrap();
+    image.write_all_at(&vec![7; 64 << 20], 0).unwrap();
+    image.sync_all().unwrap();
+    site.describe("raw", "raw");
+    let before = (used(site.host.scratch.path()), sha256(&site.image("raw")));
+    for id in ["one", "two", "three"] {
+        site.create(id, &json!({ "template": "raw", "size_mib": 512 }));
+        write_to(&site.disk(id), id);
+        File::open(site.disk(id)).unwrap().sync_all().unwrap();
+    }
+    assert!(used(site.host.scratch.path()) - before.0 < 16 * MIB);
+    assert_eq!(sha256(&site.image("raw")), before.1);
+}
+
+#[test]
+#[ignore = "run by a_quota_that_is_used_up_leaves_nothing, on a file system of its own"]
+fn on_a_file_system_with_a_quota() {
+    let host = Host::new();
+    // On another file system, so that no blocks are shared.
+    let elsewhere = Scratch::at(Path::new(&format!("/dev/shm/mvm-test-{}", std::process::id())));
+    let path = elsewhere.path().join("image");
+    fs::write(&path, vec![7; 16 << 20]).unwrap();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["rootfs"] = json!({ "from": path });
+    let text = told(&host.runtime.create("web", &spec.to_string()).unwrap_err());
+    assert!(text.contains("no space is left there") && text.contains("quota exceeded"), "{text}");
+    host.assert_nothing_left();
+    // There is room for a small one.
+    fs::write(&path, [7; 65_536]).unwrap();
+    host.runtime.create("web", &spec.to_string()).unwrap();
+}
+
+/// Where an owner of [`an_owner_that_is_killed_while_it_copies_leaves_no_half_disk`] keeps its VMs.
+const SITE: &str = "MVM_TEST_DISKS";
+
+#[test]
+fn an_owner_that_is_killed_while_it_copies_leaves_no_half_disk() {
+    let scratch = Scratch::new();
+    let image = scratch.path().join("image");
+    // Data and holes by turns, so that it takes many steps.
+    let file = File::create(&image).unwrap();
+    for at in (0..64 * MIB).step_by(16_384) {
+        file.write_all_at(&[7; 8192], at).unwrap();
+    }
+    drop(file);
+    let digest = sha256(&image);
+    let vms = scratch.path().join("state/vms");
+    let (mut half, mut whole) = (0, 0);
+    for round in 0_u64..20 {
+        let owner = Command::new(std::env::current_exe().unwrap())
+            .args(["an_owner_that_copies", "--exact", "--ignored"])
+            .env(SITE, scratch.path())
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        let mut owner = owner.unwrap();
+        // Some time after it has begun, and a different one each time.
+        eventually("it copies", || vms.join(".copied.new").exists() || vms.join("copied").exists());
+        std::thread::sleep(std::time::Duration::from_micros(round * 1_954));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        half += usize::from(vms.join(".copied.new").exists());
+        let options = json!({ "firecracker": common::firecracker() }).to_string();
+        let runtime = mvm::Runtime::open(&scratch.path().join("state"), Some(&options)).unwrap();
+        assert!(!vms.join(".copied.new").exists(), "{}", runtime.report());
+        if let Ok(vm) = runtime.vm("copied") {
+            whole += 1;
+            assert_eq!(sha256(&vms.join("copied/vmm/drives/rootfs")), digest);
+            runtime.destroy(&vm).unwrap();
+        }
+        assert_eq!(fs::read_dir(&vms).unwrap().count(), 0);
+    }
+    assert!(half > 0, "none of 20 copies was cut off, and {whole} were whole");
+}
+
+#[test]
+#[ignore = "run by an_owner_that_is_killed_while_it_copies_leaves_no_half_disk, which kills it"]
+fn an_owner_that_copies() {
+    let Some(scratch) = std::env::var_os(SITE).map(PathBuf::from) else { return };
+    let options = json!({ "firecracker": common::firecracker() }).to_string();
+    let runtime = mvm::Runtime::open(&scratch.join("state"), Some(&options)).unwrap();
+    let kernel = common::guest::write(&scratch, Guest::Halt);
+    let spec = json!({ "boot-source": { "kernel_image_path": kernel }, "mvm": { "rootfs": { "from": scratch.join("image") } } });
+    runtime.create("copied", &spec.to_string()).unwrap();
+    loop {
+        std::thread::park();
+    }
+}

@@ -60,9 +60,13 @@ impl Scratch {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("mvm-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self::at(&std::env::temp_dir().join(name))
+    }
+
+    /// The directory at `path`.
+    pub fn at(path: &Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        Self(path.to_path_buf())
     }
 
     pub fn path(&self) -> &Path {
