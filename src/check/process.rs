@@ -3,11 +3,13 @@
 use super::Finding;
 use super::Purpose::{Jail, Run};
 use super::Status::{Limited, No};
-use crate::sys::{procfs, user};
+use crate::claims::UID_LEASES;
+use crate::sys::{access, procfs, user};
 use rustix::process::{Resource, getrlimit};
+use std::path::Path;
 
 pub(super) fn look() -> Vec<Finding> {
-    vec![proc(), open_files(), file_size(), jail()]
+    vec![proc(), open_files(), file_size(), jail(), leases()]
 }
 
 fn jail() -> Finding {
@@ -20,8 +22,25 @@ fn jail() -> Finding {
         .seeing([("user", user.into()), ("missing", missing.clone().into())]);
     match missing.is_empty() {
         true => finding,
-        false => finding
-            .but(No, "run as root, or give the process these capabilities (systemd: AmbientCapabilities=)"),
+        false => finding.but(
+            No,
+            "run as root, or give the process these capabilities (systemd: AmbientCapabilities=); in a \
+             rootless container nothing gives them",
+        ),
+    }
+}
+
+/// Where it is noted which user runs which jailed VMM.
+fn leases() -> Finding {
+    let place = Path::new(UID_LEASES);
+    let existing = place.ancestors().find(|path| path.is_dir()).unwrap_or(place);
+    let text = format!("users of jailed VMMs can be leased in {UID_LEASES}");
+    match access::may_make_in(existing) {
+        Ok(()) => Finding::yes("uid_leases", Jail, text),
+        Err(error) => {
+            Finding::yes("uid_leases", Jail, format!("{} cannot be written to: {error}", existing.display()))
+                .but(No, "run as root, or let the process write there (systemd: ReadWritePaths=/run)")
+        }
     }
 }
 

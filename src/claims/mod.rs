@@ -13,7 +13,7 @@ mod uid;
 pub(crate) use cgroup::{Cgroup, Making, Setting, USUAL_PARENT, another_name};
 pub(crate) use link::Link;
 pub(crate) use socket::Socket;
-pub(crate) use uid::Uid;
+pub(crate) use uid::{LEASES as UID_LEASES, Uid};
 
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Where the leases of all runtimes of this host are.
-const LEASES: &str = "/run/mvm/uids";
+pub(crate) const LEASES: &str = "/run/mvm/uids";
 
 /// A leased number of a user, which is that of a group too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

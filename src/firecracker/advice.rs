@@ -10,6 +10,9 @@ pub(super) fn advice_on(fault: &str) -> Option<String> {
         () if has("KVM object") || has("/dev/kvm") => Some(Device::Kvm.advice()),
         () if has("UFFD object") || has("/dev/userfaultfd") => Some(Device::Userfault.advice()),
         () if has("/dev/net/tun") => Some(Device::Tun.advice()),
+        () if has("create VM") && has("(os error 16)") => {
+            Some("end the other hypervisor, such as VirtualBox, that uses the CPU".to_owned())
+        }
         () if is_denied && has("tap device") => Some(
             "to use a TAP device that is there, a VMM must be its user (ip tuntap add NAME mode tap user UID); to create one, it needs \
              CAP_NET_ADMIN"

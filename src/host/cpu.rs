@@ -25,16 +25,27 @@ impl fmt::Display for HostCpu {
 
 const UNKNOWN: &str = "unknown";
 
+/// Whether this CPU can run VMs, as far as it says so.
+pub(crate) fn virtualizes() -> Option<bool> {
+    let text = first_processor().ok()?;
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags"))?;
+    Some(flags.split_ascii_whitespace().any(|flag| matches!(flag, "vmx" | "svm")))
+}
+
+fn first_processor() -> io::Result<String> {
+    let mut text = Vec::new();
+    // The first processor is enough, and the kernel takes its time for each of the others.
+    File::open("/proc/cpuinfo")?.take(4096).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 impl HostCpu {
     /// That of this host.
     ///
     /// # Errors
     /// When `/proc` is not there.
     pub(crate) fn here() -> io::Result<Self> {
-        let mut text = Vec::new();
-        // The first processor is enough, and the kernel takes its time for each of the others.
-        File::open("/proc/cpuinfo")?.take(4096).read_to_end(&mut text)?;
-        Ok(Self::parse(std::env::consts::ARCH, &String::from_utf8_lossy(&text)))
+        Ok(Self::parse(std::env::consts::ARCH, &first_processor()?))
     }
 
     /// Whether a guest that was frozen on the one goes on on the other. Another model of the same vendor is for the CPU

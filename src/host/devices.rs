@@ -1,6 +1,7 @@
 //! The device files through which a host lends a VM what it has: whether this process may use them, and what to do when it
 //! may not. Opening them changes nothing; the TUN device is not even opened, because that may load its driver.
 
+use super::cpu;
 use crate::sys::user;
 use crate::sys::userfault::Userfault;
 use crate::sys::{access, kvm};
@@ -111,10 +112,11 @@ impl DeviceError {
             }
             (Some(libc::EACCES), _) => self.advice_on_access(),
             (Some(libc::EPERM), _) => format!("the device is not allowed in this cgroup: {in_container}"),
-            (_, Device::Kvm) => format!(
-                "load the kernel module kvm_intel or kvm_amd; if that fails, switch on virtualization in the firmware, or nested \
-                 virtualization for a virtual machine; {in_container}"
-            ),
+            (_, Device::Kvm) if cpu::virtualizes() == Some(false) => {
+                "this CPU offers no virtualization: switch it on in the firmware, or, for a virtual machine, nested virtualization"
+                    .to_owned()
+            }
+            (_, Device::Kvm) => format!("load the kernel module kvm_intel or kvm_amd; {in_container}"),
             (_, Device::Tun) => format!("load the kernel module tun; {in_container}"),
             (_, Device::Userfault) => "use a kernel with CONFIG_USERFAULTFD".to_owned(),
         }
@@ -136,11 +138,18 @@ impl DeviceError {
         let shown = path.display();
         let group =
             fs::metadata(path).ok().filter(|about| about.mode() & OF_GROUP == OF_GROUP && about.gid() != 0);
-        match group.map(|about| user::group_name(about.gid())) {
-            Some(group) => format!(
-                "add user {user} to group {group} (processes that run already do not notice), or run `setfacl -m u:{user}:rw \
-                 {shown}` as root"
+        match group.map(|about| about.gid()) {
+            Some(group) if user::is_listed_in(group) => format!(
+                "user {user} is in group {}, but was not when this process was started: restart the service, or log in again",
+                user::group_name(group)
             ),
+            Some(group) => {
+                let (group, number) = (user::group_name(group), group);
+                format!(
+                    "add user {user} to group {group} and restart the process (in a container: --group-add {number}), or run \
+                     `setfacl -m u:{user}:rw {shown}` as root"
+                )
+            }
             None => format!(
                 "run `setfacl -m u:{user}:rw {shown}` as root; to keep it over reboots, let a group have it by \
                  a udev rule: KERNEL==\"{name}\", {rule}"
@@ -150,3 +159,29 @@ impl DeviceError {
 }
 
 const USUAL_API: i32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(device: Device, errno: i32) -> String {
+        DeviceError { device, source: io::Error::from_raw_os_error(errno) }.advice()
+    }
+
+    #[test]
+    fn every_way_not_to_have_a_device_has_its_own_advice() {
+        for device in [Device::Kvm, Device::Userfault, Device::Tun] {
+            let [absent, denied, forbidden] =
+                [libc::ENOENT, libc::EACCES, libc::EPERM].map(|errno| advice(device, errno));
+            assert!(absent != denied && denied != forbidden && forbidden != absent, "{device:?}");
+            let path = device.path().display().to_string();
+            assert!(denied.contains(&path) || denied.contains("group"), "{denied}");
+        }
+    }
+
+    #[test]
+    fn what_stands_there_is_a_device_or_is_refused() {
+        let file = std::env::current_exe().unwrap().metadata().unwrap();
+        assert!(Device::Kvm.open(&file).is_err() && Device::Tun.check_kind(&file).is_err());
+    }
+}

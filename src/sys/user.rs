@@ -49,11 +49,22 @@ pub fn is_trusted_group(group: u32) -> bool {
 
 /// What the group with the number `group` is called on this host; the number where /etc/group does not have it.
 pub fn group_name(group: u32) -> String {
-    let number = group.to_string();
-    let file = fs::read_to_string("/etc/group").unwrap_or_default();
-    let is_it = |line: &&str| line.split(':').nth(2) == Some(number.as_str());
-    let name = file.lines().find(is_it).and_then(|line| line.split(':').next());
-    name.map_or(number.clone(), str::to_owned)
+    let name = field_of("/etc/group", group, 0);
+    name.unwrap_or_else(|| group.to_string())
+}
+
+/// Whether /etc/group has the effective user in `group`.
+pub fn is_listed_in(group: u32) -> bool {
+    let user = field_of("/etc/passwd", effective_user(), 0);
+    let members = field_of("/etc/group", group, 3).unwrap_or_default();
+    user.is_some_and(|user| members.split(',').any(|member| member == user))
+}
+
+/// A field of the line for `number` in a file such as /etc/passwd.
+fn field_of(path: &str, number: u32, field: usize) -> Option<String> {
+    let (file, number) = (fs::read_to_string(path).ok()?, number.to_string());
+    let line = file.lines().find(|line| line.split(':').nth(2) == Some(number.as_str()))?;
+    line.split(':').nth(field).map(str::to_owned)
 }
 
 /// Whether `user` stands for all users that have no number in the user namespace of this process.
