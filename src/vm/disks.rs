@@ -2,9 +2,10 @@
 //! of them when the VM is destroyed. How it is done is the business of `host::disk`.
 
 use super::record::OwnDisk;
+use super::sharing::{Access, HostUse};
 use super::spec::{Disk, DiskKind, Link};
 use super::{Error, Reason, Spec, SpecError, Turn, Vm};
-use crate::firecracker::VmmFiles;
+use crate::firecracker::{HostThing, VmmFiles};
 use crate::host::files::View;
 use crate::host::{DiskError, Task, VmmPath, disk};
 use crate::journal::{self, SpecRecord};
@@ -29,6 +30,11 @@ impl Vm {
     /// Whether the images that it shares with others are what they should be, and its own disks can be kept where they are to
     /// be.
     pub(super) fn check_disks(&self, turn: &Turn<'_>) -> Result<(), Error> {
+        let copied = self.spec.disks.iter().filter(|disk| matches!(disk.kind, DiskKind::Own { .. }));
+        let copied = copied.map(HostUse::of_image).collect::<Vec<_>>();
+        let held = (self.token, self.spec.options.sharing);
+        let unwritten = self.shared.holdings.check(held, &copied, &self.view());
+        unwritten.map_err(self.failed(turn.operation()))?;
         for disk in &self.spec.disks {
             let checked = match &disk.kind {
                 DiskKind::Shared { check } => {
@@ -119,6 +125,21 @@ impl Vm {
     }
 }
 
+impl HostUse {
+    /// The use of the image from which `disk` is made.
+    fn of_image(disk: &Disk) -> Self {
+        let id = disk.name.as_path().file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            key: format!("mvm.disks.{id}.from"),
+            thing: HostThing::Disk { read_only: "read_only" },
+            name: disk.from.clone(),
+            link: None,
+            access: Access::Shared,
+            is_own: false,
+        }
+    }
+}
+
 /// Moves the disks to where they are kept of a VM in `directory` whose journal cannot be believed.
 ///
 /// # Errors
@@ -126,8 +147,12 @@ impl Vm {
 pub(crate) fn keep_disks_in(directory: &Path, limits: Limits<'_>) -> Result<(), DiskError> {
     let record = journal::read::<SpecRecord>(&journal::spec_file(directory));
     let spec = record.map_err(SpecError::from).and_then(|record| Spec::of_record_file(&record));
-    let files = VmmFiles::new(directory.to_path_buf());
-    spec.map_or(Ok(()), |spec| keep_all(&spec, &View::plain(files.working_directory()), limits))
+    let Ok(spec) = spec else { return Ok(()) };
+    let files = match &spec.options.jail {
+        Some(_) => VmmFiles::jailed(directory.to_path_buf()),
+        None => VmmFiles::new(directory.to_path_buf()),
+    };
+    keep_all(&spec, &files.view(), limits)
 }
 
 fn keep_all(spec: &Spec, view: &View, limits: Limits<'_>) -> Result<(), DiskError> {

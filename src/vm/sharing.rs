@@ -120,6 +120,20 @@ impl Holdings {
         Ok(())
     }
 
+    /// Whether nobody else writes to what is read once, and not held.
+    ///
+    /// # Errors
+    /// What, and which VM has it.
+    pub(super) fn check(
+        &self,
+        (token, sharing): (u64, Sharing),
+        uses: &[HostUse],
+        view: &View,
+    ) -> Result<(), Conflict> {
+        let uses = identified(uses, view);
+        check_others(&lock(&self.0), (token, sharing), &uses)
+    }
+
     /// The same for a VM that runs already, whatever others use.
     pub(super) fn note(&self, token: u64, (id, sharing): (VmId, Sharing), uses: &[HostUse], view: &View) {
         let uses = identified(uses, view);

@@ -24,8 +24,10 @@ pub(crate) fn keep(from: &Path, at: &Path, limits: Limits<'_>) -> Result<(), Dis
     // A VMM may have put something else there. It has ended, and nothing takes the place of what is looked at here.
     let disk = open(from, OpenOptions::new().read(true), &task)?;
     let about = disk.metadata().map_err(failed)?;
-    if about.uid() != user::effective_user() {
-        fchown(&disk, Some(user::effective_user()), None).map_err(failed)?;
+    let (user, group) = (user::effective_user(), user::effective_group());
+    if (about.uid(), about.gid()) != (user, group) {
+        // A VMM in a jail was its owner.
+        fchown(&disk, Some(user), Some(group)).map_err(failed)?;
     }
     disk.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     super::sync(&disk, from, limits)?;
