@@ -295,6 +295,41 @@ fn limits_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn a_snapshot_that_the_limits_forbid_is_refused_and_the_vm_lives() {
+    if !may_jail() {
+        return;
+    }
+    let host = Host::new();
+    let limits = json!({ "resource_limits": { "fsize": 64 << 20 } });
+    let vm = host.runtime.create("short", &in_jail(host.spec(Guest::Halt), limits)).unwrap();
+    vm.start().unwrap();
+    let text = told(&host.runtime.take_snapshot(&vm, "long", None).unwrap_err());
+    assert!(text.contains("134217728") && text.contains("fsize"), "{text}");
+    assert_eq!(vm.state(), State::Running);
+}
+
+#[test]
+fn a_jail_and_limits_go_together() {
+    if !may_jail() {
+        return;
+    }
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["mvm"]["limits"] = json!({});
+    let vm = match host.runtime.create("bound", &in_jail(spec, json!({}))) {
+        Err(error) => {
+            return eprintln!("skipped: this machine has no cgroups to make some in: {}", told(&error));
+        }
+        Ok(vm) => vm,
+    };
+    vm.start().unwrap();
+    let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", pid_of(&vm))).unwrap();
+    assert!(cgroups.contains("/mvm-"), "{cgroups}");
+    host.runtime.destroy(&vm).unwrap();
+    host.assert_nothing_left();
+}
+
+#[test]
 fn the_vsock_of_a_jailed_vm_is_where_its_owner_looks_for_it() {
     if !may_jail() {
         return;

@@ -138,6 +138,17 @@ pub enum Reason {
         /// Why not.
         source: io::Error,
     },
+    /// The VMM may write no file of the length of a snapshot.
+    #[error(
+        "its memory has {bytes} bytes, and \"fsize\" in \"resource_limits\" of its jail allows files of {limit}: Firecracker \
+         would be killed at that length; create the VM with a higher limit"
+    )]
+    LongerThanAllowed {
+        /// How long it would be.
+        bytes: u64,
+        /// How long a file may be.
+        limit: u64,
+    },
     /// All users that a VMM may run as are taken.
     #[error(
         "no user is free for the jail: those from {first} to {last} are leased to other VMs of this host; give \"uids\" in \

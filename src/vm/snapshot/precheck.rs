@@ -25,6 +25,14 @@ impl Vm {
             })?;
         }
         let size = configuration.pointer("/machine-config/mem_size_mib").and_then(Value::as_u64);
+        let limit = self.spec.options.jail.as_ref().and_then(|jail| jail.resource_limits.fsize);
+        // A diff is as long as the memory too. Firecracker would end by SIGXFSZ.
+        match (limit, size.map(|mib| mib.saturating_mul(1 << 20))) {
+            (Some(limit), Some(bytes)) if bytes > limit => {
+                return Err(self.error(Operation::Snapshot, Reason::LongerThanAllowed { bytes, limit }));
+            }
+            _ => {}
+        }
         match (plan.kind(), size) {
             // Firecracker writes every byte of it.
             (Kind::Full, Some(mib)) => {

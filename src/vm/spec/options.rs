@@ -61,7 +61,7 @@ pub(in crate::vm) struct JailOptions {
 /// `"mvm"."jail"."resource_limits"`, in the words of `jailer`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::vm) struct ResourceLimits {
-    fsize: Option<u64>,
+    pub(in crate::vm) fsize: Option<u64>,
     no_file: Option<u64>,
 }
 
