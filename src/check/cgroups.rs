@@ -5,6 +5,7 @@ use super::Status::{Limited, No};
 use super::{Finding, Subject};
 use crate::causes::with_causes;
 use crate::host::cgroups::{CgroupError, CgroupLimits, for_limits};
+use crate::json::object;
 use crate::process;
 use crate::sys::cgroup::is_writable;
 use std::path::{Path, PathBuf};
@@ -44,14 +45,13 @@ fn limits(parent: Option<&Path>) -> Finding {
     }
     let finding =
         Finding::yes("cgroup_limits", Cgroups, format!("VMs can have limits by {}", possible.join(", ")))
-            .seeing([("possible", possible.clone().into()), ("missing", missing.clone().into())]);
+            .seeing(object! { "possible": possible.clone(), "missing": missing.clone() });
     match why {
         None => finding,
-        Some(why) if possible.is_empty() => {
-            Finding { text: "VMs can have no limits".to_owned(), ..finding }.but(No, why)
+        Some(why) if possible.is_empty() => finding.reading("VMs can have no limits".to_owned()).but(No, why),
+        Some(why) => {
+            finding.reading(format!("VMs can have no limits by {}", missing.join(", "))).but(Limited, why)
         }
-        Some(why) => Finding { text: format!("VMs can have no limits by {}", missing.join(", ")), ..finding }
-            .but(Limited, why),
     }
 }
 

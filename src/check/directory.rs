@@ -5,6 +5,7 @@ use super::Purpose::{Disks, Run};
 use super::Status::{Limited, No};
 use crate::causes::with_causes;
 use crate::journal::{StateDirectory, StateError};
+use crate::json::object;
 use crate::sys::{access, filesystem, mask, transfer};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -57,13 +58,7 @@ fn usable(directory: &Path, place: &Path) -> Finding {
     };
     let free = space.map(|space| space.free_bytes);
     let about = fs::metadata(directory).ok();
-    let finding = Finding::yes("state_directory", Run, text).seeing([
-        ("path", shown.to_string().into()),
-        ("owner", about.as_ref().map(MetadataExt::uid).into()),
-        ("mode", about.map(|about| format!("{:o}", about.mode() & 0o7777)).into()),
-        ("free_bytes", free.into()),
-        ("free_files", space.map(|space| space.free_files).into()),
-    ]);
+    let finding = Finding::yes("state_directory", Run, text).seeing(object! { "path": shown.to_string(), "owner": about.as_ref().map(MetadataExt::uid), "mode": about.map(|about| format!("{:o}", about.mode() & 0o7777)), "free_bytes": free, "free_files": space.map(|space| space.free_files) });
     match free.is_some_and(|free| free < FEW) {
         true => finding.but(Limited, "make room: less than 1 GiB is free there"),
         false => finding,
@@ -91,14 +86,11 @@ fn reflinks(place: &Path) -> Finding {
     let finding = Finding::yes("reflinks", Disks, "copies of disks share their blocks");
     match cloned {
         Ok(()) => finding,
-        Err(error) if !is_impossible(&error) => {
-            Finding { text: format!("it could not be tried: {error}"), ..finding }
-                .but(Limited, "make the state directory usable, and check again")
-        }
-        Err(error) => Finding {
-            text: format!("copies of disks take time and room, for there are no reflinks ({error})"),
-            ..finding
-        }
-        .but(Limited, "put the state directory and images on one xfs (mkfs.xfs -m reflink=1) or btrfs"),
+        Err(error) if !is_impossible(&error) => finding
+            .reading(format!("it could not be tried: {error}"))
+            .but(Limited, "make the state directory usable, and check again"),
+        Err(error) => finding
+            .reading(format!("copies of disks take time and room, for there are no reflinks ({error})"))
+            .but(Limited, "put the state directory and images on one xfs (mkfs.xfs -m reflink=1) or btrfs"),
     }
 }

@@ -5,6 +5,7 @@ use super::Status::{Limited, No};
 use super::{Finding, Purpose, number, read};
 use crate::causes::with_causes;
 use crate::host::{Device, DeviceError};
+use crate::json::object;
 use crate::sys::file::names_in;
 use serde_json::Value;
 use std::path::Path;
@@ -29,7 +30,7 @@ fn release() -> Finding {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
     let version = numbers.next().zip(numbers.next()).unwrap_or_default();
     let finding = Finding::yes("kernel", Run, format!("Linux {release}"))
-        .seeing([("release", release.as_str().into())]);
+        .seeing(object! { "release": release.as_str() });
     match version < OLDEST {
         true => finding.but(Limited, "Firecracker and the library are made for Linux 5.10 and newer"),
         false => finding,
@@ -58,8 +59,8 @@ fn device(name: &'static str, purpose: Purpose, device: Device) -> Finding {
         Err(error) => (with_causes(&error), Some(error)),
     };
     let errno = problem.as_ref().and_then(DeviceError::errno);
-    let finding = Finding::yes(name, purpose, text)
-        .seeing([("path", path.to_string().into()), ("errno", errno.into())]);
+    let finding =
+        Finding::yes(name, purpose, text).seeing(object! { "path": path.to_string(), "errno": errno });
     match problem {
         None => finding,
         Some(error) => finding.but(No, error.advice()),
@@ -80,10 +81,7 @@ fn memory() -> Finding {
             _ => "the kernel promises guests memory that they use later",
         },
     );
-    let finding = finding.seeing([
-        ("overcommit", overcommit.into()),
-        ("transparent_huge_pages", chosen("/sys/kernel/mm/transparent_hugepage/enabled")),
-    ]);
+    let finding = finding.seeing(object! { "overcommit": overcommit, "transparent_huge_pages": chosen("/sys/kernel/mm/transparent_hugepage/enabled") });
     match overcommit {
         Some(NEVER_MORE_THAN_THERE_IS) => finding.but(
             Limited,
@@ -98,7 +96,7 @@ fn huge_pages() -> Finding {
     let [total, free] = ["nr_hugepages", "free_hugepages"].map(|name| number(&format!("{POOL}/{name}")));
     let shown = free.unwrap_or_default();
     let finding = Finding::yes("huge_pages", HugePages, format!("{shown} huge pages of 2 MiB are free"))
-        .seeing([("total", total.into()), ("free", free.into())]);
+        .seeing(object! { "total": total, "free": free });
     match (total, free) {
         (None, _) => finding.but(No, "use a kernel with CONFIG_HUGETLBFS"),
         (_, Some(0) | None) => {
@@ -156,7 +154,7 @@ fn vulnerabilities() -> Finding {
     let finding = Finding::yes("cpu_vulnerabilities", Isolation, text);
     match open.is_empty() && !names.is_empty() {
         true => finding,
-        false => finding.seeing([("vulnerable", open.into())]).but(
+        false => finding.seeing(object! { "vulnerable": open }).but(
             Limited,
             format!("update kernel and microcode, and do not boot with mitigations=off; see {PLACE}"),
         ),

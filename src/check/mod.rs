@@ -11,6 +11,7 @@ mod programs;
 
 use crate::json::object;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,13 +41,16 @@ pub struct CheckReport(Vec<Finding>);
 
 /// One thing that was looked at.
 #[derive(Debug)]
-pub struct Finding {
+pub struct Finding(Box<Content>);
+
+#[derive(Debug)]
+struct Content {
     name: &'static str,
     purpose: Purpose,
     status: Status,
-    text: String,
-    advice: Option<String>,
-    seen: Map<String, Value>,
+    text: Cow<'static, str>,
+    advice: Option<Cow<'static, str>>,
+    seen: Value,
 }
 
 /// What something is needed for.
@@ -115,8 +119,8 @@ impl CheckReport {
 
     /// Whether this host can do that: the worst that was found for it.
     pub fn can(&self, purpose: Purpose) -> Status {
-        let own = self.0.iter().filter(|finding| finding.purpose == purpose);
-        own.map(|finding| finding.status).max().unwrap_or(Status::Limited)
+        let own = self.0.iter().filter(|finding| finding.0.purpose == purpose);
+        own.map(|finding| finding.0.status).max().unwrap_or(Status::Limited)
     }
 
     /// The report, as docs/json.md describes it.
@@ -132,9 +136,9 @@ impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for purpose in PURPOSES {
             writeln!(f, "{}: {}", purpose.phrase(), self.can(purpose).name())?;
-            for finding in self.0.iter().filter(|finding| finding.purpose == purpose) {
-                writeln!(f, "  {:<8}{:<20}{}", finding.status.name(), finding.name, finding.text)?;
-                if let Some(advice) = &finding.advice {
+            for finding in self.0.iter().filter(|finding| finding.0.purpose == purpose) {
+                writeln!(f, "  {:<8}{:<20}{}", finding.0.status.name(), finding.0.name, finding.0.text)?;
+                if let Some(advice) = &finding.0.advice {
                     writeln!(f, "{:30}-> {advice}", "")?;
                 }
             }
@@ -145,54 +149,68 @@ impl fmt::Display for CheckReport {
 
 impl Finding {
     /// Something that is there.
-    fn yes(name: &'static str, purpose: Purpose, text: impl Into<String>) -> Self {
-        Self { name, purpose, status: Status::Yes, text: text.into(), advice: None, seen: Map::new() }
+    fn yes(name: &'static str, purpose: Purpose, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, purpose, text.into())
+    }
+
+    #[inline(never)]
+    fn new(name: &'static str, purpose: Purpose, text: Cow<'static, str>) -> Self {
+        let (status, seen) = (Status::Yes, Value::Object(Map::new()));
+        Self(Box::new(Content { name, purpose, status, text, advice: None, seen }))
     }
 
     /// The same that is not, or is not all that it could be, with what to do about it.
-    fn but(self, status: Status, advice: impl Into<String>) -> Self {
-        Self { status, advice: Some(advice.into()), ..self }
+    fn but(mut self, status: Status, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.0.status = status;
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// The same with another text.
+    fn reading(mut self, text: String) -> Self {
+        self.0.text = text.into();
+        self
     }
 
     /// With what was seen, for programs.
-    fn seeing<const N: usize>(mut self, seen: [(&str, Value); N]) -> Self {
-        self.seen.extend(seen.map(|(key, value)| (key.to_owned(), value)));
+    fn seeing(mut self, seen: Value) -> Self {
+        self.0.seen = seen;
         self
     }
 
     /// What it is called, always the same.
     pub fn name(&self) -> &'static str {
-        self.name
+        self.0.name
     }
 
     /// What it is needed for.
     pub fn purpose(&self) -> Purpose {
-        self.purpose
+        self.0.purpose
     }
 
     /// Whether it is there.
     pub fn status(&self) -> Status {
-        self.status
+        self.0.status
     }
 
     /// What was found, for people.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// What to do about it, if there is anything.
     pub fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
+        self.0.advice.as_deref()
     }
 
     fn json(&self) -> Value {
         object! {
-            "name": self.name,
-            "for": self.purpose.name(),
-            "status": self.status.name(),
-            "text": self.text.as_str(),
+            "name": self.name(),
+            "for": self.purpose().name(),
+            "status": self.status().name(),
+            "text": self.text(),
             "advice": self.advice(),
-            "seen": Value::Object(self.seen.clone()),
+            "seen": self.0.seen.clone(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Purpose::Network;
 use super::Status::{Limited, No};
 use super::{Finding, number, read};
+use crate::json::object;
 use crate::sys::user;
 
 pub(super) fn look() -> Vec<Finding> {
@@ -14,11 +15,13 @@ pub(super) fn look() -> Vec<Finding> {
     findings.extend(forwarding.map(|(name, protocol, sysctl, path)| {
         let value = number(path);
         let finding = Finding::yes(name, Network, format!("the kernel forwards {protocol}"))
-            .seeing([("value", value.into())]);
+            .seeing(object! { "value": value });
         match value {
-            Some(0) => Finding { text: format!("the kernel does not forward {protocol}"), ..finding }
+            Some(0) => finding
+                .reading(format!("the kernel does not forward {protocol}"))
                 .but(Limited, format!("for guests that reach other hosts: sysctl {sysctl}=1")),
-            None => Finding { text: format!("the kernel has no {protocol}"), ..finding }
+            None => finding
+                .reading(format!("the kernel has no {protocol}"))
                 .but(Limited, format!("for guests that use {protocol}, use a kernel that has it")),
             Some(_) => finding,
         }

@@ -4,6 +4,7 @@ use super::Finding;
 use super::Purpose::{Jail, Run};
 use super::Status::{Limited, No};
 use crate::claims::UID_LEASES;
+use crate::json::object;
 use crate::sys::{access, procfs, user};
 use rustix::process::{Resource, getrlimit};
 use std::path::Path;
@@ -18,8 +19,8 @@ fn jail() -> Finding {
         true => format!("user {user} has all capabilities that a jail needs"),
         false => format!("user {user} lacks {}", missing.join(", ")),
     };
-    let finding = Finding::yes("capabilities", Jail, text)
-        .seeing([("user", user.into()), ("missing", missing.clone().into())]);
+    let finding =
+        Finding::yes("capabilities", Jail, text).seeing(object! { "user": user, "missing": missing.clone() });
     match missing.is_empty() {
         true => finding,
         false => finding.but(
@@ -50,7 +51,7 @@ fn proc() -> Finding {
         Some(seen) if seen == own => Finding::yes("proc", Run, "/proc is that of this PID namespace"),
         seen => Finding::yes("proc", Run, "/proc is not that of this PID namespace")
             .but(No, "mount this namespace's own: mount -t proc proc /proc")
-            .seeing([("pid", own.into()), ("seen", seen.into())]),
+            .seeing(object! { "pid": own, "seen": seen }),
     }
 }
 
@@ -64,7 +65,7 @@ fn open_files() -> Finding {
         Run,
         format!("this process may have {soft} open files, and raise that to {hard}"),
     )
-    .seeing([("soft", soft.into()), ("hard", hard.into())]);
+    .seeing(object! { "soft": soft, "hard": hard });
     match soft >= ENOUGH {
         true => finding,
         false => finding.but(
@@ -82,6 +83,6 @@ fn file_size() -> Finding {
                 Limited,
                 "set RLIMIT_FSIZE to unlimited: the kernel ends a VMM whose disk, log or snapshot reaches it",
             )
-            .seeing([("bytes", bytes.into())]),
+            .seeing(object! { "bytes": bytes }),
     }
 }

@@ -6,6 +6,7 @@ use super::{Finding, Subject};
 use crate::causes::with_causes;
 use crate::firecracker::{Binaries, Binary};
 use crate::host::disk::Tools;
+use crate::json::object;
 use crate::keeper;
 use crate::process::{self, Limits};
 use crate::sys::deadline::Deadline;
@@ -35,11 +36,8 @@ fn usable(binary: &Binary) -> Finding {
     let problems = version.known_problems().collect::<Vec<_>>();
     let told = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let path = binary.path().display();
-    let finding = Finding::yes("firecracker", Run, format!("{path} is Firecracker {version}")).seeing([
-        ("path", path.to_string().into()),
-        ("version", version.to_string().into()),
-        ("known_problems", told.into()),
-    ]);
+    let finding = Finding::yes("firecracker", Run, format!("{path} is Firecracker {version}"))
+        .seeing(object! { "path": path.to_string(), "version": version.to_string(), "known_problems": told });
     match problems.iter().filter_map(|problem| problem.mended_by()).max() {
         Some(newer) => {
             finding.but(Limited, format!("{newer} mends known problems of this release: install it"))
@@ -65,11 +63,9 @@ fn jailer(binary: Option<&Binary>, named: Option<&Path>, limits: Limits<'_>) -> 
     };
     let wanted = format!("Jailer v{}", binary.version());
     let is_static = elf::is_static(binary.path()).ok();
-    let finding = Finding::yes("jailer", Jail, format!("{shown} is {said:?}")).seeing([
-        ("path", shown.to_string().into()),
-        ("said", said.as_str().into()),
-        ("firecracker_is_static", is_static.into()),
-    ]);
+    let finding = Finding::yes("jailer", Jail, format!("{shown} is {said:?}")).seeing(
+        object! { "path": shown.to_string(), "said": said.as_str(), "firecracker_is_static": is_static },
+    );
     if !said.starts_with("Jailer v") {
         return finding.but(No, "put the jailer of Firecracker's release there");
     }
