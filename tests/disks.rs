@@ -575,3 +575,20 @@ fn an_image_that_a_running_guest_writes_to_is_not_copied() {
     writer.start().unwrap();
     vm.start().unwrap();
 }
+
+#[test]
+fn space_that_was_reserved_is_there_and_what_is_not_is_told_before_anything_is_copied() {
+    let site = Site::new();
+    let rootfs = json!({ "template": "linux", "size_mib": 64, "space": "reserved" });
+    let created = site.host.runtime.create("roomy", &site.spec(&rootfs).to_string());
+    // A file system that copies on write promises nothing.
+    if let Err(error) = created {
+        assert!(told(&error).contains("does not keep such promises"), "{}", told(&error));
+        return;
+    }
+    assert!(fs::metadata(site.disk("roomy")).unwrap().blocks() * 512 >= 64 * MIB);
+    ran("e2fsck", &["-fn".as_ref(), &site.disk("roomy")]);
+    site.host.runtime.destroy(&site.host.runtime.vm("roomy").unwrap()).unwrap();
+    let text = site.refusal(&json!({ "template": "raw", "size_mib": 1_u64 << 40, "space": "reserved" }));
+    assert!(text.contains("are free there"), "{text}");
+}

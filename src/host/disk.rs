@@ -7,7 +7,7 @@ mod ext4;
 mod image;
 mod keeping;
 
-pub(crate) use image::{Check, Finish, Format, Tools, check, make};
+pub(crate) use image::{Check, Finish, Format, Space, Tools, check, make};
 pub(crate) use keeping::keep;
 
 use super::error::{DiskError, NotPlain, Task};
@@ -28,6 +28,15 @@ pub(crate) struct Copied {
     /// How much of the disk the copy takes; shared blocks count.
     pub(crate) allocated: u64,
     pub(crate) how: How,
+}
+
+/// Whose blocks a copy may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blocks {
+    /// Those of the original, until one of the two is written to.
+    MayBeShared,
+    /// Its own.
+    Own,
 }
 
 /// How a file was copied.
@@ -57,7 +66,8 @@ pub(crate) fn copy(from: &Path, to: &Path, limits: Limits<'_>) -> Result<Copied,
     let source = open(from, OpenOptions::new().read(true), &task)?;
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let target = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
-    copy_content(&source, (&target, to), &task, limits).inspect_err(|_| drop(fs::remove_file(to)))
+    copy_content(&source, (&target, to), Blocks::MayBeShared, &task, limits)
+        .inspect_err(|_| drop(fs::remove_file(to)))
 }
 
 /// Whether the file that `path` is, or leads to, can be copied.
@@ -199,12 +209,14 @@ fn look_at(limits: Limits<'_>, task: &Task) -> Result<(), DiskError> {
 fn copy_content(
     from: &File,
     (to, path): (&File, &Path),
+    blocks: Blocks,
     task: &Task,
     limits: Limits<'_>,
 ) -> Result<Copied, DiskError> {
     let failed = |error| DiskError::io(task, error);
     look_at(limits, task)?;
-    let how = if transfer::reflink(from, to).is_ok() { How::Reflink } else { How::Sparse };
+    let is_shared = blocks == Blocks::MayBeShared && transfer::reflink(from, to).is_ok();
+    let how = if is_shared { How::Reflink } else { How::Sparse };
     if how == How::Sparse {
         let length = length(from, task)?;
         let extents = sparse::data_extents(from).map_err(failed)?;

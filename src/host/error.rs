@@ -103,6 +103,15 @@ pub enum DiskError {
         /// The length that was wanted.
         wanted: u64,
     },
+    /// A file system that cannot promise space.
+    #[error(
+        "cannot reserve space in {}: its file system does not keep such promises; use ext4 or xfs, or \"space\": \"as_needed\"",
+        path.display()
+    )]
+    NoReservation {
+        /// Where.
+        path: PathBuf,
+    },
     /// What is to be grown is no file system that can be.
     #[error(
         "cannot {task}: {} holds no ext4 file system, and no other is grown; use \"format\": \"raw\" to make only the \
@@ -214,6 +223,13 @@ pub enum Task {
         /// How long it is to be, in bytes.
         bytes: u64,
     },
+    /// Space for all of one is set aside.
+    Reserve {
+        /// Which.
+        file: PathBuf,
+        /// How long it is, in bytes.
+        bytes: u64,
+    },
     /// One leaves its VM's directory to be kept.
     Keep {
         /// Which.
@@ -258,6 +274,7 @@ impl fmt::Display for Task {
             Self::Apply { diff, onto } => write!(f, "apply {} to {}", diff.display(), onto.display()),
             Self::Sync { file } => write!(f, "write {} to the disk", file.display()),
             Self::Grow { file, bytes } => write!(f, "grow {} to {bytes} bytes", file.display()),
+            Self::Reserve { file, bytes } => write!(f, "reserve {bytes} bytes for {}", file.display()),
             Self::Keep { file, at } => write!(f, "keep the disk {} at {}", file.display(), at.display()),
             Self::Checksum { file } => write!(f, "compute the checksum of {}", file.display()),
         }

@@ -34,6 +34,15 @@ pub fn first_data(file: &File) -> io::Result<u64> {
     }
 }
 
+/// Has the file system set blocks aside for `range` of the file, which becomes so long if it is shorter.
+///
+/// # Errors
+/// `ENOSPC` and `EDQUOT` when there are too few, `EOPNOTSUPP` on a file system that cannot do it.
+pub fn reserve(file: &File, range: Range<u64>) -> io::Result<()> {
+    let length = range.end.saturating_sub(range.start);
+    Ok(retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, length))?)
+}
+
 /// Gives the blocks before `end` back to the file system; offsets stay as they are. A block that `end` divides is
 /// kept.
 ///

@@ -208,7 +208,9 @@ impl Facts {
                 os_errno: source.raw_os_error().unwrap_or_default(),
                 ..Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
             },
-            DiskError::NoTool { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
+            DiskError::NoTool { .. } | DiskError::NoReservation { .. } => {
+                Self::of(mvm_status::MVM_ERR_UNSUPPORTED)
+            }
             DiskError::Tool { source, .. } => Self::of_process(source),
             DiskError::ToolFailed { exit, output, .. } => {
                 Self { exit: Some(*exit), output: output.clone(), ..Self::of(mvm_status::MVM_ERR_IO) }

@@ -2,10 +2,10 @@
 //! that was not finished is removed.
 
 use super::ext4;
-use super::{Copied, copy_content, hexadecimal, length, look_at, open, refusal, sha256};
+use super::{Blocks, Copied, check_room, copy_content, hexadecimal, length, look_at, open, refusal, sha256};
 use crate::host::error::{DiskError, Task};
 use crate::process::Limits;
-use crate::sys::{file, verity};
+use crate::sys::{file, filesystem, mask, sparse, verity};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,17 @@ pub(crate) struct Finish {
     pub(crate) bytes: Option<u64>,
     pub(crate) format: Format,
     pub(crate) check: Option<Check>,
+    pub(crate) space: Space,
+}
+
+/// When a disk gets its space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// When it is written to. By then there may be none left.
+    #[default]
+    AsNeeded,
+    /// All of it from the beginning.
+    Reserved,
 }
 
 /// What an image holds.
@@ -87,13 +98,18 @@ pub(crate) fn make(
     let image = open(from, OpenOptions::new().read(true), &task)?;
     let before = stamp(&image, &task)?;
     let growth = growth_of(&image, (from, to), finish, tools)?;
+    let bytes = finish.bytes.unwrap_or(before.bytes);
+    if finish.space == Space::Reserved {
+        check_reservable(to, bytes)?;
+    }
     if let Some(Check::FsVerity(wanted)) = &finish.check {
         check_verity(&image, from, wanted)?;
     }
     let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to);
     let disk = made.map_err(|error| refusal(to, &task).unwrap_or_else(|| DiskError::io(&task, error)))?;
     let is_replaced = || fs::metadata(from).map_or(true, |now| file::identity(&now) != before.identity);
-    let copied = match copy_content(&image, (&disk, to), &task, limits) {
+    let blocks = if finish.space == Space::Reserved { Blocks::Own } else { Blocks::MayBeShared };
+    let copied = match copy_content(&image, (&disk, to), blocks, &task, limits) {
         // Also when its end was met too early.
         Ok(_) | Err(DiskError::Io { .. }) if stamp(&image, &task)? != before || is_replaced() => {
             Err(DiskError::Changed { task: task.clone(), image: from.into() })
@@ -105,8 +121,12 @@ pub(crate) fn make(
             // The copy is nobody else's, so that it is what was checked.
             compare(from, wanted, sha256(to, limits)?)?;
         }
-        let Some(growth) = &growth else { return Ok(copied) };
-        growth.carry_out(&disk, limits)?;
+        if let Some(growth) = &growth {
+            growth.carry_out(&disk, limits)?;
+        }
+        if finish.space == Space::Reserved {
+            reserve(&disk, (to, bytes), limits)?;
+        }
         let about = disk.metadata().map_err(|error| DiskError::io(&task, error))?;
         Ok(Copied { bytes: about.len(), allocated: about.blocks() * super::SECTOR, ..copied })
     });
@@ -143,6 +163,33 @@ fn stamp(image: &File, task: &Task) -> Result<Stamp, DiskError> {
         modified: (about.mtime(), about.mtime_nsec()),
     };
     image.metadata().map(of).map_err(|error| DiskError::io(task, error))
+}
+
+/// Whether the file system of `disk` can set `bytes` aside, and keeps its word.
+fn check_reservable(disk: &Path, bytes: u64) -> Result<(), DiskError> {
+    check_room(disk, bytes)?;
+    let directory = disk.parent().unwrap_or(disk);
+    match filesystem::room(directory) {
+        Ok(Some(_)) => Ok(()),
+        // Those that copy what is written to need new blocks all the same.
+        _ => Err(DiskError::NoReservation { path: directory.into() }),
+    }
+}
+
+/// Has the file system set aside what the disk has no blocks for yet.
+fn reserve(disk: &File, (path, bytes): (&Path, u64), limits: Limits<'_>) -> Result<(), DiskError> {
+    /// Between two looks at the limits.
+    const STEP: u64 = 1 << 30;
+    let task = Task::Reserve { file: path.into(), bytes };
+    let mut at = 0;
+    while at < bytes {
+        look_at(limits, &task)?;
+        let end = bytes.min(at.saturating_add(STEP));
+        mask::without_sigxfsz(|| sparse::reserve(disk, at..end))
+            .map_err(|error| DiskError::io(&task, error))?;
+        at = end;
+    }
+    Ok(())
 }
 
 /// What is to be done to the copy; whatever would make it fail is found out before anything is copied.

@@ -7,7 +7,7 @@
 use super::SpecError;
 use super::options::{self, MvmSection};
 use crate::firecracker::ConfigSection;
-use crate::host::disk::{Check, Finish, Format};
+use crate::host::disk::{Check, Finish, Format, Space};
 use crate::host::{CatalogueError, VmmPath, catalogue};
 use crate::journal::SpecRecord;
 use crate::json::object;
@@ -27,6 +27,7 @@ pub(in crate::vm) struct DiskOptions {
     verify: Verify,
     digest: Option<String>,
     keep: Option<PathBuf>,
+    space: Space,
 }
 
 /// What is checked of an image.
@@ -38,6 +39,7 @@ enum Verify {
     FsVerity,
 }
 
+const SPACE: [(&str, Space); 2] = [("as_needed", Space::AsNeeded), ("reserved", Space::Reserved)];
 const VERIFY: [(&str, Verify); 3] =
     [("nothing", Verify::Nothing), ("sha256", Verify::Sha256), ("fs_verity", Verify::FsVerity)];
 
@@ -122,6 +124,7 @@ impl DiskOptions {
             verify: given.choose("verify", &VERIFY)?,
             digest: given.take("digest")?,
             keep: given.take("keep")?.map(|path: PathBuf| base.join(path)),
+            space: given.choose("space", &SPACE)?,
         };
         given.finish().map(|()| options)
     }
@@ -144,7 +147,7 @@ impl DiskOptions {
             DiskKind::Shared { check }
         } else {
             let bytes = self.size_mib.map(|mib| mib.saturating_mul(1 << 20));
-            let finish = Finish { bytes, format: self.format.unwrap_or_default(), check };
+            let finish = Finish { bytes, format: self.format.unwrap_or_default(), check, space: self.space };
             DiskKind::Own { finish, keep: self.keep.clone() }
         };
         Some(Disk { name, from, kind })
@@ -162,7 +165,11 @@ impl DiskOptions {
     /// What may not stand together.
     fn check_combination(&self) -> Result<(), DiskProblem> {
         if self.read_only == Some(true) {
-            let own = [("size_mib", self.size_mib.is_some()), ("keep", self.keep.is_some())];
+            let own = [
+                ("size_mib", self.size_mib.is_some()),
+                ("keep", self.keep.is_some()),
+                ("space", self.space == Space::Reserved),
+            ];
             own.iter()
                 .find(|(_, is_given)| *is_given)
                 .map_or(Ok(()), |(key, _)| Err(DiskProblem::Shared(key)))?;
@@ -186,6 +193,7 @@ impl DiskOptions {
             "verify": word(&VERIFY, self.verify),
             "digest": self.digest.clone(),
             "keep": text(&self.keep),
+            "space": word(&SPACE, self.space),
         }
     }
 }

@@ -39,7 +39,7 @@ fn a_template_becomes_the_root_device_and_a_file_of_the_vm_s_own() {
     assert_eq!(json["boot-source"]["boot_args"], "console=ttyS0 rw");
     assert_eq!((spec.links().count(), spec.images().collect::<Vec<_>>()), (0, vec![image.as_path()]));
     assert!(spec.uses().iter().all(|used| used.is_own));
-    let wanted = Finish { bytes: None, format: Format::Raw, check: None };
+    let wanted = Finish { bytes: None, format: Format::Raw, ..Finish::default() };
     assert!(matches!(&spec.disks[0].kind, DiskKind::Own { finish, keep: None } if *finish == wanted));
 }
 
