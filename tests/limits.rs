@@ -508,6 +508,9 @@ fn a_vm_that_wants_more_cpu_time_than_it_may_have_waits_for_it() {
     }
     let host = Host::new();
     let mut spec = limited(&host, json!({ "cpus": 0.05 }));
+    for deadline in ["create_ms", "start_ms"] {
+        spec["mvm"]["deadlines"][deadline] = json!(common::AMPLE.as_millis());
+    }
     spec["boot-source"]["kernel_image_path"] = json!(host.kernel(Guest::Flood));
     let vm = host.runtime.create("greedy", &spec.to_string()).unwrap();
     vm.start().unwrap();
