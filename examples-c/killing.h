@@ -16,7 +16,8 @@
 
 #ifdef JAILED
 enum { WORKERS = 4, BUDGET_MS = 30000 };
-static const char in_jail[] = ",\"jail\":{}";
+/* And in cgroups of its own, where this process may make some: in a cgroup of this test's. */
+static char in_jail[128], cgroup_parent[64];
 #else
 enum { WORKERS = 4, BUDGET_MS = 90000 };
 static const char in_jail[] = "";
@@ -346,9 +347,9 @@ static inline void end_what_is_left(void) {
   for (int i = 0; i < all.count; i++) kill(all.of[i].pid, SIGKILL);
 }
 
-/* Whether this process may jail one, by the library's own word. */
-static inline int may_jail(void) {
 #ifdef JAILED
+/* Whether this process may have a VM of such a spec, by the library's own word. */
+static inline int may_create(void) {
   int answer = -1;
   pid_t child = fork(); /* the tester itself uses no library */
   if (child != 0) return waitpid(child, &answer, 0) == child && answer == 0;
@@ -360,10 +361,40 @@ static inline int may_jail(void) {
   mvm_status status = mvm_create(runtime, "probe-keep", spec_of("probe-keep", spec, sizeof spec), &vm);
   if (status == MVM_OK) MUST(mvm_destroy(vm));
   MUST(mvm_runtime_close(runtime));
-  if (status != MVM_ERR_PERMISSION) must_be_ok(status, "mvm_create");
+  if (status != MVM_ERR_PERMISSION && status != MVM_ERR_UNSUPPORTED) must_be_ok(status, "mvm_create");
   _exit(status != MVM_OK);
+}
 #endif
+
+/* Whether this process may jail a VM. */
+static inline int may_jail(void) {
+#ifdef JAILED
+  snprintf(cgroup_parent, sizeof cgroup_parent, "mvm-killed-%d", (int)getpid());
+  snprintf(in_jail, sizeof in_jail, ",\"jail\":{},\"limits\":{},\"cgroup_parent\":\"/%s\"", cgroup_parent);
+  if (may_create()) return 1;
+  printf("skip  cgroups: this process may make none\n");
+  snprintf(in_jail, sizeof in_jail, ",\"jail\":{}");
+  return may_create();
+#else
   return 1;
+#endif
+}
+
+/* Whether a cgroup of a VM is left in that of this test, which goes. */
+static inline int is_a_cgroup_left(void) {
+  int left = 0;
+#ifdef JAILED
+  const char *roots[] = {"", "/unified", "/freezer"};
+  for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
+    char path[160];
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", roots[i], cgroup_parent);
+    if (rmdir(path) != 0 && errno != ENOENT) {
+      fprintf(stderr, "WRONG: in %s something is left\n", path);
+      left = 1;
+    }
+  }
+#endif
+  return left;
 }
 
 static inline int may_trace(void) {
@@ -403,7 +434,7 @@ static inline int run_tester(int argc, char **argv, void (*test)(void)) {
   int failed = status != 0;
   if (failed) end_what_is_left();
   while (waitpid(-1, NULL, 0) > 0) {}
-  return failed;
+  return is_a_cgroup_left() || failed;
 }
 
 #endif
