@@ -397,3 +397,51 @@ fn requests_of_the_callers_own_name_what_is_in_the_jail() {
     assert_eq!(configuration["drives"][0]["path_on_host"], "drives/data");
     assert_eq!(configuration["boot-source"]["kernel_image_path"], "boot-source/kernel_image_path");
 }
+
+#[test]
+fn whatever_a_config_file_has_works_in_a_jail_and_through_a_restore() {
+    if !may_jail() {
+        return;
+    }
+    let host = Host::new();
+    let file = |name: &str, bytes: usize| {
+        let path = host.scratch.path().join(name);
+        fs::write(&path, vec![7; bytes]).unwrap();
+        path
+    };
+    let bucket = json!({ "size": 1_000_000, "refill_time": 100 });
+    let limiter = json!({ "bandwidth": bucket, "ops": bucket });
+    let mut spec = host.spec(Guest::Report);
+    spec["drives"] = json!([
+        { "drive_id": "a", "is_root_device": false, "path_on_host": file("a", 1 << 20), "rate_limiter": limiter,
+          "cache_type": "Writeback" },
+        { "drive_id": "b.ro", "is_root_device": false, "path_on_host": file("b", 1 << 20), "is_read_only": true },
+    ]);
+    spec["pmem"] = json!([{ "id": "p", "path_on_host": file("p", 2 << 20) }]);
+    spec["balloon"] = json!({ "amount_mib": 0, "deflate_on_oom": true, "stats_polling_interval_s": 1 });
+    spec["entropy"] = json!({ "rate_limiter": limiter });
+    spec["vsock"] = json!({ "guest_cid": 3, "uds_path": host.scratch.path().join("v.sock") });
+    spec["cpu-config"] = json!({ "cpuid_modifiers": [], "msr_modifiers": [], "kvm_capabilities": [] });
+    let cpu_config = host.scratch.path().join("cpu.json");
+    fs::write(&cpu_config, spec["cpu-config"].to_string()).unwrap();
+    spec["cpu-config"] = json!(cpu_config);
+    spec["serial"] = json!({ "serial_out_path": host.scratch.path().join("serial.log") });
+    spec["metrics"] = json!({ "metrics_path": host.scratch.path().join("metrics.log") });
+    let vm = host
+        .runtime
+        .create("full", &in_jail(spec, json!({})))
+        .unwrap_or_else(|error| panic!("{}", told(&error)));
+    vm.start().unwrap();
+    console_with(&vm, "0000000000000002");
+    vm.update_drive("a", None, Some(limiter.clone())).unwrap();
+    host.runtime.take_snapshot(&vm, "base", None).unwrap_or_else(|error| panic!("{}", told(&error)));
+    host.runtime.destroy(&vm).unwrap();
+    for memory in ["file", "pager"] {
+        let options = json!({ "memory": memory, "pager": { "run_in": "thread" } }).to_string();
+        let restored = host.runtime.restore("base", memory, Some(&options));
+        let vm = restored.unwrap_or_else(|error| panic!("{}", told(&error)));
+        assert_eq!(vm.state(), State::Running);
+        host.runtime.destroy(&vm).unwrap();
+    }
+    host.assert_nothing_left();
+}

@@ -330,3 +330,17 @@ fn a_drive_that_is_not_there_is_named_by_its_path_on_the_host() {
     assert!(error.contains("/nowhere/rootfs.ext4") && error.contains("No such file"), "{error}");
     host.assert_nothing_left();
 }
+
+#[test]
+fn a_host_with_too_few_huge_pages_is_told_before_anything_is_made() {
+    let host = Host::new();
+    let mut spec = host.spec(Guest::Halt);
+    spec["machine-config"]["huge_pages"] = json!("2M");
+    spec["machine-config"]["mem_size_mib"] = json!(1_u64 << 30);
+    let refused = told(&host.runtime.create("huge", &spec.to_string()).unwrap_err());
+    assert!(
+        refused.contains("536870912 huge pages of 2 MiB") && refused.contains("vm.nr_hugepages"),
+        "{refused}"
+    );
+    host.assert_nothing_left();
+}

@@ -4,7 +4,7 @@ use super::Purpose::{HugePages, Isolation, Jail, Network, Pager, Run};
 use super::Status::{Limited, No};
 use super::{Finding, Purpose, number, read};
 use crate::causes::with_causes;
-use crate::host::{Device, DeviceError};
+use crate::host::{Device, DeviceError, huge_pages};
 use crate::json::object;
 use crate::sys::file::names_in;
 use serde_json::Value;
@@ -92,8 +92,8 @@ fn memory() -> Finding {
 }
 
 fn huge_pages() -> Finding {
-    const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
-    let [total, free] = ["nr_hugepages", "free_hugepages"].map(|name| number(&format!("{POOL}/{name}")));
+    let pool = huge_pages::pool();
+    let (total, free) = (pool.map(|pool| pool.total), pool.map(|pool| pool.available));
     let shown = free.unwrap_or_default();
     let finding = Finding::yes("huge_pages", HugePages, format!("{shown} huge pages of 2 MiB are free"))
         .seeing(object! { "total": total, "free": free });

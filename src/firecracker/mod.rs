@@ -24,7 +24,7 @@ pub use jailer::Confinement;
 pub use problems::{Problem, ProblemOf};
 pub use section::{
     Belongs, ConfigSection, DISK_KEY, HostKey, HostThing, NETWORK_DEVICE_KEY, SECTIONS, SERIAL_KEY, Shape,
-    VSOCK_KEY,
+    VSOCK_KEY, huge_memory_mib,
 };
 pub use version::{Feature, Version};
 pub use vmm::{API_SOCKET, Launch, Started, Vmm, VmmFiles};

@@ -150,6 +150,14 @@ const fn host(key: &'static str, names: HostThing) -> HostKey {
 
 /// The key of the interfaces at which a guest reaches its metadata: a list of their ids.
 const MMDS_INTERFACES: &str = "network_interfaces";
+/// How many MiB of huge pages a machine of this configuration takes, if it takes any.
+pub fn huge_memory_mib(machine: &Value) -> Option<u64> {
+    const USUAL_MIB: u64 = 128;
+    let wants = machine.get("huge_pages").and_then(Value::as_str) == Some("2M");
+    let size = machine.get("mem_size_mib").map_or(Some(USUAL_MIB), Value::as_u64);
+    size.filter(|_| wants)
+}
+
 /// The key of a disk's file.
 pub const DISK_KEY: &str = "path_on_host";
 /// The key of a vsock's socket.

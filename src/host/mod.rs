@@ -8,6 +8,7 @@ pub(crate) mod devices;
 pub(crate) mod disk;
 mod error;
 pub(crate) mod files;
+pub(crate) mod huge_pages;
 pub(crate) mod jail;
 
 pub use catalogue::CatalogueError;

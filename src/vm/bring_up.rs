@@ -8,7 +8,7 @@ use crate::causes::with_causes;
 use crate::claims;
 use crate::firecracker::http::RequestPath;
 use crate::firecracker::{self, Binary, Launch, Request, Started, Version, Vmm, api};
-use crate::host::cgroups;
+use crate::host::{cgroups, huge_pages};
 use crate::journal::{Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Cgroups, Identity};
@@ -24,12 +24,24 @@ impl Vm {
         }
         let placement = self.placement(turn.operation())?;
         self.check_jail(turn.operation())?;
+        self.check_huge_pages(turn.operation())?;
         let found = self.shared.binaries.find(self.binary(turn.operation())?, turn.limits());
         let suitable = found.and_then(|binary| {
             self.spec.features.iter().try_for_each(|feature| binary.version().require(*feature))?;
             Ok(Means { binary, placement })
         });
         suitable.map_err(self.failed(turn.operation()))
+    }
+
+    /// A VMM takes them only when its guest starts.
+    fn check_huge_pages(&self, operation: Operation) -> Result<(), Error> {
+        let Some(mib) = self.spec.huge_memory_mib else { return Ok(()) };
+        let wanted = mib.saturating_mul(1 << 20).div_ceil(huge_pages::BYTES);
+        let available = huge_pages::pool().map_or(0, |pool| pool.available);
+        if available < wanted {
+            return Err(self.error(operation, Reason::HugePages { wanted, available }));
+        }
+        Ok(())
     }
 
     /// Where the VMM's executable is.

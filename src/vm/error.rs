@@ -138,6 +138,17 @@ pub enum Reason {
         /// Why not.
         source: io::Error,
     },
+    /// The host has too few huge pages.
+    #[error(
+        "its memory needs {wanted} huge pages of 2 MiB, and {available} are available: set some aside (sysctl vm.nr_hugepages), or \
+         leave \"huge_pages\" out of \"machine-config\""
+    )]
+    HugePages {
+        /// How many it needs.
+        wanted: u64,
+        /// How many there are.
+        available: u64,
+    },
     /// The VMM may write no file of the length of a snapshot.
     #[error(
         "its memory has {bytes} bytes, and \"fsize\" in \"resource_limits\" of its jail allows files of {limit}: Firecracker \

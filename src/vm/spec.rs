@@ -16,7 +16,7 @@ use super::sharing::{Access, HostUse};
 use crate::firecracker::http::{Method, RequestPath};
 use crate::firecracker::{
     Belongs, ConfigSection, DeviceId, Feature, HostKey, HostThing, Request, SECTIONS, SERIAL_KEY, Shape,
-    VSOCK_KEY,
+    VSOCK_KEY, huge_memory_mib,
 };
 use crate::host::VmmPath;
 use crate::journal::{self, Record, SpecRecord};
@@ -50,6 +50,8 @@ pub struct Spec {
     pub(super) uses: Vec<HostUse>,
     /// Those of them that the VMM only reads.
     reads: Vec<VmmPath>,
+    /// How many MiB of huge pages its memory takes; nothing when it takes none.
+    pub(super) huge_memory_mib: Option<u64>,
     /// What its devices are called.
     pub(super) device_ids: Vec<String>,
     /// Where the guest's console goes when not to the VMM's standard output.
@@ -172,6 +174,7 @@ impl Spec {
         let options = options::read(own, base)?;
         let surroundings = Surroundings { base, is_jailed: options.jail.is_some() };
         let device_ids = device_ids(&sections);
+        let huge_memory_mib = sections.get(ConfigSection::MachineConfig.name()).and_then(huge_memory_mib);
         let disk =
             |(id, disk): &(String, disks::DiskOptions)| disk.settled(disks::device_name(&sections, id));
         let disks = options.disks.iter().filter_map(disk).collect();
@@ -193,7 +196,19 @@ impl Spec {
         let has_unknown = !unknown.is_empty();
         requests.extend(unknown);
         let uses = requests.iter_mut().flat_map(|put| std::mem::take(&mut put.uses)).collect();
-        Ok(Self { requests, has_unknown, features, names, uses, reads, device_ids, console, disks, options })
+        Ok(Self {
+            requests,
+            has_unknown,
+            features,
+            names,
+            uses,
+            reads,
+            huge_memory_mib,
+            device_ids,
+            console,
+            disks,
+            options,
+        })
     }
 
     /// What the journal tells of a spec that cannot be read.

@@ -111,6 +111,7 @@ impl Facts {
             Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
                 Self::of_firecracker(source)
             }
+            Reason::HugePages { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES),
             Reason::LongerThanAllowed { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             Reason::Restore(source) => Self::of_restore(source),
             Reason::Snapshot(source) => Self::of_snapshot(source),
