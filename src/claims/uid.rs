@@ -4,12 +4,12 @@
 //! is atomic, so of two that want a number one gets it. A reboot ends all leases, as it ends all VMMs.
 
 use super::{Found, Thing};
-use crate::sys::random;
+use crate::sys::{random, user};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Where the leases of all runtimes of this host are.
@@ -51,6 +51,24 @@ impl Uid {
     }
 }
 
+/// Makes the directory of the leases, or sees that nobody but root and this process's user can change what is in it.
+fn prepare(leases: &Path) -> io::Result<()> {
+    const OTHERS_MAY_WRITE: u32 = 0o022;
+    DirBuilder::new().mode(0o700).recursive(true).create(leases)?;
+    for directory in leases.parent().into_iter().chain([leases]) {
+        let about = directory.symlink_metadata()?;
+        let is_trusted = about.uid() == 0 || about.uid() == user::effective_user();
+        if !about.is_dir() || !is_trusted || about.mode() & OTHERS_MAY_WRITE != 0 {
+            let what = format!(
+                "{} must be a directory of root's that nobody else may write to: check what is in it, and remove it",
+                directory.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+    }
+    Ok(())
+}
+
 fn place_of(number: u32) -> PathBuf {
     Path::new(LEASES).join(number.to_string())
 }
@@ -70,7 +88,7 @@ impl Thing for Uid {
     }
 
     fn make(&self, _working_directory: &Path) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).recursive(true).create(LEASES)?;
+        prepare(Path::new(LEASES))?;
         symlink(&self.token, self.place())
     }
 
@@ -92,7 +110,36 @@ impl Thing for Uid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::user;
+    use crate::scratch::Scratch;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    #[allow(clippy::print_stderr)]
+    fn leases_are_not_made_where_somebody_else_could_take_them_away() {
+        if user::effective_user() != 0 {
+            eprintln!("skipped: leases are made by root");
+            return;
+        }
+        let scratch = Scratch::new();
+        let (above, leases) = (scratch.join("mvm"), scratch.join("mvm/uids"));
+        prepare(&leases).unwrap();
+        let refuses = || {
+            let error = prepare(&leases).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        };
+        for directory in [&above, &leases] {
+            chown(directory, Some(12_345), None).unwrap();
+            refuses();
+            chown(directory, Some(0), None).unwrap();
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o770)).unwrap();
+            refuses();
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+            prepare(&leases).unwrap();
+        }
+        fs::rename(&above, scratch.join("elsewhere")).unwrap();
+        symlink(scratch.join("elsewhere"), &above).unwrap();
+        refuses();
+    }
 
     #[test]
     #[allow(clippy::print_stderr)]

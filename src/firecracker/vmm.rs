@@ -352,10 +352,15 @@ impl Vmm {
 
     /// A connection to this VMM, and to no other process that may have bound its socket anew.
     fn connect(&self) -> io::Result<UnixConnection> {
-        let connection = UnixConnection::connect(&self.files.socket())?;
+        let (socket, is_jailed) = (self.files.socket(), self.files.lent.is_some());
+        let connection = match is_jailed {
+            true => UnixConnection::connect_without_links(&socket),
+            false => UnixConnection::connect(&socket),
+        };
+        let connection = connection?;
         match connection.peer_pid()? {
-            // Listeners of other pid namespaces have no number here.
-            0 => Ok(connection),
+            // Listeners of other pid namespaces have no number here; that of a jail is below ours.
+            0 if !is_jailed => Ok(connection),
             peer if peer == self.process.pid() => Ok(connection),
             peer => Err(io::Error::other(format!(
                 "process {peer} listens there, and the VMM is {}: a wrapper must become Firecracker by exec, as in \

@@ -8,7 +8,7 @@
 
 use super::VmmPath;
 use crate::sys::deadline::Deadline;
-use crate::sys::directory::Directory;
+use crate::sys::directory::{Directory, Names};
 use crate::sys::mount::{Graft, Rights, Tree};
 use crate::sys::user_namespace::{TakenFor, UserNamespace};
 use crate::sys::{file, removal, user};
@@ -38,6 +38,16 @@ pub(crate) struct Loan<'a> {
     pub(crate) target: &'a Path,
     pub(crate) rights: Rights,
     pub(crate) whose: Whose,
+    pub(crate) filter: Filter,
+}
+
+/// Which system calls the VMM can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// Those that Firecracker's own filter lets through, which change no mode, owner or name of a file.
+    Firecrackers,
+    /// Perhaps all of them.
+    Unknown,
 }
 
 /// Whose a file is that is lent.
@@ -94,6 +104,19 @@ pub enum LendError {
         path: PathBuf,
         /// What is wanted.
         rights: Rights,
+    },
+    /// Its owner may do more with it than a VMM should.
+    #[error(
+        "cannot lend {} to user {user}, as whom the VMM runs, for writing: \"arguments\" in \"mvm\" switch Firecracker's seccomp \
+         filter off or replace it, and a VMM without that filter could make a program of the file that runs as its owner. \
+         Give the file to that user (\"uid\" in \"mvm\".\"jail\" chooses the number), have the VM use a copy (\"disks\" in \
+         \"mvm\"), or leave the filter on", path.display()
+    )]
+    Unfiltered {
+        /// What.
+        path: PathBuf,
+        /// To whom.
+        user: u32,
     },
     /// It cannot be shown as another one's.
     #[error(
@@ -195,21 +218,20 @@ impl Jail {
         Mountpoint(c"/saved".into())
     }
 
-    /// Makes what the VMM has written to `directory` the library's own: plain files that have no other name, and nothing
-    /// else is to be there. The mount is gone already.
-    pub(crate) fn take_back(directory: &Path) -> io::Result<()> {
+    /// Makes what the VMM has written to `directory` the library's own: plain files that have no other name. Of those that are
+    /// called `expected` each may be there, and nothing else. The mount is gone already.
+    pub(crate) fn take_back(directory: &Path, expected: &[&OsStr]) -> io::Result<()> {
         let (user, group) = (user::effective_user(), user::effective_group());
-        chown(directory, Some(user), Some(group))?;
         let held = Directory::open(directory)?;
-        for name in file::names_in(directory)? {
-            let file = held.open_file(&name, libc::O_RDONLY)?;
-            if file.metadata()?.nlink() != 1 {
-                return Err(io::Error::other("a file that the VMM has written has another name too"));
+        fchown(&held, Some(user), Some(group))?;
+        let mut names = Names::new();
+        loop {
+            let some = names.next_of(&held)?;
+            if some.is_empty() {
+                return Ok(());
             }
-            fchown(&file, Some(user), Some(group))?;
-            file.set_permissions(Permissions::from_mode(0o600))?;
+            some.iter().try_for_each(|(name, _)| take_back_file(&held, name, expected))?;
         }
-        Ok(())
     }
 
     /// The mount that shows `file` as it is to be lent.
@@ -225,6 +247,10 @@ impl Jail {
         }
         if !may(about, about.uid(), loan.rights) {
             return Err(LendError::Mode { path: loan.target.to_path_buf(), rights: loan.rights });
+        }
+        // Whoever is shown as the owner of a file may change its mode: for that of a program that runs as its owner, too.
+        if loan.rights != Rights::Read && loan.filter == Filter::Unknown {
+            return Err(LendError::Unfiltered { path: loan.target.to_path_buf(), user: self.user });
         }
         let tree = Tree::of(file.as_fd()).map_err(failed)?;
         let mapping = |on_disk| TakenFor { on_disk, shown: self.user };
@@ -271,10 +297,23 @@ impl Jail {
         rights: Rights,
     ) -> io::Result<()> {
         remove_former(parent, name)?;
-        let mode = if rights == Rights::Read { 0o400 } else { 0o600 };
-        parent.make_node(name, device, mode)?;
-        parent.give(name, self.user)
+        // The VMM's user is not its owner, who could change its mode.
+        let mode = if rights == Rights::Read { 0o040 } else { 0o060 };
+        parent.make_node(name, device, (self.user, mode))
     }
+}
+
+fn take_back_file(held: &Directory, name: &OsStr, expected: &[&OsStr]) -> io::Result<()> {
+    let wrong = |what| Err(io::Error::other(format!("the VMM has left {name:?} there, {what}")));
+    if !expected.contains(&name) {
+        return wrong("for which nobody has asked");
+    }
+    let file = held.open_file(name, libc::O_RDONLY)?;
+    if file.metadata()?.nlink() != 1 {
+        return wrong("which has another name too");
+    }
+    fchown(&file, Some(user::effective_user()), Some(user::effective_group()))?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn remove_former(parent: &Directory, name: &OsStr) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::process::Limits;
 use crate::sys::deadline::Deadline;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll;
-use crate::sys::{file, sparse};
+use crate::sys::{file, removal, sparse};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -148,7 +148,7 @@ impl MetricsFiles {
         self.store(&totals)?;
         for old in self.runs() {
             // One that stays is not looked at again: its number is not the one in the totals.
-            let _removed = fs::remove_file(self.path_of(old));
+            let _removed = removal::remove_all(&self.path_of(old), limits.deadline);
         }
         totals.begin(run);
         self.store(&totals)?;

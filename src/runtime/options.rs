@@ -3,7 +3,7 @@
 use super::Error;
 use crate::operation::Operation;
 use crate::settings::{self, Section};
-use crate::vm::JailDefaults;
+use crate::vm::{JailDefaults, is_of_a_jail};
 use std::path::{Path, PathBuf};
 
 /// What holds for all VMs of a runtime.
@@ -58,7 +58,16 @@ fn read_jail(mut given: Section, base: &Path) -> Result<JailDefaults, settings::
     let count = uids.take_or("count", default.uids.end() - default.uids.start() + 1)?;
     uids.finish()?;
     given.finish()?;
-    Ok(JailDefaults { jailer, uids: first..=first.saturating_add(count.saturating_sub(1)) })
+    let last = first.saturating_add(count.saturating_sub(1));
+    if count == 0 || !is_of_a_jail(first) || !is_of_a_jail(last) {
+        let (path, found) = ("options.jail.uids".into(), format!("those from {first} to {last}"));
+        return Err(settings::Error::Value {
+            path,
+            wanted: "numbers of users, each from 1 to 4294967294",
+            found,
+        });
+    }
+    Ok(JailDefaults { jailer, uids: first..=last })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::file::{c_path, identity};
 use super::mount::Tree;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -171,26 +171,30 @@ impl Directory {
         self.enter(name)?.0.set_permissions(Permissions::from_mode(0o755))
     }
 
-    /// Makes a node called `name` for the same device as `device` is one for.
+    /// Makes a node called `name` for the same device as `device` is one for. It is this process's, and `group`'s with
+    /// `mode`, whatever the umask is.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_MKNOD`, `AlreadyExists` for anything that has the name.
-    pub fn make_node(&self, name: &OsStr, device: &Metadata, mode: u32) -> io::Result<()> {
+    /// `EPERM` without `CAP_MKNOD` or `CAP_CHOWN`, `AlreadyExists` for anything that has the name, and `InvalidInput` when
+    /// another thing has it right afterwards.
+    pub fn make_node(&self, name: &OsStr, device: &Metadata, (group, mode): (u32, u32)) -> io::Result<()> {
         let kind = if device.file_type().is_block_device() {
             FileType::BlockDevice
         } else {
             FileType::CharacterDevice
         };
-        Ok(rustix::fs::mknodat(&self.0, &single(name)?, kind, Mode::from_raw_mode(mode), device.rdev())?)
-    }
-
-    /// Gives what is called `name`, be it a link, to the user and the group `user`.
-    ///
-    /// # Errors
-    /// `EPERM` without `CAP_CHOWN`.
-    pub fn give(&self, name: &OsStr, user: u32) -> io::Result<()> {
-        let (owner, group) = (Uid::from_raw(user), Gid::from_raw(user));
-        Ok(rustix::fs::chownat(&self.0, &single(name)?, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+        let name = single(name)?;
+        rustix::fs::mknodat(&self.0, &name, kind, Mode::empty(), device.rdev())?;
+        // Whoever may change this directory may have put another thing there.
+        let node = File::from(self.open_at(&name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?);
+        let made = node.metadata()?;
+        let is_one = made.rdev() == device.rdev() && made.file_type() == device.file_type();
+        if !is_one || made.nlink() != 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let path = format!("/proc/self/fd/{}", node.as_raw_fd());
+        std::os::unix::fs::chown(&path, None, Some(group))?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
     /// What the kernel says of it.

@@ -69,18 +69,7 @@ impl Tree {
             propagation: 0,
             userns_fd: u64::from(namespace.as_fd().as_raw_fd().unsigned_abs()),
         };
-        // SAFETY: the path is a NUL-terminated string, and `attributes` is as long as is said; both outlive the call.
-        let changed = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                self.0.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                &raw const attributes,
-                size_of_val(&attributes),
-            )
-        };
-        if changed == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if set(self.as_fd(), &attributes) { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 
@@ -99,6 +88,17 @@ impl Rights {
             Self::Write => FOR_DATA,
             Self::All => libc::MS_NOSUID,
         }
+    }
+
+    /// The same for `mount_setattr(2)`: what is set, and what is cleared that the mount has from the one that it shows.
+    fn attributes(self) -> libc::mount_attr {
+        const FOR_DATA: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        let (attr_set, attr_clr) = match self {
+            Self::Read => (FOR_DATA | libc::MOUNT_ATTR_RDONLY, 0),
+            Self::Write => (FOR_DATA, 0),
+            Self::All => (libc::MOUNT_ATTR_NOSUID, libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC),
+        };
+        libc::mount_attr { attr_set, attr_clr, propagation: 0, userns_fd: 0 }
     }
 }
 
@@ -124,9 +124,16 @@ pub(super) fn keep_to_itself() -> bool {
 }
 
 /// Puts a mount where it is to stand in the mount namespace of the calling child; false leaves why in `errno`.
+///
+/// What may be done by way of it is settled before: where it is to stand, a VMM may put a link to another mount meanwhile.
 pub(super) fn carry_out(order: Order<'_>) -> bool {
     const FROM_DESCRIPTOR: libc::c_uint = 4;
     let (nothing, at) = (std::ptr::null::<libc::c_char>(), order.at.as_ptr());
+    let is_settled = set(order.tree, &order.rights.attributes());
+    // SAFETY: the C library's errno of the calling thread is always readable.
+    if !is_settled && unsafe { *libc::__errno_location() } != libc::ENOSYS {
+        return false;
+    }
     // SAFETY: the strings are NUL-terminated; no memory of ours is written.
     let moved = unsafe {
         libc::syscall(
@@ -138,7 +145,21 @@ pub(super) fn carry_out(order: Order<'_>) -> bool {
             FROM_DESCRIPTOR,
         )
     };
+    if moved != 0 || is_settled {
+        return moved == 0;
+    }
+    // Before Linux 5.12 only a mount that stands somewhere has a say.
     let flags = libc::MS_REMOUNT | libc::MS_BIND | order.rights.flags();
     // SAFETY: as above.
-    moved == 0 && unsafe { libc::syscall(libc::SYS_mount, nothing, at, nothing, flags, nothing) } == 0
+    unsafe { libc::syscall(libc::SYS_mount, nothing, at, nothing, flags, nothing) == 0 }
+}
+
+/// Sets attributes of a mount, wherever it stands; false leaves why in `errno`.
+fn set(tree: BorrowedFd<'_>, attributes: &libc::mount_attr) -> bool {
+    let (path, length) = (c"".as_ptr(), size_of_val(attributes));
+    let (tree, attributes) = (tree.as_raw_fd(), std::ptr::from_ref(attributes));
+    // SAFETY: the path is a NUL-terminated string, and `attributes` is as long as is said; both outlive the call.
+    unsafe {
+        libc::syscall(libc::SYS_mount_setattr, tree, path, libc::AT_EMPTY_PATH, attributes, length) == 0
+    }
 }

@@ -44,6 +44,19 @@ impl UnixConnection {
         connect_directly(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
     }
 
+    /// Connects to the socket at `path` itself: where a link stands, somebody else would be spoken to.
+    ///
+    /// # Errors
+    /// Those of [`UnixConnection::connect`], and `InvalidInput` for what is no socket.
+    pub fn connect_without_links(path: &Path) -> io::Result<Self> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let socket = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if !socket.metadata()?.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket"));
+        }
+        connect_directly(&Path::new("/proc/self/fd").join(socket.as_raw_fd().to_string()))
+    }
+
     /// The process that listens at the other end, or has connected from there, as far as it can be seen from here.
     ///
     /// # Errors

@@ -81,6 +81,8 @@ fn is_done(order: &Order<'_>) -> bool {
     match order.errand {
         Errand::Attach(graft) => mount::carry_out(graft),
         // SAFETY: the path is a NUL-terminated string of the waiting parent.
-        Errand::Detach(at) => unsafe { libc::syscall(libc::SYS_umount2, at.as_ptr(), libc::MNT_DETACH) == 0 },
+        Errand::Detach(at) => unsafe {
+            libc::syscall(libc::SYS_umount2, at.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) == 0
+        },
     }
 }

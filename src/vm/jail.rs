@@ -7,10 +7,10 @@ use super::{Error, Reason, Turn, Vm};
 use crate::claims::{Claim, Uid};
 use crate::firecracker::{Confinement, HostThing, LENT_MEMORY, LENT_STATE, LOG};
 use crate::host::VmmPath;
-use crate::host::jail::{Jail, Lent, Loan, Whose};
+use crate::host::jail::{Filter, Jail, Lent, Loan, Whose};
 use crate::operation::Operation;
 use crate::pager;
-use crate::process::Rights;
+use crate::process::{Processes, Rights};
 use crate::sys::{user, visit};
 use std::fs::OpenOptions;
 use std::io;
@@ -99,7 +99,12 @@ impl Vm {
             user: jail.user(),
             netns: options.netns.clone(),
             resource_limits: options.resource_limits.arguments(),
-            processes: options.processes,
+            // Without Firecracker's filter it may start others, which only the kernel ends for certain.
+            processes: if self.spec.options.changes_the_filter() {
+                Processes::Own
+            } else {
+                options.processes
+            },
             loans,
         }))
     }
@@ -131,11 +136,17 @@ impl Vm {
     }
 
     /// Takes back the directory that was lent for a snapshot, with what the VMM has written.
-    pub(super) fn take_back_saved(&self, directory: &Path, turn: &Turn<'_>) -> Result<(), Error> {
+    pub(super) fn take_back_saved(
+        &self,
+        directory: &Path,
+        expected: &[&Path],
+        turn: &Turn<'_>,
+    ) -> Result<(), Error> {
         let (Some(_), Some(vmm)) = (self.jail(turn), turn.own().vmm.as_ref()) else { return Ok(()) };
         // A VMM that has ended sees nothing any more.
         let _detached = visit::detach(vmm.process().pidfd(), Jail::saved_directory().as_c_str());
-        Jail::take_back(directory).map_err(|source| self.jail_error(turn.operation(), source))
+        let expected = expected.iter().filter_map(|path| path.file_name()).collect::<Vec<_>>();
+        Jail::take_back(directory, &expected).map_err(|source| self.jail_error(turn.operation(), source))
     }
 
     /// Files that the VMM would make itself if it saw where.
@@ -173,7 +184,9 @@ impl Vm {
         // A snapshot that is loaded belongs to all who will load it.
         let is_loaded = [LENT_STATE, LENT_MEMORY].map(Path::new).contains(&name.as_path());
         let rights = if is_loaded { Rights::Read } else { self.spec.rights_to(name) };
-        let loan = Loan { name, target: &target, rights, whose };
+        let changes = self.spec.options.changes_the_filter();
+        let filter = if changes { Filter::Unknown } else { Filter::Firecrackers };
+        let loan = Loan { name, target: &target, rights, whose, filter };
         jail.lend(&loan).map_err(|error| self.error(operation, error))
     }
 

@@ -62,8 +62,8 @@ pub use sharing::Conflict;
 pub(crate) use sharing::{Holdings, check_apart, separate};
 pub(crate) use snapshot::SnapshotOptions;
 pub use snapshot::WhyFull;
-pub(crate) use spec::settle;
 pub use spec::{DiskProblem, Link, Spec, SpecError};
+pub(crate) use spec::{is_of_a_jail, settle};
 
 use crate::firecracker::{Binaries, Version, Vmm, VmmFiles};
 use crate::host::cpu::HostCpu;

@@ -313,7 +313,7 @@ impl Vm {
         if saved.as_ref().is_err_and(Error::leaves_the_vmm_busy) {
             return saved;
         }
-        let taken_back = self.take_back_saved(directory, turn);
+        let taken_back = self.take_back_saved(directory, &[&state, &memory], turn);
         saved.and(taken_back)
     }
 

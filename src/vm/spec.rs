@@ -10,6 +10,7 @@ mod options;
 pub use disks::DiskProblem;
 pub(crate) use disks::settle;
 pub(super) use disks::{Disk, DiskKind, refuse_disks, without_copies};
+pub(crate) use options::is_of_a_jail;
 pub(super) use options::{Console, GuestRung, JailOptions, MvmSection, OWNER_DATA_KEY};
 
 use super::sharing::{Access, HostUse};

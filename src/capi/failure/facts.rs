@@ -237,7 +237,9 @@ impl Facts {
     fn of_loan(error: &LendError) -> Self {
         match error {
             LendError::Target { source, .. } | LendError::Place { source, .. } => Self::of_io(source),
-            LendError::Directory { .. } => Self::of(mvm_status::MVM_ERR_INVALID_CONFIG),
+            LendError::Directory { .. } | LendError::Unfiltered { .. } => {
+                Self::of(mvm_status::MVM_ERR_INVALID_CONFIG)
+            }
             LendError::Mode { .. } => Self::of(mvm_status::MVM_ERR_PERMISSION),
             LendError::Mapping { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
         }

@@ -127,6 +127,16 @@ impl MvmSection {
     }
 }
 
+impl MvmSection {
+    /// Whether the VMM is to have another filter of system calls than Firecracker's own, or none.
+    pub(in crate::vm) fn changes_the_filter(&self) -> bool {
+        const CHANGING: [&str; 2] = ["--no-seccomp", "--seccomp-filter"];
+        let changes =
+            |argument: &String| CHANGING.iter().any(|name| name == argument || is_assigned(argument, name));
+        self.arguments.iter().any(changes)
+    }
+}
+
 impl JailOptions {
     fn read(mut given: Section, base: &Path) -> Result<Self, settings::Error> {
         let absolute = |path: PathBuf| base.join(path);
@@ -216,9 +226,21 @@ impl Default for Deadlines {
     }
 }
 
+/// What [`is_of_a_jail`] wants.
+const A_JAILS_USER: &str =
+    "the number of a user, from 1 to 4294967294; root (0) may do what a jail is to prevent";
+
+/// Whether a jailed VMM may run as `uid`. It is root otherwise, or the number that means nobody in particular to chown(2).
+pub(crate) fn is_of_a_jail(uid: u32) -> bool {
+    uid != 0 && uid != u32::MAX
+}
+
 pub(super) fn read(own: Value, base: &Path) -> Result<MvmSection, SpecError> {
     let options = MvmSection::read(Section::of(own, "mvm")?, base)?;
     options.limits.as_ref().map_or(Ok(()), limits::check)?;
+    if options.jail.as_ref().and_then(|jail| jail.uid).is_some_and(|uid| !is_of_a_jail(uid)) {
+        return Err(SpecError::Kind { path: "mvm.jail.uid".into(), wanted: A_JAILS_USER });
+    }
     match (&options.cgroup, &options.limits, &options.cgroup_parent) {
         (Some(_), Some(_), _) => return Err(SpecError::CgroupAndLimits),
         (_, None, Some(_)) => return Err(SpecError::ParentOfNothing),
