@@ -65,12 +65,13 @@ fn has(controller: &str) -> bool {
 
 /// Whether this process may make cgroups of VMs: where it may not, a test says that it was skipped.
 fn may_limit() -> bool {
-    let may = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].iter().any(|root| {
-        let path = Path::new(root).join(format!("mvm-try-{}", std::process::id()));
-        Path::new(root).join("cgroup.controllers").exists()
-            && fs::create_dir(&path).is_ok()
-            && fs::remove_dir(&path).is_ok()
-    });
+    let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/freezer"].map(Path::new);
+    let is_hierarchy = |root: &&Path| root.join("cgroup.procs").exists();
+    let may_make_in = |root: &Path| {
+        let path = root.join(format!("mvm-try-{}-{:?}", std::process::id(), std::thread::current().id()));
+        fs::create_dir(&path).is_ok() && fs::remove_dir(&path).is_ok()
+    };
+    let may = roots.into_iter().find(is_hierarchy).is_some_and(may_make_in);
     if !may {
         eprintln!("skipped: no cgroups may be made here");
     }
