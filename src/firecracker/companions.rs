@@ -2,9 +2,9 @@
 //! wrapper has started before it did. They end with the VMM.
 //!
 //! They are known by two things that a child inherits: they print to the VM's console, whose lock they hold, or are in the
-//! VMM's session and work in its directory. A cgroup would tell more, where there is one for each VM; a subreaper would
-//! be a property of the whole host process. Whoever leaves the session, the directory and the console stays: it has done
-//! all that a program can do to be let alone.
+//! VMM's session and work in its directory. A cgroup of the VM's own tells more, where there is one, and takes what is
+//! left afterwards; a subreaper would be a property of the whole host process. Where there is none, whoever leaves the
+//! session, the directory and the console stays: it has done all that a program can do to be let alone.
 
 use super::VmmFiles;
 use crate::process::{self, Limits, Process, Waited};
