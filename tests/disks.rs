@@ -592,3 +592,21 @@ fn space_that_was_reserved_is_there_and_what_is_not_is_told_before_anything_is_c
     let text = site.refusal(&json!({ "template": "raw", "size_mib": 1_u64 << 40, "space": "reserved" }));
     assert!(text.contains("are free there"), "{text}");
 }
+
+#[test]
+fn no_id_of_a_device_leads_a_disk_out_of_its_vms_directory() {
+    let site = Site::new();
+    let before = fs::read_dir(site.host.scratch.path()).unwrap().count();
+    let ids = ["../../../../escape", "/tmp/escape", "a/b", "", "\u{e4} b", &"long".repeat(1024), "a\r\nPUT"];
+    let disks = ids.iter().map(|id| ((*id).to_owned(), json!({ "template": "raw" })));
+    let mut spec = site.host.spec(Guest::Halt);
+    spec["mvm"]["disks"] = disks.collect::<serde_json::Map<_, _>>().into();
+    let vm = site.host.runtime.create("odd", &spec.to_string()).unwrap();
+    vm.start().unwrap();
+    assert_eq!(fs::read_dir(site.host.names("odd").join("drives")).unwrap().count(), ids.len());
+    assert!(!Path::new("/tmp/escape").exists());
+    site.host.runtime.destroy(&vm).unwrap();
+    site.host.assert_nothing_left();
+    // The kernel alone is new.
+    assert_eq!(fs::read_dir(site.host.scratch.path()).unwrap().count(), before + 1);
+}

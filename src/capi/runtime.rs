@@ -85,6 +85,8 @@ pub struct mvm_vm_summary {
 ///                                                whose "on_owner_exit" is "kill"
 ///       "cgroup": "/sys/fs/cgroup/vms.slice",    the cgroup of the keeper, and of VMs whose spec names none
 ///       "cgroup_parent": "/mvm",                 the cgroup in which those of VMs with "limits" are created
+///       "catalogue": "/srv/images",              directory of images, for VMs whose spec names a template
+///       "tools": "/usr/sbin",                    where e2fsck and resize2fs are
 ///       "event_queue": 4096 }                    how many events the queue holds
 /// ```
 ///
@@ -335,6 +337,15 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 ///       },
 ///       "cgroup_parent": "/vms.slice",           the cgroup in which that one is created
 ///       "owner_data": "tenant 7",                text of your own (mvm_owner_data_set)
+///       "catalogue": "/srv/images",              directory of images, instead of the runtime's
+///       "rootfs": {                              the root disk, made from an image:
+///         "template": "debian-12",                 one of the catalogue; or "from": the path of a file
+///         "read_only": false,                      the VM gets a copy; true: VMs share the image
+///         "size_mib": 4096,                        the copy is grown, with its ext4 file system
+///         "verify": "sha256",                      the image is compared with the digest in its manifest
+///         "keep": "/srv/kept/web.ext4"             mvm_destroy moves the copy there
+///       },
+///       "disks": { "data": { "template": "empty" } },  the same for other drives, by their ids
 ///       "sharing": "refused",                    or "allowed": the VM may use disks, files, sockets and network devices
 ///                                                that another VM uses, when that VM allows it too
 ///       "console": { "limit_bytes": 1048576 },   how much of the console is kept; 0: everything
@@ -350,7 +361,8 @@ pub unsafe extern "C" fn mvm_runtime_interrupt(runtime: *mut mvm_runtime, id: *c
 /// Paths are host paths. Relative ones are relative to the caller's working directory.
 ///
 /// Errors: `MVM_ERR_INVALID_ARGUMENT` (not a valid id), `MVM_ERR_INVALID_CONFIG`, `MVM_ERR_ALREADY_EXISTS`,
-/// `MVM_ERR_BUSY` (another VM uses a file, a socket or a device of the spec, or a disk that one of the two writes to),
+/// `MVM_ERR_BUSY` (another VM uses a file, a socket or a device of the spec, or a disk that one of the two writes to; or
+/// an image changed while it was copied), `MVM_ERR_DAMAGED` (an image is not what its digest says),
 /// `MVM_ERR_NOT_FOUND` (no such VMM), `MVM_ERR_UNSUPPORTED` (the VMM is too old, or is not Firecracker),
 /// `MVM_ERR_VMM_REFUSED`, `MVM_ERR_VMM_EXITED`, `MVM_ERR_VMM_PROTOCOL`, `MVM_ERR_TIMEOUT`, `MVM_ERR_INTERRUPTED` (see
 /// `mvm_runtime_interrupt`), `MVM_ERR_PERMISSION`, `MVM_ERR_NO_RESOURCES`, `MVM_ERR_IO`.

@@ -235,9 +235,11 @@ pub unsafe extern "C" fn mvm_exit_fd(vm: *mut mvm_vm, fd: *mut i32) -> mvm_statu
 }
 
 /// Kills the VM if it runs, and removes everything that belongs to it. All its handles stay valid until they are
-/// released; calls on them return `MVM_ERR_NOT_FOUND`. A second destroy succeeds. The id can be used again.
+/// released; calls on them return `MVM_ERR_NOT_FOUND`. A second destroy succeeds. The id can be used again. A disk with
+/// "keep" is moved to its place first.
 ///
-/// Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. The call can be repeated.
+/// Errors: `MVM_ERR_TIMEOUT` (stuck in the kernel, or a large disk that is to be kept), `MVM_ERR_ALREADY_EXISTS`
+/// (something is where a disk is to be kept), `MVM_ERR_INTERRUPTED`, `MVM_ERR_IO`. The call can be repeated.
 /// Blocks: up to twice `kill_ms`. Since 0.1.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 
 use crate::capi::status::mvm_status;
 use crate::firecracker;
-use crate::host::{CgroupError, DiskError, LendError};
+use crate::host::{CgroupError, DiskError, LendError, Task};
 use crate::journal;
 use crate::keeper::KeeperError;
 use crate::observe::metrics;
@@ -197,6 +197,11 @@ impl Facts {
             }
             DiskError::NoRoom { .. } => {
                 Self { os_errno: libc::ENOSPC, ..Self::of(mvm_status::MVM_ERR_NO_RESOURCES) }
+            }
+            DiskError::Io { task: Task::Keep { .. }, source }
+                if source.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                Self { status: mvm_status::MVM_ERR_ALREADY_EXISTS, ..Self::of_io(source) }
             }
             DiskError::NoSpace { source, .. } | DiskError::Io { source, .. } => Self::of_io(source),
             DiskError::Kept { .. } => Self::of(mvm_status::MVM_ERR_BAD_STATE),

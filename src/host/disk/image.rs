@@ -2,7 +2,9 @@
 //! that was not finished is removed.
 
 use super::ext4;
-use super::{Blocks, Copied, check_room, copy_content, hexadecimal, length, look_at, open, refusal, sha256};
+use super::{
+    Blocks, Copied, How, check_room, copy_content, hexadecimal, length, look_at, open, refusal, sha256,
+};
 use crate::host::error::{DiskError, Task};
 use crate::process::Limits;
 use crate::sys::{file, filesystem, mask, sparse, verity};
@@ -130,7 +132,14 @@ pub(crate) fn make(
         let about = disk.metadata().map_err(|error| DiskError::io(&task, error))?;
         Ok(Copied { bytes: about.len(), allocated: about.blocks() * super::SECTOR, ..copied })
     });
-    finished.inspect_err(|_| drop(fs::remove_file(to)))
+    match &finished {
+        Ok(Copied { allocated, how, .. }) => {
+            let how = if *how == How::Reflink { "a reflink" } else { "a copy of all data" };
+            log::info!("{} is {how} of {}; it takes {allocated} bytes", to.display(), from.display());
+        }
+        Err(_) => drop(fs::remove_file(to)),
+    }
+    finished
 }
 
 /// Whether the image at `path`, which is used as it is, has the digest that it must have.
