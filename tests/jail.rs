@@ -383,6 +383,20 @@ fn what_a_jail_lacks_is_told_before_anything_is_made() {
 }
 
 #[test]
+fn a_vmm_that_needs_shared_libraries_is_told_as_that() {
+    if !may_jail() {
+        return;
+    }
+    if common::is_simulated() {
+        return eprintln!("skipped: the simulator needs shared libraries, and has them as a jailer");
+    }
+    let host = Host::simulated();
+    let text = told(&host.runtime.create("shared", &in_jail(host.spec(Guest::Halt), json!({}))).unwrap_err());
+    assert!(text.contains("a jail has none") && text.contains("No such file or directory"), "{text}");
+    host.assert_nothing_left();
+}
+
+#[test]
 fn requests_of_the_callers_own_name_what_is_in_the_jail() {
     if !may_jail() {
         return;

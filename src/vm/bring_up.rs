@@ -7,11 +7,12 @@ use super::{Error, Guest, Reason, Turn, Vm};
 use crate::causes::with_causes;
 use crate::claims;
 use crate::firecracker::http::RequestPath;
-use crate::firecracker::{self, Binary, Launch, Request, Started, Version, Vmm, api};
+use crate::firecracker::{self, Binary, During, Launch, Request, Started, Version, Vmm, api};
 use crate::host::{cgroups, huge_pages};
 use crate::journal::{Progress, Stage};
 use crate::operation::Operation;
 use crate::process::{self, Cgroups, Identity};
+use crate::sys::elf;
 use crate::sys::sync::lock;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -124,7 +125,7 @@ impl Vm {
         self.note_process(identity, turn)?;
         let (own, limits) = turn.own_within_limits();
         let ready = own.vmm.as_mut().map_or(Ok(()), |vmm| vmm.await_ready(limits));
-        ready.map_err(self.vmm_failed(turn.operation()))?;
+        ready.map_err(|source| self.error(turn.operation(), self.why_not_up(source, plan)))?;
         let format = self.settle_version(&plan.binary, turn)?;
         let (started, requests, took) = self.send_all(plan, turn)?;
         self.reach_goal(plan.goal, Timings::of(started, requests, (plan.goal, took)), turn)?;
@@ -227,6 +228,16 @@ impl Vm {
     fn why_refused(&self, source: firecracker::Error, plan: &Plan) -> Reason {
         let lost = plan.pager.as_ref().and_then(|_| self.pager_problem());
         lost.map_or_else(|| self.why_vmm_failed(source), |said| Reason::PagerLost { said })
+    }
+
+    /// A jailer that cannot execute a VMM says that there is no such file, and means the linker of shared libraries.
+    fn why_not_up(&self, source: firecracker::Error, plan: &Plan) -> Reason {
+        let ended = matches!(source, firecracker::Error::Exited { during: During::Startup, .. });
+        let program = plan.binary.path();
+        if ended && self.spec.options.jail.is_some() && matches!(elf::is_static(program), Ok(false)) {
+            return Reason::NotStatic { program: program.to_path_buf(), source };
+        }
+        self.why_vmm_failed(source)
     }
 
     fn reach_goal(&self, goal: Goal, timings: Timings, turn: &mut Turn<'_>) -> Result<(), Error> {

@@ -138,6 +138,17 @@ pub enum Reason {
         /// Why not.
         source: io::Error,
     },
+    /// A VMM that needs shared libraries, of which there are none in a jail.
+    #[error(
+        "{} is linked to shared libraries, and a jail has none: use a static build of Firecracker, as its releases are",
+        program.display()
+    )]
+    NotStatic {
+        /// The executable.
+        program: PathBuf,
+        /// What became of it.
+        source: firecracker::Error,
+    },
     /// The host has too few huge pages.
     #[error(
         "its memory needs {wanted} huge pages of 2 MiB, and {available} are available: set some aside (sysctl vm.nr_hugepages), or \
@@ -251,9 +262,10 @@ impl Error {
     /// What was going on, for programs: the request or the step that failed, or else the operation.
     pub fn stage(&self) -> Cow<'static, str> {
         let step = match &*self.reason {
-            Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
-                source.stage()
-            }
+            Reason::Vmm(source)
+            | Reason::LinkedFile { source, .. }
+            | Reason::OutOfMemory(source)
+            | Reason::NotStatic { source, .. } => source.stage(),
             Reason::Process(process::Error::Spawn { .. }) => Some("spawn".into()),
             Reason::Spec(_) => Some("spec".into()),
             Reason::Cgroups(_) => Some("cgroup".into()),

@@ -108,9 +108,10 @@ impl Facts {
             Reason::Turn(NoTurn::Busy { .. }) => Self::of(mvm_status::MVM_ERR_TIMEOUT),
             Reason::Turn(NoTurn::Interrupted) => Self::of(mvm_status::MVM_ERR_INTERRUPTED),
             Reason::InUse(_) => Self::of(mvm_status::MVM_ERR_BUSY),
-            Reason::Vmm(source) | Reason::LinkedFile { source, .. } | Reason::OutOfMemory(source) => {
-                Self::of_firecracker(source)
-            }
+            Reason::Vmm(source)
+            | Reason::LinkedFile { source, .. }
+            | Reason::OutOfMemory(source)
+            | Reason::NotStatic { source, .. } => Self::of_firecracker(source),
             Reason::HugePages { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES),
             Reason::LongerThanAllowed { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
             Reason::Restore(source) => Self::of_restore(source),
