@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 
 #ifdef JAILED
-enum { WORKERS = 4, BUDGET_MS = 30000 };
+enum { WORKERS = 4, BUDGET_MS = 12000 };
 /* And in cgroups of its own, where this process may make some: in a cgroup of this test's. */
 static char in_jail[128], cgroup_parent[64];
 #else
@@ -268,7 +268,7 @@ static inline void at_any_system_call(const struct play *play, const char *name,
 /* ---- Killed at random, with four threads ---- */
 
 #ifdef JAILED
-enum { ROUNDS = 150, THREADS = 4 };
+enum { ROUNDS = 100, THREADS = 4 };
 #else
 enum { ROUNDS = 500, THREADS = 4 };
 #endif
