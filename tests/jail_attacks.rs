@@ -5,117 +5,19 @@
 mod common;
 
 use common::guest::Guest;
+use common::tenant::{
+    Siege, attack, boot, error_of, host, jailed, jailed_with_disk, precious, shell, state_of, user_of,
+};
 use common::{AMPLE, Host, console_with, eventually, is_simulated, told};
 use mvm::firecracker::http::{Method, RequestPath};
-use mvm::{Runtime, State, Vm};
-use serde_json::{Value, json};
+use mvm::{Runtime, State};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Instant;
-
-/// A host on which jails can be made.
-fn host() -> Option<Host> {
-    if fs::metadata("/proc/self").unwrap().uid() == 0 {
-        return Some(Host::new());
-    }
-    eprintln!("skipped: jails are made by root");
-    None
-}
-
-fn jailed(host: &Host, guest: Guest) -> Value {
-    let mut spec = host.spec(guest);
-    spec["mvm"]["jail"] = json!({ "jailer": common::jailer() });
-    spec
-}
-
-/// The same with a disk that nobody but root may open, which the guest writes to.
-fn jailed_with_disk(host: &Host) -> Value {
-    let disk = precious(host, "disk");
-    let mut spec = jailed(host, Guest::Halt);
-    spec["drives"] = json!([{ "drive_id": "data", "is_root_device": false, "path_on_host": disk }]);
-    spec
-}
-
-/// A file of root's.
-fn precious(host: &Host, name: &str) -> PathBuf {
-    let path = host.scratch.path().join(name);
-    fs::write(&path, vec![7; 1 << 20]).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    path
-}
-
-fn boot(host: &Host, id: &str, spec: &Value) -> Arc<Vm> {
-    let vm = host.runtime.create(id, &spec.to_string()).unwrap_or_else(|error| panic!("{}", told(&error)));
-    vm.start().unwrap_or_else(|error| panic!("{}", told(&error)));
-    vm
-}
-
-fn error_of(host: &Host, id: &str, spec: &Value) -> String {
-    match host.runtime.create(id, &spec.to_string()) {
-        Err(error) => told(&error),
-        Ok(vm) => {
-            let error = vm.start().unwrap_err();
-            host.runtime.destroy(&vm).unwrap();
-            told(&error)
-        }
-    }
-}
-
-fn user_of(vm: &Vm) -> u32 {
-    fs::metadata(format!("/proc/{}", vm.pid().unwrap())).unwrap().uid()
-}
-
-/// A shell that is the VMM's user, at `place`, which it could not reach by its path.
-fn shell(user: u32, place: &Path, script: &str) -> Command {
-    let mut command = Command::new("sh");
-    let become_user =
-        r#"cd "$1" && exec setpriv --reuid "$2" --regid "$2" --clear-groups --no-new-privs sh -c "$3""#;
-    command.args(["-c", become_user, "sh"]).arg(place).arg(user.to_string()).arg(script);
-    command
-}
-
-/// What the VMM's user does in the VMM's root directory; what could not be done is said, and is no error.
-fn attack(vm: &Vm, script: &str) -> String {
-    let root = PathBuf::from(format!("/proc/{}/root", vm.pid().unwrap()));
-    let output = shell(user_of(vm), &root, &format!("exec 2>&1; {script}")).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The same again and again, until it is dropped.
-struct Siege(Child);
-
-impl Siege {
-    fn of(vm: &Vm, script: &str) -> Self {
-        let root = PathBuf::from(format!("/proc/{}/root", vm.pid().unwrap()));
-        let script = format!("while :; do {script}; done");
-        Self(shell(user_of(vm), &root, &script).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Siege {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// All that could be changed of a file or of a directory and what is in it.
-fn state_of(path: &Path) -> Vec<(PathBuf, u32, u32, u32, u64, Vec<u8>)> {
-    let about = path.symlink_metadata().unwrap();
-    let mut all = Vec::new();
-    let content = if about.is_file() { fs::read(path).unwrap() } else { Vec::new() };
-    all.push((path.to_path_buf(), about.uid(), about.gid(), about.mode(), about.nlink(), content));
-    if about.is_dir() {
-        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        all.extend(entries.flat_map(|entry| state_of(&entry)));
-    }
-    all.sort();
-    all
-}
 
 /// What stands in the place of each name that the library looks at in a jail.
 const NAMES: &str = "vmm.log metrics-1.jsonl metrics-2.jsonl metrics-3.jsonl api.sock v.sock vsock.sock pager.sock drives \
@@ -297,6 +199,8 @@ fn no_tenant_reaches_what_is_another_one_s() {
         format!("ls {own}/vmm"),
         format!("cat {own}/vmm/api.sock"),
         format!("cat {own}/console.log"),
+        format!("cat {own}/vmm/pager.sock"),
+        format!("ls {own}/lent"),
         format!("cat {own}/journal.json"),
         format!("ls {taken}"),
         format!("cat {taken}/memory"),
@@ -599,5 +503,32 @@ fn a_disk_that_is_kept_is_the_owner_s() {
     assert!(fs::read(&kept).unwrap().starts_with(b"written"));
     assert_eq!(state_of(&image), before);
     host.runtime.delete_snapshot("taken").unwrap();
+    host.assert_nothing_left();
+}
+
+/// Links come and go where a drive is mounted while the VM runs.
+#[test]
+fn a_mount_that_is_made_while_links_come_and_go_makes_no_other_one_writable() {
+    let Some(host) = host() else { return };
+    let vm = boot(&host, "racer", &jailed_with_disk(&host));
+    let disks = ["one", "two"].map(|name| precious(&host, name));
+    attack(&vm, "mkdir fake");
+    let flip = r#"perl -e '$link = "../boot-source/kernel_image_path"; for (1..1000) {
+        rename "drives", "real"; rename "fake", "drives"; rename "drives", "fake"; rename "real", "drives";
+        -l "fake/data" or (unlink("fake/data"), symlink($link, "fake/data")) }'"#;
+    let siege = Siege::of(&vm, flip);
+    let mut updated = 0;
+    for round in 0..1000 {
+        updated += usize::from(vm.update_drive("data", Some(&disks[round % 2]), None).is_ok());
+    }
+    drop(siege);
+    eprintln!("{updated} of 1000 updates were made");
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", vm.pid().unwrap())).unwrap();
+    let kernels = mounts.lines().filter(|line| line.contains("halt.elf")).collect::<Vec<_>>();
+    assert!(!kernels.is_empty(), "{mounts}");
+    for line in kernels {
+        assert!(line.split(' ').nth(5).unwrap().starts_with("ro,nosuid,nodev,noexec"), "{mounts}");
+    }
+    host.runtime.destroy(&vm).unwrap();
     host.assert_nothing_left();
 }

@@ -12,6 +12,7 @@
 )]
 
 pub mod guest;
+pub mod tenant;
 
 use guest::Guest;
 use mvm::{Runtime, Vm};
