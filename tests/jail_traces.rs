@@ -4,9 +4,9 @@
 mod common;
 
 use common::guest::Guest;
-use common::tenant::{boot, error_of, host, jailed_with_disk, user_of};
+use common::tenant::{boot, error_of, host, jailed_with_disk, jailed_with_disk_of, user_of};
 use common::{Host, eventually, is_simulated};
-use mvm::State;
+use mvm::{ReapOptions, State};
 use serde_json::{Value, json};
 use std::fs;
 use std::ops::Range;
@@ -110,5 +110,22 @@ fn a_whole_life_leaves_no_user_no_mount_and_no_process() {
         host.runtime.destroy(&vm).unwrap();
     }
     host.runtime.delete_snapshot("taken").unwrap();
+    assert_gone(&host, &users);
+}
+
+/// Its journal is gone, its environment empty, and it takes its working directory for the root of the file system.
+#[test]
+fn a_jailed_vmm_whose_directory_was_deleted_is_told_and_ended_by_a_call_that_says_so() {
+    let Some((mut host, users)) = with_users_of_its_own() else { return };
+    let pid = boot(&host, "lost", &jailed_with_disk(&host)).pid().unwrap();
+    let stays = boot(&host, "stays", &jailed_with_disk_of(&host, "another")).pid().unwrap();
+    host.without_owner_but(|directory| fs::remove_dir_all(directory.join("state/vms/lost")).unwrap());
+    let left = host.runtime.report()["left_alone"].to_string();
+    assert!(left.contains(&format!("process {pid} ")) && !left.contains(&stays.to_string()), "{left}");
+    let options = ReapOptions { damaged: true, ..ReapOptions::default() };
+    let report = host.runtime.reap(options).unwrap();
+    assert_eq!(report["damaged"][0]["ended"], json!([pid]), "{report}");
+    assert_eq!(host.runtime.vm("stays").unwrap().state(), State::Running);
+    host.runtime.destroy(&host.runtime.vm("stays").unwrap()).unwrap();
     assert_gone(&host, &users);
 }

@@ -42,6 +42,13 @@ impl Uid {
         Ok(free.next().map(|number| Self { number, token }))
     }
 
+    /// The lease of the user that the process with the number `pid` runs as, if there is one.
+    pub(crate) fn of_process(pid: i32) -> Option<Self> {
+        let number = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+        let token = fs::read_link(place_of(number)).ok()?.into_os_string().into_string().ok()?;
+        Some(Self { number, token })
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.number
     }

@@ -157,6 +157,11 @@ pub fn working_path(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// What the kernel calls the standard output of the process that has the number `pid` now; one that was deleted says so.
+pub fn stdout_path(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/fd/1")).ok()
+}
+
 /// What the process that has the number `pid` now was started with in its environment as `name`.
 pub fn variable_of(pid: i32, name: &str) -> Option<OsString> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;

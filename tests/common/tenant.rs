@@ -28,7 +28,12 @@ pub fn jailed(host: &Host, guest: Guest) -> Value {
 
 /// The same with a disk that nobody but root may open, which the guest writes to.
 pub fn jailed_with_disk(host: &Host) -> Value {
-    let disk = precious(host, "disk");
+    jailed_with_disk_of(host, "disk")
+}
+
+/// The same with a disk of the name `disk`.
+pub fn jailed_with_disk_of(host: &Host, disk: &str) -> Value {
+    let disk = precious(host, disk);
     let mut spec = jailed(host, Guest::Halt);
     spec["drives"] = json!([{ "drive_id": "data", "is_root_device": false, "path_on_host": disk }]);
     spec
