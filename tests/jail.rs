@@ -161,6 +161,19 @@ fn a_jail_is_made_anew_for_each_start() {
 }
 
 #[test]
+fn a_jail_whose_making_was_cut_off_is_made() {
+    if !may_jail() {
+        return;
+    }
+    let host = Host::new();
+    let vm = host.runtime.create("cut", &in_jail(host.spec(Guest::Halt), json!({}))).unwrap();
+    vm.kill().unwrap();
+    fs::remove_dir_all(host.vm_directory("cut").join("vmm")).unwrap();
+    vm.start().unwrap();
+    assert_eq!(vm.state(), State::Running);
+}
+
+#[test]
 fn a_vm_of_a_dead_owner_is_adopted_in_its_jail() {
     if !may_jail() {
         return;

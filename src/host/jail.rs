@@ -162,6 +162,14 @@ impl Jail {
         new.create(self.root.join(SAVED))
     }
 
+    /// Makes the root directory if it is not there: an owner that made it anew may have been killed in between.
+    pub(crate) fn make_if_gone(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
     /// Makes an empty file of the VMM's. To be called before the VMM is there.
     pub(crate) fn give_file(&self, name: &str) -> io::Result<()> {
         let path = self.root.join(name);

@@ -88,6 +88,7 @@ impl Vm {
     /// Starts what serves its page faults, and the VMM.
     fn spawn(&self, plan: &Plan, turn: &mut Turn<'_>) -> Result<(), Error> {
         let operation = turn.operation();
+        self.find_jail(turn)?;
         let metrics = self.begin_metrics(turn)?;
         let own;
         let cgroups = match self.own_cgroups(turn) {

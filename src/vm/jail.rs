@@ -73,6 +73,12 @@ impl Vm {
         })
     }
 
+    /// Sees to it that the root directory of its former VMM is there, whose last metrics are still to be read.
+    pub(super) fn find_jail(&self, turn: &Turn<'_>) -> Result<(), Error> {
+        let found = self.jail(turn).map_or(Ok(()), |jail| jail.make_if_gone());
+        found.map_err(|source| self.jail_error(turn.operation(), source))
+    }
+
     /// Furnishes the jail for a VMM that is about to be started; nothing when it is to have none.
     pub(super) fn confine(
         &self,
