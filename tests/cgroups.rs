@@ -31,9 +31,11 @@ impl Made {
         ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"].into_iter().map(one).collect()
     }
 
+    /// KVM puts a thread of the kernel beside a VMM, which executes nothing.
     fn processes(&self) -> Vec<i64> {
         let text = fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        let executes = |pid: &i64| fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        text.lines().map(|line| line.parse().unwrap()).filter(executes).collect()
     }
 }
 

@@ -202,6 +202,10 @@ fn an_executable_that_is_no_firecracker_is_named_with_what_it_said() {
     for (path, word) in [
         (script("other", "echo QEMU 9.9"), "it answered \"QEMU 9.9"),
         (script("silent", "exit 1"), "is not Firecracker"),
+        (
+            script("unlinked", "echo libgcc_s.so.1: cannot open >&2; exit 127"),
+            "it answered \"libgcc_s.so.1: cannot open",
+        ),
         (script("old", "echo Firecracker v0.25.0"), "the oldest supported is 1.7.0"),
         (script("exits", "[ \"$1\" = --version ] && echo Firecracker v1.16.1 || exit 42"), "exit code 42"),
         (plain, "Permission denied"),

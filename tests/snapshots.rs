@@ -10,7 +10,7 @@
 mod common;
 
 use common::guest::Guest;
-use common::{AMPLE, Host, console_of, console_with, eventually, is_simulated, told, with_disk};
+use common::{AMPLE, Host, console_with, count_above, count_of, eventually, is_simulated, told, with_disk};
 use mvm::firecracker::http::{Method, RequestPath};
 use mvm::{Outcome, ReapOptions, State, Vm};
 use serde_json::{Value, json};
@@ -29,22 +29,6 @@ fn restore(host: &Host, snapshot: &str, id: &str, options: Value) -> Arc<Vm> {
 
 fn refused(host: &Host, snapshot: &str, id: &str, options: Value) -> String {
     told(&host.runtime.restore(snapshot, id, Some(&options.to_string())).unwrap_err())
-}
-
-/// The last whole number that the reporting guest has printed.
-fn count_of(vm: &Vm) -> Option<u64> {
-    let console = console_of(vm);
-    let mut lines = console.lines().rev().skip(usize::from(!console.ends_with('\n')));
-    lines.find_map(|line| u64::from_str_radix(line, 16).ok())
-}
-
-fn count_above(vm: &Vm, least: u64) -> u64 {
-    let mut count = 0;
-    eventually(&format!("it counts above {least}"), || {
-        count = count_of(vm).unwrap_or_default();
-        count > least
-    });
-    count
 }
 
 fn tracking(host: &Host, guest: Guest) -> String {

@@ -26,23 +26,20 @@ fn usable(named: &[PathBuf]) -> Finding {
 
 /// Each limit by itself, as a VM would have it.
 fn limits(parent: Option<&Path>) -> Finding {
-    let none = CgroupLimits::default;
-    let all = [
-        ("cpu", CgroupLimits { cpus: Some(1.0), ..none() }),
-        ("cpuset", CgroupLimits { cpuset_cpus: Some("0".to_owned()), ..none() }),
-        ("memory", CgroupLimits { memory_mib: Some(128), ..none() }),
-        ("pids", CgroupLimits { pids: Some(64), ..none() }),
+    let each: [(&str, fn(CgroupLimits) -> CgroupLimits); 4] = [
+        ("cpu", |limits| CgroupLimits { cpus: Some(1.0), ..limits }),
+        ("cpuset", |limits| CgroupLimits { cpuset_cpus: Some("0".to_owned()), ..limits }),
+        ("memory", |limits| CgroupLimits { memory_mib: Some(128), ..limits }),
+        ("pids", |limits| CgroupLimits { pids: Some(64), ..limits }),
     ];
-    let (mut possible, mut missing, mut why) = (Vec::new(), Vec::new(), None);
-    for (name, limits) in all {
-        match can_be_made(&limits, parent) {
-            Ok(()) => possible.push(name),
-            Err(problem) => {
-                missing.push(name);
-                why.get_or_insert(problem);
-            }
-        }
-    }
+    let none = CgroupLimits::default;
+    let (possible, missing): (Vec<_>, Vec<_>) =
+        each.into_iter().partition(|(_, with)| can_be_made(&with(none()), parent).is_ok());
+    // All that is missing at once, so that the advice has to be followed once.
+    let wanted = missing.iter().fold(none(), |limits, (_, with)| with(limits));
+    let why = if missing.is_empty() { None } else { can_be_made(&wanted, parent).err() };
+    let [possible, missing] =
+        [possible, missing].map(|some| some.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
     let finding =
         Finding::yes("cgroup_limits", Cgroups, format!("VMs can have limits by {}", possible.join(", ")))
             .seeing(object! { "possible": possible.clone(), "missing": missing.clone() });

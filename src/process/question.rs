@@ -52,20 +52,23 @@ pub enum NoAnswer {
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 4096;
 
-/// Starts `program` with `argument`, waits for its end, and gives what it has printed. After an error nothing that it
-/// has started is left.
+/// Starts `program` with `argument`, waits for its end, and gives what it has printed. One that has printed nothing may have
+/// told on its standard error why, as the dynamic linker does that lacks a library. After an error nothing that it has started
+/// is left.
 ///
 /// # Errors
 /// Why there is no answer.
 pub fn ask(program: &Path, argument: &'static str, limits: Limits<'_>) -> Result<String, NoAnswer> {
     let broken = |source| NoAnswer::Output { program: program.to_path_buf(), source };
     let (mut output, input) = io::pipe().map_err(broken)?;
-    let stdio = [Stdio::Null, Stdio::File(input.as_fd()), Stdio::Null];
+    let (mut errors, complaints) = io::pipe().map_err(broken)?;
+    let stdio = [Stdio::Null, Stdio::File(input.as_fd()), Stdio::File(complaints.as_fd())];
     let process = start(program, &[argument.into()], stdio)?;
-    drop(input);
+    drop((input, complaints));
     let limits = limits.no_later_than(Deadline::after(PATIENCE));
     run_to_its_end(&process, (program, argument), limits)?;
-    read_what_is_there(&mut output).map_err(broken)
+    let said = read_what_is_there(&mut output).map_err(broken)?;
+    if said.is_empty() { read_what_is_there(&mut errors).map_err(broken) } else { Ok(said) }
 }
 
 /// How a program has ended, and the last of what it has printed.

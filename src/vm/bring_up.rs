@@ -225,10 +225,16 @@ impl Vm {
         Ok((vmm.started(), requests, began.elapsed()))
     }
 
-    /// A VMM that was ended because of its pager has not failed by itself.
+    /// A VMM that was ended because of its pager has not failed by itself. When both have used all the memory that they may,
+    /// the kernel has ended both.
     fn why_refused(&self, source: firecracker::Error, plan: &Plan) -> Reason {
-        let lost = plan.pager.as_ref().and_then(|_| self.pager_problem());
-        lost.map_or_else(|| self.why_vmm_failed(source), |said| Reason::PagerLost { said })
+        match self.why_vmm_failed(source) {
+            out_of_memory @ Reason::OutOfMemory(_) => out_of_memory,
+            reason => {
+                let lost = plan.pager.as_ref().and_then(|_| self.pager_problem());
+                lost.map_or(reason, |said| Reason::PagerLost { said })
+            }
+        }
     }
 
     /// A jailer that cannot execute a VMM says that there is no such file, and means the linker of shared libraries.

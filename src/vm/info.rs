@@ -72,7 +72,11 @@ impl Vm {
             "owner_data": record.owner_data.as_str(),
             "pool": record.pool.as_ref().map(|pool| pool.name.as_str()),
             "vsock_socket": self.vsock_socket(record).map(|path| path.to_string_lossy().into_owned()),
-            "pager": self.pager_figures().as_ref().map(pager_json),
+            "pager": self.pager_figures().map(|figures| {
+                // One that was killed did not note its end.
+                let has_ended = life.exit().is_some() && core.pager.as_ref().is_none_or(|pager| !pager.is_alive());
+                pager_json(&figures, has_ended)
+            }),
             "last_pause_us": timings.pause.map(micros),
             "last_resume_us": timings.resume.map(micros),
             "last_shutdown": core.last_shutdown.as_deref().map(report_json),
@@ -174,14 +178,15 @@ fn known_problems(version: Option<Version>) -> Vec<String> {
 }
 
 /// What a pager has counted, as JSON.
-fn pager_json(figures: &Figures) -> Value {
+fn pager_json(figures: &Figures, has_ended: bool) -> Value {
     object! {
         "state": match figures.state {
+            PagerState::Failed => "failed",
+            _ if has_ended => "ended",
             PagerState::Waiting => "waiting",
             PagerState::Serving => "serving",
             PagerState::Complete => "complete",
             PagerState::Ended => "ended",
-            PagerState::Failed => "failed",
         },
         "faults": figures.faults,
         "deferred": figures.deferred,

@@ -286,6 +286,23 @@ pub fn console_of(vm: &Vm) -> String {
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
+/// The last whole number that the reporting guest has printed.
+pub fn count_of(vm: &Vm) -> Option<u64> {
+    let console = console_of(vm);
+    let mut lines = console.lines().rev().skip(usize::from(!console.ends_with('\n')));
+    lines.find_map(|line| u64::from_str_radix(line, 16).ok())
+}
+
+/// The same, once it is above `least`.
+pub fn count_above(vm: &Vm, least: u64) -> u64 {
+    let mut count = 0;
+    eventually(&format!("it counts above {least}"), || {
+        count = count_of(vm).unwrap_or_default();
+        count > least
+    });
+    count
+}
+
 /// An error and its causes in one line, as the C ABI tells it.
 pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
