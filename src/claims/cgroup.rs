@@ -183,6 +183,15 @@ impl Cgroup {
         top.is_some_and(|top| top.parent().and_then(device) != device(top))
     }
 
+    /// Lets what is in it have all the CPU time that there is. A process needs some to end after SIGKILL, and to give back its
+    /// memory: with little of it, it seems to be stuck.
+    pub(crate) fn lift_quota(&self) {
+        if matches!(self.find(Path::new("/")), Ok(Found::Ours)) {
+            let _where_there_is_one = cgroup::write(&self.path, "cpu.max", "max");
+            let _where_there_is_one = cgroup::write(&self.path, "cpu.cfs_quota_us", "-1");
+        }
+    }
+
     /// Ends what is in it and in the cgroups below it, and removes all of them.
     fn remove(&self) -> Result<(), Step> {
         let deadline = Deadline::after(PATIENCE);
@@ -198,6 +207,7 @@ impl Cgroup {
                     }
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    self.lift_quota();
                     kill_all(&self.path)?;
                     kill_all(&target)?;
                 }
@@ -410,6 +420,37 @@ mod tests {
             }
             left.undo(Path::new("/")).unwrap();
         }
+    }
+
+    #[test]
+    #[allow(clippy::print_stderr)]
+    fn what_is_to_be_killed_is_given_all_cpu_time() {
+        let cases = [
+            (Version::One, "cpu.cfs_quota_us", "1000", "-1"),
+            (Version::Two, "cpu.max", "1000 100000", "max 100000"),
+        ];
+        let hierarchies = cgroup::hierarchies().unwrap();
+        for (version, file, limited, free) in cases {
+            let root = hierarchies.iter().find(|one| one.version == version && one.has("cpu"));
+            let Some(path) = root.map(|one| one.root.join(another_name().unwrap())) else {
+                eprintln!("skipped: no controller of CPU time of {version:?}");
+                continue;
+            };
+            if fs::create_dir(&path).is_err() || cgroup::write(&path, file, limited).is_err() {
+                eprintln!("skipped: {} cannot be limited", path.display());
+            } else {
+                assert_eq!(cgroup::read(&path, file).unwrap(), limited);
+                at(&path.to_string_lossy()).lift_quota();
+                assert_eq!(cgroup::read(&path, file).unwrap(), free);
+            }
+            let _or_never_made = fs::remove_dir(&path);
+        }
+        let scratch = crate::scratch::Scratch::new();
+        let foreign = scratch.join(another_name().unwrap());
+        fs::create_dir_all(&foreign).unwrap();
+        fs::write(foreign.join("cpu.max"), "mine").unwrap();
+        at(&foreign.to_string_lossy()).lift_quota();
+        assert_eq!(fs::read_to_string(foreign.join("cpu.max")).unwrap(), "mine");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Job {
     pub fn shutdown(&self, grace: Duration, poll: Option<Duration>) -> Result<Report, Error> {
         let listening = self.interrupts.listen();
         let plan = Plan { first: Rung::Terminate, grace, poll, kill_allowance: self.kill_allowance };
-        self.process.shut_down(plan, listening.flag(), |_| Asked::Unavailable)
+        self.process.shut_down(plan, listening.flag(), |_| Asked::Unavailable, || ())
     }
 
     /// Ends the calls that are running on it with an error. The process keeps running.

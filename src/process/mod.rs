@@ -214,7 +214,7 @@ impl Process {
     }
 
     /// Ends it by the ladder of `plan`. `ask_guest` is called for the guest's rung, with the limits that the
-    /// request has to keep.
+    /// request has to keep, and `before_kill` before SIGKILL is sent.
     ///
     /// # Errors
     /// [`Error::Interrupted`], and [`Error::Stuck`] when it outlives SIGKILL; the process is as it then is.
@@ -223,6 +223,7 @@ impl Process {
         plan: Plan,
         interrupt: Option<&EventFd>,
         mut ask_guest: impl FnMut(Limits<'_>) -> Asked,
+        before_kill: impl Fn(),
     ) -> Result<Report, Error> {
         let started = Instant::now();
         let mut ladder = Ladder::new(plan);
@@ -242,7 +243,10 @@ impl Process {
                             Asked::Unavailable
                         }
                         Rung::Terminate => self.send(Signal::Terminate).map(|()| Asked::Delivered)?,
-                        Rung::Kill => self.send(Signal::Kill).map(|()| Asked::Delivered)?,
+                        Rung::Kill => {
+                            before_kill();
+                            self.send(Signal::Kill).map(|()| Asked::Delivered)?
+                        }
                     };
                     ladder.answered(rung, started.elapsed(), asked);
                 }

@@ -291,6 +291,7 @@ impl Vm {
 
     /// Takes back the VMM of a start that failed; the VM is as it was before.
     pub(super) fn undo_launch(&self, before: Resting, turn: &mut Turn<'_>) {
+        turn.own().record.lift_quotas();
         if let Some(vmm) = turn.own_mut().vmm.take()
             && let Err(error) = vmm.end_at_once()
         {

@@ -66,6 +66,7 @@ impl Vm {
             if listening.began_interrupted() {
                 return Err(self.error(Operation::Kill, NoTurn::Interrupted));
             }
+            self.recorded().lift_quotas();
             process.send(Signal::Kill).map_err(self.failed(Operation::Kill))?;
             self.await_killed(&process, &listening)?;
         }
@@ -148,6 +149,7 @@ impl Vm {
         }
         // Somebody may have started it again meanwhile.
         if let Some(vmm) = &turn.own().vmm {
+            turn.own().record.lift_quotas();
             vmm.end_at_once().map_err(self.failed(turn.operation()))?;
         }
         self.end_pager();
@@ -207,6 +209,7 @@ impl Vm {
                     None => {
                         until = Deadline::after(self.spec.options.deadlines.kill());
                         killed = self.observed().life.running().cloned();
+                        self.recorded().lift_quotas();
                         let sent = killed.as_ref().map_or(Ok(()), |process| process.send(Signal::Kill));
                         sent.map_err(self.failed(OPERATION))?;
                     }
@@ -235,7 +238,8 @@ impl Vm {
                     Some(turn) => self.ask_guest(limits, turn),
                     None => Asked::Unavailable,
                 };
-                let report = process.shut_down(plan, listening.flag(), ask_guest);
+                let before_kill = || self.recorded().lift_quotas();
+                let report = process.shut_down(plan, listening.flag(), ask_guest, before_kill);
                 Arc::new(report.map_err(self.failed(OPERATION))?)
             }
             Err(exit) => Arc::new(already_exited(exit)),

@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::spec::MvmSection;
 use super::{Error, Reason, Shared, Turn, Vm, VmId};
 use crate::causes::with_causes;
-use crate::claims::{self, Claim};
+use crate::claims::{self, Cgroup, Claim, Making};
 use crate::journal::{self, PagerRecord, Progress, Record, SpecRecord, Stage, VmmRecord, WhyNoParent};
 use crate::operation::Operation;
 use crate::sys::deadline::Deadline;
@@ -165,6 +165,13 @@ impl Record {
     /// The cgroups that were made for the present VMM, in the order of their making.
     pub(super) fn own_cgroups(&self) -> Vec<&Path> {
         self.vmm.iter().flat_map(|vmm| &vmm.claims).filter_map(Claim::cgroup).collect()
+    }
+
+    /// Lets its VMM and its pager, which are to be killed, have the CPU time to end.
+    pub(super) fn lift_quotas(&self) {
+        let of_claims =
+            self.own_cgroups().into_iter().map(|path| Cgroup::new(path.into(), Making::default()));
+        of_claims.for_each(|cgroup| cgroup.lift_quota());
     }
 
     fn announce(&mut self, vmm: VmmRecord) {

@@ -143,6 +143,9 @@ pub(crate) fn kill_vmm(
 ) -> Result<Option<ExitStatus>, RemainsError> {
     let found = find_vmm(record, files, boot)?;
     let session = found.as_ref().and_then(|process| session::session_of(process.pid()));
+    if found.is_some() {
+        record.lift_quotas();
+    }
     let exit = found.map(|process| end(&process)).transpose()?;
     let noted = record.vmm.as_ref().filter(|_| record.boot == boot).and_then(|vmm| vmm.process);
     if let Some(leader) = session.or(noted.map(|process| process.pid)) {
