@@ -24,9 +24,12 @@ fn usable(named: &[PathBuf]) -> Finding {
     }
 }
 
+/// Adds one limit to others.
+type With = fn(CgroupLimits) -> CgroupLimits;
+
 /// Each limit by itself, as a VM would have it.
 fn limits(parent: Option<&Path>) -> Finding {
-    let each: [(&str, fn(CgroupLimits) -> CgroupLimits); 4] = [
+    let each: [(&str, With); 4] = [
         ("cpu", |limits| CgroupLimits { cpus: Some(1.0), ..limits }),
         ("cpuset", |limits| CgroupLimits { cpuset_cpus: Some("0".to_owned()), ..limits }),
         ("memory", |limits| CgroupLimits { memory_mib: Some(128), ..limits }),
