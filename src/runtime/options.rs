@@ -3,6 +3,7 @@
 use super::Error;
 use crate::operation::Operation;
 use crate::settings::{self, Section};
+use crate::sys::user;
 use crate::vm::{JailDefaults, is_of_a_jail};
 use std::path::{Path, PathBuf};
 
@@ -59,11 +60,15 @@ fn read_jail(mut given: Section, base: &Path) -> Result<JailDefaults, settings::
     uids.finish()?;
     given.finish()?;
     let last = first.saturating_add(count.saturating_sub(1));
-    if count == 0 || !is_of_a_jail(first) || !is_of_a_jail(last) {
+    if count == 0
+        || !is_of_a_jail(first)
+        || !is_of_a_jail(last)
+        || (first..=last).contains(&user::effective_user())
+    {
         let (path, found) = ("options.jail.uids".into(), format!("those from {first} to {last}"));
         return Err(settings::Error::Value {
             path,
-            wanted: "numbers of users, each from 1 to 4294967294",
+            wanted: "numbers of users, from 1 to 4294967294, without that of this process's user",
             found,
         });
     }

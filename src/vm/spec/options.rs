@@ -6,6 +6,7 @@ use crate::host::cgroups::CgroupLimits;
 use crate::journal::OnOwnerExit;
 use crate::process::Processes;
 use crate::settings::{self, Section};
+use crate::sys::user;
 use crate::vm::OwnerData;
 use crate::vm::sharing::Sharing;
 use serde_json::Value;
@@ -227,12 +228,12 @@ impl Default for Deadlines {
 }
 
 /// What [`is_of_a_jail`] wants.
-const A_JAILS_USER: &str =
-    "the number of a user, from 1 to 4294967294; root (0) may do what a jail is to prevent";
+const A_JAILS_USER: &str = "the number of a user, from 1 to 4294967294, and not that of this process's user: a jail keeps a VMM from what \
+                            is that user's, and root's";
 
-/// Whether a jailed VMM may run as `uid`. It is root otherwise, or the number that means nobody in particular to chown(2).
+/// Whether a jailed VMM may run as `uid`: it is neither root's nor the owner's, and none that says nothing to chown(2).
 pub(crate) fn is_of_a_jail(uid: u32) -> bool {
-    uid != 0 && uid != u32::MAX
+    uid != 0 && uid != u32::MAX && uid != user::effective_user()
 }
 
 pub(super) fn read(own: Value, base: &Path) -> Result<MvmSection, SpecError> {
@@ -272,6 +273,15 @@ mod tests {
     fn the_reference_has_the_section_of_the_library() {
         let io = json!([{ "path": "/", "read_ops_per_second": 1 }]);
         reference::hold(reference::SPEC, || with_limits(&json!({ "io": io })));
+    }
+
+    #[test]
+    fn a_jail_has_a_user_that_neither_root_nor_the_owner_is() {
+        for uid in [0, u32::MAX, user::effective_user()] {
+            let error = read(json!({ "jail": { "uid": uid } }), Path::new("/")).unwrap_err();
+            assert!(error.to_string().contains("mvm.jail.uid"), "{error}");
+        }
+        assert!(is_of_a_jail(u32::MAX - 1));
     }
 
     #[test]
