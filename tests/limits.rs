@@ -467,6 +467,22 @@ fn a_vmm_that_cannot_even_come_up_within_its_limit_says_which_one() {
 }
 
 #[test]
+fn a_vmm_that_may_have_no_more_threads_says_which_limit_that_is() {
+    if !may_limit() || !has("pids") {
+        return eprintln!("skipped: no controller of processes is here");
+    }
+    let host = Host::simulated();
+    let simulator = common::simulator();
+    let body =
+        format!("case \"$*\" in *version*) exec {} \"$@\";; esac\n/bin/true\nexit 7", simulator.display());
+    let mut spec = limited(&host, json!({ "pids": 1 }));
+    spec["mvm"]["firecracker"] = json!(common::script(host.scratch.path(), "forking", &body));
+    let text = told(&host.runtime.create("alone", &spec.to_string()).map(drop).unwrap_err());
+    assert!(text.contains("mvm.limits.pids"), "{text}");
+    host.assert_nothing_left();
+}
+
+#[test]
 fn what_a_vm_uses_is_in_its_metrics_and_its_cgroups_in_its_info() {
     if !may_limit() || !has("memory") || !has("pids") {
         return eprintln!("skipped: not all controllers are here");

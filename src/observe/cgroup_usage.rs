@@ -89,6 +89,11 @@ pub(crate) fn oom_kills(cgroups: &[&Path]) -> u64 {
     Files(cgroups).oom_kills().unwrap_or_default()
 }
 
+/// How many threads and processes were not started because of the limit of `cgroups`.
+pub(crate) fn refused_threads(cgroups: &[&Path]) -> u64 {
+    Files(cgroups).field("pids.events", "max").unwrap_or_default()
+}
+
 /// Version 1 writes a number of that size where there is no limit.
 const NO_LIMIT: u64 = 1 << 62;
 

@@ -219,6 +219,11 @@ pub enum Reason {
         "its VMM had used all the memory that mvm.limits.memory_mib allows, and the kernel has killed it; set a higher limit"
     )]
     OutOfMemory(#[source] firecracker::Error),
+    /// The kernel has refused the VMM a thread.
+    #[error(
+        "its VMM was refused a thread, because it had as many as mvm.limits.pids allows; set a higher limit"
+    )]
+    OutOfThreads(#[source] firecracker::Error),
     /// A file or directory.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -265,6 +270,7 @@ impl Error {
             Reason::Vmm(source)
             | Reason::LinkedFile { source, .. }
             | Reason::OutOfMemory(source)
+            | Reason::OutOfThreads(source)
             | Reason::NotStatic { source, .. } => source.stage(),
             Reason::Process(process::Error::Spawn { .. }) => Some("spawn".into()),
             Reason::Spec(_) => Some("spec".into()),

@@ -1,9 +1,10 @@
-//! A VMM that the kernel has killed because of its VM's memory limit: told as that, and not as a signal from nowhere.
+//! A VMM that has failed because of its VM's limits: told as that, and not as a signal from nowhere, or a thread that could not be
+//! started.
 
 use super::{Error, Reason, Vm};
 use crate::firecracker;
 use crate::journal::Record;
-use crate::observe::cgroup_usage::oom_kills;
+use crate::observe::cgroup_usage::{oom_kills, refused_threads};
 use crate::operation::Operation;
 use crate::process::ExitStatus;
 
@@ -18,6 +19,11 @@ impl Vm {
         match error {
             firecracker::Error::Exited { exit, .. } if was_out_of_memory(exit, &self.recorded()) => {
                 Reason::OutOfMemory(error)
+            }
+            firecracker::Error::Exited { .. } | firecracker::Error::Refused { .. }
+                if refused_threads(&self.recorded().own_cgroups()) > 0 =>
+            {
+                Reason::OutOfThreads(error)
             }
             error => error.into(),
         }

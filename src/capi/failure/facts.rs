@@ -111,6 +111,7 @@ impl Facts {
             Reason::Vmm(source)
             | Reason::LinkedFile { source, .. }
             | Reason::OutOfMemory(source)
+            | Reason::OutOfThreads(source)
             | Reason::NotStatic { source, .. } => Self::of_firecracker(source),
             Reason::HugePages { .. } => Self::of(mvm_status::MVM_ERR_NO_RESOURCES),
             Reason::LongerThanAllowed { .. } => Self::of(mvm_status::MVM_ERR_UNSUPPORTED),
