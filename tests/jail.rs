@@ -4,10 +4,10 @@
 mod common;
 
 use common::guest::Guest;
+use common::tenant::{may_jail, user_of};
 use common::{AMPLE, Host, console_with, count_above, eventually, told, with_disk};
 use mvm::firecracker::http::{Method, RequestPath};
 use mvm::process::ladder::{Outcome, Rung};
-use mvm::sys::user::{NEEDED_BY_A_JAIL, missing_capabilities};
 use mvm::{State, Vm};
 use serde_json::{Value, json};
 use std::fs;
@@ -15,27 +15,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Whether this process may jail another one; a test that needs it says that it was skipped.
-fn may_jail() -> bool {
-    let missing = missing_capabilities(&NEEDED_BY_A_JAIL);
-    if !missing.is_empty() {
-        eprintln!("skipped: a jail needs {missing:?}");
-    }
-    missing.is_empty()
-}
-
 fn in_jail(mut spec: Value, options: Value) -> String {
     spec["mvm"]["jail"] = options;
     spec["mvm"]["jail"]["jailer"] = json!(common::jailer());
     spec.to_string()
 }
 
-fn pid_of(vm: &Vm) -> i64 {
-    vm.info().unwrap()["pid"].as_i64().unwrap()
-}
-
-fn user_of(vm: &Vm) -> u32 {
-    fs::metadata(format!("/proc/{}", pid_of(vm))).unwrap().uid()
+fn pid_of(vm: &Vm) -> i32 {
+    vm.pid().unwrap()
 }
 
 fn lease_of(user: u32) -> PathBuf {

@@ -15,6 +15,7 @@ pub mod guest;
 pub mod tenant;
 
 use guest::Guest;
+use mvm::sys::user::{NEEDED_BY_A_JAIL, missing_capabilities};
 use mvm::{Runtime, Vm};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
@@ -49,9 +50,10 @@ pub fn is_simulated() -> bool {
     firecracker() == simulator()
 }
 
-/// Whether `MVM_TEST_JAIL` asks for the VMs of all tests to be jailed.
+/// Whether `MVM_TEST_JAIL` asks for the VMs of all tests to be jailed, and this process may do that.
 pub fn is_jailed() -> bool {
-    std::env::var_os("MVM_TEST_JAIL").is_some_and(|value| !value.is_empty())
+    let is_asked_for = std::env::var_os("MVM_TEST_JAIL").is_some_and(|value| !value.is_empty());
+    is_asked_for && missing_capabilities(&NEEDED_BY_A_JAIL).is_empty()
 }
 
 /// A directory of its own, gone at the end of the test.
