@@ -268,7 +268,7 @@ pub unsafe extern "C" fn mvm_runtime_report(runtime: *mut mvm_runtime, json: *mu
 /// - `MVM_REAP_DRY_RUN`: nothing is removed, and the report says what would be removed.
 /// - `MVM_REAP_DAMAGED`: a VM whose journal cannot be read or believed is ended and removed. Every process that prints
 ///   to its console or works in its `vmm` directory is killed. A VMM whose VM's directory was moved away or deleted is
-///   killed too. The report lists them under `damaged`. Without this flag they are left alone.
+///   killed too; a jailed one whose directory was moved away is not found. The report lists them under `damaged`. Without this flag they are left alone.
 ///
 /// `*json`:
 ///
