@@ -113,7 +113,7 @@ impl Host {
         let scratch = Scratch::new();
         if is_jailed() {
             let is_under_test = options["firecracker"] == json!(firecracker());
-            options["jail"] = json!({ "jailer": if is_under_test { jailer() } else { simulator() } });
+            options["jail"]["jailer"] = json!(if is_under_test { jailer() } else { simulator() });
         }
         let runtime = Arc::new(Self::open(&scratch, &options));
         Self { runtime, scratch, options }
