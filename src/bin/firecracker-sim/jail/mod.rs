@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use mvm::sys::confinement::{self, Forked, Namespace};
+use mvm::sys::session;
 use rustix::fs::Access;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::time::ClockId;
@@ -192,8 +193,9 @@ fn daemonize(nowhere: &File, spent: &mut u64) -> Result<Forked, JailerError> {
 
 /// The child is pid 1. It leads a session when its parent did, whose end would else hang it up.
 fn fork_into_new_pids(plan: &Plan) -> Result<Forked, JailerError> {
-    let leads = !plan.daemonize
-        && process::getsid(None).map_err(|error| JailerError::Clone(error.into()))? == process::getpid();
+    // A session that was begun outside of this process's PID namespace has no number, and is led by another process.
+    let own = process::getpid().as_raw_pid();
+    let leads = !plan.daemonize && session::session_of(own) == Some(own);
     confinement::leave(Namespace::ChildrensPids).map_err(JailerError::Clone)?;
     let forked = confinement::fork().map_err(JailerError::Clone)?;
     if forked == Forked::Child && leads {
