@@ -8,6 +8,7 @@ use mvm::sys::user::{NEEDED_BY_A_JAIL, missing_capabilities};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -102,13 +103,16 @@ impl Siege {
     pub fn of(vm: &Vm, script: &str) -> Self {
         let root = PathBuf::from(format!("/proc/{}/root", vm.pid().unwrap()));
         let script = format!("while :; do {script}; done");
-        Self(shell(user_of(vm), &root, &script).stderr(Stdio::null()).spawn().unwrap())
+        let mut shell = shell(user_of(vm), &root, &script);
+        Self(shell.stderr(Stdio::null()).process_group(0).spawn().unwrap())
     }
 }
 
 impl Drop for Siege {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // What the shell has started goes with it, before anything is looked at.
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.0.wait();
     }
 }
