@@ -249,7 +249,7 @@ fn who_listens_at_the_api_socket_and_is_not_the_vmm_is_not_spoken_to() {
     let listening = r#"rm api.sock; exec perl -MIO::Socket::UNIX -e '
         $s = IO::Socket::UNIX->new(Local => "api.sock", Listen => 5); sleep 60'"#;
     let root = PathBuf::from(format!("/proc/{}/root", vm.pid().unwrap()));
-    let _siege = Siege(shell(user_of(&vm), &root, listening).spawn().unwrap());
+    let _siege = Siege::begin(&mut shell(user_of(&vm), &root, listening));
     let place = host.vm_directory("host-of-none").join("vmm/api.sock");
     eventually("another process listens", || {
         let is_socket = fs::symlink_metadata(&place).is_ok_and(|about| about.file_type().is_socket());

@@ -97,14 +97,18 @@ pub fn attack(vm: &Vm, script: &str) -> String {
 }
 
 /// The same again and again, until it is dropped.
-pub struct Siege(pub Child);
+pub struct Siege(Child);
 
 impl Siege {
     pub fn of(vm: &Vm, script: &str) -> Self {
         let root = PathBuf::from(format!("/proc/{}/root", vm.pid().unwrap()));
         let script = format!("while :; do {script}; done");
-        let mut shell = shell(user_of(vm), &root, &script);
-        Self(shell.stderr(Stdio::null()).process_group(0).spawn().unwrap())
+        Self::begin(shell(user_of(vm), &root, &script).stderr(Stdio::null()))
+    }
+
+    /// In a process group of its own, by which it is ended.
+    pub fn begin(command: &mut Command) -> Self {
+        Self(command.process_group(0).spawn().unwrap())
     }
 }
 
