@@ -38,15 +38,9 @@ impl Bare {
         let directory = self.scratch.path().join(id);
         fs::create_dir(&directory).unwrap();
         File::create(directory.join("vmm.log")).unwrap();
-        let child = Command::new(&self.firecracker)
-            .args(["--id", id, "--api-sock", "api.sock", "--log-path", "vmm.log"])
-            .current_dir(&directory)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(File::create(directory.join("console.log")).unwrap())
-            .stderr(File::create(directory.join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(&self.firecracker);
+        command.args(["--id", id, "--api-sock", "api.sock", "--log-path", "vmm.log"]).current_dir(&directory);
+        let child = spawn(&mut command, &directory);
         let connection = connect(&directory.join("api.sock"));
         BareVmm { child, connection, directory }
     }
@@ -69,19 +63,15 @@ impl Bare {
             std::os::unix::fs::fchown(&file, Some(user), Some(user)).unwrap();
         }
         let user = user.to_string();
-        let child = Command::new(common::jailer())
+        let mut command = Command::new(common::jailer());
+        command
             .args(["--id", id, "--uid", &user, "--gid", &user])
             .arg("--exec-file")
             .arg(&self.firecracker)
             .arg("--chroot-base-dir")
             .arg(&base)
-            .args(["--", "--api-sock", "api.sock", "--log-path", "vmm.log"])
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(File::create(directory.join("console.log")).unwrap())
-            .stderr(File::create(directory.join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
+            .args(["--", "--api-sock", "api.sock", "--log-path", "vmm.log"]);
+        let child = spawn(&mut command, &directory);
         let connection = connect(&root.join("api.sock"));
         configured(BareVmm { child, connection, directory }, "kernel")
     }
@@ -112,6 +102,13 @@ impl BareVmm {
         self.child.wait().unwrap();
         fs::remove_dir_all(&self.directory).unwrap();
     }
+}
+
+/// Starts a VMM whose output goes to files in `directory`.
+fn spawn(command: &mut Command, directory: &Path) -> Child {
+    let output = |name: &str| File::create(directory.join(name)).unwrap();
+    command.env_clear().stdin(Stdio::null()).stdout(output("console.log")).stderr(output("stderr.log"));
+    command.spawn().unwrap()
 }
 
 fn configured(mut vmm: BareVmm, kernel: &str) -> BareVmm {

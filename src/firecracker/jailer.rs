@@ -10,11 +10,11 @@ use super::error::Error;
 use crate::host::jail::Mount;
 use crate::process::{Graft, Isolation, Processes, Rights, Tree};
 use crate::sys::directory::Directory;
-use std::ffi::{CString, OsStr, OsString};
+use crate::sys::file::c_path;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -104,8 +104,4 @@ fn arguments(confinement: &Confinement, id: &str, base: &Path) -> Vec<OsString> 
     confinement.resource_limits.iter().for_each(|limit| add("--resource-limit", OsStr::new(limit)));
     all.push("--".into());
     all
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

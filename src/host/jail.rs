@@ -12,11 +12,10 @@ use crate::sys::directory::{Directory, Names};
 use crate::sys::mount::{Graft, Rights, Tree};
 use crate::sys::user_namespace::{TakenFor, UserNamespace};
 use crate::sys::{file, removal, user};
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{
     DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, lchown,
 };
@@ -142,8 +141,9 @@ pub enum LendError {
     },
 }
 
-/// Where snapshots are written, in a jail.
+/// Where snapshots are written, in a jail; and the same as the jailed VMM's root has it.
 const SAVED: &str = "saved";
+pub(crate) const SAVED_IN_ROOT: &CStr = c"/saved";
 
 impl Jail {
     pub(crate) fn new(root: PathBuf, user: u32) -> Self {
@@ -219,11 +219,6 @@ impl Jail {
     /// What the VMM calls a file in the directory that was lent to it.
     pub(crate) fn saved(file: &Path) -> PathBuf {
         Path::new(SAVED).join(file.file_name().unwrap_or_default())
-    }
-
-    /// Where that directory is.
-    pub(crate) fn saved_directory() -> Mountpoint {
-        Mountpoint(c"/saved".into())
     }
 
     /// Makes what the VMM has written to `directory` the library's own: plain files that have no other name. Of those that are
@@ -331,26 +326,12 @@ fn remove_former(parent: &Directory, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Where something is mounted in a jail, as its VMM sees it.
-#[derive(Debug)]
-pub(crate) struct Mountpoint(CString);
-
-impl Mountpoint {
-    pub(crate) fn as_c_str(&self) -> &CStr {
-        &self.0
-    }
-}
-
 impl Mount {
     /// The same, to be made below `root`.
     pub(crate) fn below(self, root: &Path) -> io::Result<Graft> {
-        let at = c_path(&root.join(&self.name))?;
+        let at = file::c_path(&root.join(&self.name))?;
         Ok(Graft { tree: self.tree, at, rights: self.rights })
     }
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 /// Whether `user`, who is in the group of the same number alone, may do that, as far as the mode says.

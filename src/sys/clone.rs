@@ -1,8 +1,13 @@
 //! The system call that makes a process which shares the memory of its maker: raw, for what follows may not touch what the
 //! C library knows of the process.
 
+use super::deadline::Deadline;
+use super::mask::HeldSignals;
+use super::pidfd::Pidfd;
+use super::poll::{self, Interest};
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 /// A system call that makes a process; the arguments that are not here are zero.
 pub(super) struct Call {
@@ -32,13 +37,40 @@ pub(super) fn top_of(stack: &mut Vec<u128>) -> *const u128 {
     stack.spare_capacity_mut().as_mut_ptr_range().end.cast_const().cast()
 }
 
+/// Makes the call of `call_for`, which is told where the pidfd belongs, and gives the child. All signals of the child are held
+/// back, until it lets them go.
+///
+/// # Safety
+/// As for [`raw_clone`], whose other arguments these are.
+pub(super) unsafe fn start(
+    call_for: impl FnOnce(*mut c_int) -> Call,
+    run: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> io::Result<Pidfd> {
+    let mut pidfd: c_int = -1;
+    let call = call_for(&raw mut pidfd);
+    let held = HeldSignals::hold();
+    // SAFETY: the caller's; CLONE_PIDFD stores to `pidfd`, which is writable.
+    let pid = unsafe { raw_clone(&call, run, argument) };
+    drop(held);
+    let pid = pid?;
+    // SAFETY: clone has just made `pidfd`, and nobody else owns it. The kernel has written it, unseen by the compiler.
+    Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) }, pid))
+}
+
+/// Waits for the end of a child that is on its way out: nobody is to find it as a zombie.
+pub(super) fn await_end(child: &Pidfd) {
+    let _gone = poll::wait([Interest::Readable(child.as_fd())], Deadline::NEVER);
+    let _reaped = child.look();
+}
+
 /// The system call itself, in whose child `run` begins on the stack that it names. The C library's `clone` is not asked:
 /// sanitizers put a function of their own in its place, which takes the child for a fork.
 ///
 /// # Safety
 /// As for clone(2): `run` must not return, the stack be 16-byte aligned at its end and live as long as the child uses it,
 /// and what the arguments point to be readable or writable.
-pub(super) unsafe fn raw_clone(
+unsafe fn raw_clone(
     call: &Call,
     run: extern "C" fn(*mut c_void) -> !,
     argument: *mut c_void,

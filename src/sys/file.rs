@@ -184,6 +184,9 @@ fn rename(from: &Path, to: &Path, how: RenameFlags) -> io::Result<()> {
 }
 
 /// The path as C takes it.
-pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+///
+/// # Errors
+/// `InvalidInput` for one with a NUL inside.
+pub fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

@@ -5,15 +5,12 @@
 //! host may run in the child while it still shares the host's memory.
 
 use super::cgroup::Cgroup;
-use super::clone::{Call, raw_clone, stack, top_of};
-use super::deadline::Deadline;
-use super::mask::HeldSignals;
+use super::clone::{self, Call, stack, top_of};
 use super::mount::{self, Graft};
 use super::pidfd::Pidfd;
-use super::poll::{self, Interest};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// What to execute, and the world it wakes up in. Its signal dispositions and mask are the defaults, and it
 /// inherits no descriptor but its three.
@@ -121,9 +118,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Pidfd, (Step, io::Error)> {
     match order.failure {
         None => Ok(pidfd),
         Some((step, errno)) => {
-            // It is on its way out without having been anybody: nobody is to find it as a zombie.
-            let _gone = poll::wait([Interest::Readable(pidfd.as_fd())], Deadline::NEVER);
-            let _reaped = pidfd.look();
+            clone::await_end(&pidfd);
             Err((step, io::Error::from_raw_os_error(errno)))
         }
     }
@@ -182,33 +177,26 @@ fn clone_with_shared_memory(order: &mut Order<'_>, cgroup: Option<BorrowedFd<'_>
     let top = top_of(&mut stack);
     let bottom = stack.as_ptr();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | order.namespaces;
-    let mut pidfd: c_int = -1;
-    let request = CloneRequest {
+    let mut request = CloneRequest {
         flags: u64::from(flags.cast_unsigned()) | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
-        pidfd: (&raw mut pidfd).addr() as u64,
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
         stack: bottom.addr() as u64,
         stack_size: (top.addr() - bottom.addr()) as u64,
         cgroup: cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs())),
         ..CloneRequest::default()
     };
-    let call = match cgroup {
-        Some(_) => Call {
-            number: libc::SYS_clone3,
-            arguments: [(&raw const request).addr(), size_of::<CloneRequest>(), 0],
-        },
-        None => Call::clone(flags, top, &raw mut pidfd),
+    let call = |pidfd: *mut c_int| match cgroup {
+        Some(_) => {
+            request.pidfd = pidfd.expose_provenance() as u64;
+            let arguments = [(&raw const request).expose_provenance(), size_of::<CloneRequest>(), 0];
+            Call { number: libc::SYS_clone3, arguments }
+        }
+        None => Call::clone(flags, top, pidfd),
     };
-    let held = HeldSignals::hold();
     // SAFETY: `run_order` never returns and runs on `stack`, which is 16-byte aligned, large enough for its
     // calls and, like `order`, alive until clone returns here: with CLONE_VFORK that is when the child has
-    // executed or exited. All signals are held, so no handler runs on that stack. CLONE_PIDFD stores to
-    // `pidfd`, which is writable; `request` outlives the call.
-    let pid = unsafe { raw_clone(&call, run_order, std::ptr::from_mut(order).cast()) };
-    drop(held);
-    let pid = pid?;
-    // SAFETY: clone has just made `pidfd`, and nobody else owns it. The kernel has written it, unseen by the compiler.
-    Ok(Pidfd::new(unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) }, pid))
+    // executed or exited. `request` outlives the call.
+    unsafe { clone::start(call, run_order, std::ptr::from_mut(order).cast()) }
 }
 
 /// The kernel's `struct clone_args`.

@@ -1,15 +1,12 @@
 //! A user namespace that nobody lives in: it only says which user another one is taken for, by way of a mount.
 
-use super::clone::{Call, raw_clone, stack, top_of};
-use super::deadline::Deadline;
+use super::clone::{self, Call, stack, top_of};
 use super::file;
-use super::mask::HeldSignals;
 use super::pidfd::{Pidfd, Signal};
-use super::poll::{self, Interest};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A user namespace.
 #[derive(Debug)]
@@ -58,25 +55,19 @@ struct Founder {
 impl Founder {
     fn start() -> io::Result<Self> {
         let mut stack = stack();
-        let mut pidfd: c_int = -1;
-        let call = Call::clone(libc::CLONE_NEWUSER | libc::CLONE_VM, top_of(&mut stack), &raw mut pidfd);
-        let held = HeldSignals::hold();
+        let top = top_of(&mut stack);
+        let call = |pidfd| Call::clone(libc::CLONE_NEWUSER | libc::CLONE_VM, top, pidfd);
         // SAFETY: `do_nothing` never returns, and runs on `stack`, which is aligned, large enough for its calls, and
-        // freed only after the process has ended. All its signals are held. CLONE_PIDFD stores to `pidfd`.
-        let pid = unsafe { raw_clone(&call, do_nothing, std::ptr::null_mut()) };
-        drop(held);
-        let pid = pid?;
-        // SAFETY: clone has just made `pidfd`, and nobody else owns it. The kernel has written it, unseen by the compiler.
-        let pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
-        Ok(Self { pidfd: Pidfd::new(pidfd, pid), _stack: stack })
+        // freed only after the process has ended.
+        let pidfd = unsafe { clone::start(call, do_nothing, std::ptr::null_mut()) }?;
+        Ok(Self { pidfd, _stack: stack })
     }
 }
 
 impl Drop for Founder {
     fn drop(&mut self) {
         let _killed = self.pidfd.send(Signal::Kill);
-        let _gone = poll::wait([Interest::Readable(self.pidfd.as_fd())], Deadline::NEVER);
-        let _reaped = self.pidfd.look();
+        clone::await_end(&self.pidfd);
     }
 }
 

@@ -1,15 +1,11 @@
 //! Changing what a process sees of the host while it runs: a child visits the process's mount namespace for some system
 //! calls. It shares the memory of its maker, as in [`super::spawn`]; no thread of the host ever leaves its namespaces.
 
-use super::clone::{Call, raw_clone, stack, top_of};
-use super::deadline::Deadline;
-use super::mask::HeldSignals;
+use super::clone::{self, Call, stack, top_of};
 use super::mount::{self, Graft};
-use super::pidfd::Pidfd;
-use super::poll::{self, Interest};
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Makes a mount in the mount namespace of the process that `pidfd` holds. Paths are those of that process's root.
 ///
@@ -43,19 +39,12 @@ struct Order<'a> {
 fn visit(pidfd: BorrowedFd<'_>, errand: Errand<'_>) -> io::Result<()> {
     let mut order = Order { whose: pidfd.as_raw_fd(), errand, failure: None };
     let mut stack = stack();
-    let mut child: c_int = -1;
-    let call = Call::clone(libc::CLONE_VM | libc::CLONE_VFORK, top_of(&mut stack), &raw mut child);
-    let held = HeldSignals::hold();
+    let top = top_of(&mut stack);
+    let call = |pidfd| Call::clone(libc::CLONE_VM | libc::CLONE_VFORK, top, pidfd);
     // SAFETY: `run_order` never returns and runs on `stack`, which is aligned, large enough for its calls and, like
-    // `order`, alive until clone returns here: with CLONE_VFORK that is when the child has exited. All its signals are
-    // held. CLONE_PIDFD stores to `child`.
-    let pid = unsafe { raw_clone(&call, run_order, (&raw mut order).cast()) };
-    drop(held);
-    let pid = pid?;
-    // SAFETY: clone has just made `child`, and nobody else owns it. The kernel has written it, unseen by the compiler.
-    let child = Pidfd::new(unsafe { OwnedFd::from_raw_fd((&raw const child).read_volatile()) }, pid);
-    let _gone = poll::wait([Interest::Readable(child.as_fd())], Deadline::NEVER);
-    let _reaped = child.look();
+    // `order`, alive until clone returns here: with CLONE_VFORK that is when the child has exited.
+    let child = unsafe { clone::start(call, run_order, (&raw mut order).cast()) }?;
+    clone::await_end(&child);
     order.failure.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
 }
 

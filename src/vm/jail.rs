@@ -7,7 +7,8 @@ use super::{Error, Reason, Turn, Vm};
 use crate::claims::{Claim, Uid};
 use crate::firecracker::{Confinement, HostThing, LENT_MEMORY, LENT_STATE, LOG};
 use crate::host::VmmPath;
-use crate::host::jail::{Filter, Jail, Lent, Loan, Whose};
+use crate::host::files::View;
+use crate::host::jail::{Filter, Jail, Lent, Loan, SAVED_IN_ROOT, Whose};
 use crate::operation::Operation;
 use crate::pager;
 use crate::process::{Processes, Rights};
@@ -92,11 +93,16 @@ impl Vm {
             .and_then(|()| std::iter::once(LOG).chain(metrics).try_for_each(|name| jail.give_file(name)));
         furnished.map_err(|source| self.jail_error(operation, source))?;
         self.make_outputs(operation)?;
-        let names = self.view().all().map_err(|source| self.jail_error(operation, source))?;
+        let view = self.view();
+        let names = view.all().map_err(|source| self.jail_error(operation, source))?;
         let mut loans = Vec::with_capacity(names.len());
-        // What is not there the VMM tells, if it looks for it: a restored one needs no kernel.
-        for name in names.iter().filter(|name| self.view().target_of(name).exists()) {
-            if let Lent::Mount(mount) = self.lend(&jail, name, operation)? {
+        for name in &names {
+            let target = view.target_of(name);
+            // What is not there the VMM tells, if it looks for it: a restored one needs no kernel.
+            if !target.exists() {
+                continue;
+            }
+            if let Lent::Mount(mount) = self.lend(&jail, (name, &target), &view, operation)? {
                 loans.push(mount);
             }
         }
@@ -124,18 +130,20 @@ impl Vm {
     /// Lets a jailed VMM find what its view says that `name` is. Nothing is to be done for another one.
     pub(super) fn lend_more(&self, name: &VmmPath, turn: &Turn<'_>) -> Result<(), Error> {
         let (Some(jail), Some(vmm)) = (self.jail(turn), turn.own().vmm.as_ref()) else { return Ok(()) };
-        let Lent::Mount(mount) = self.lend(&jail, name, turn.operation())? else { return Ok(()) };
+        let (view, operation) = (self.view(), turn.operation());
+        let lent = self.lend(&jail, (name, &view.target_of(name)), &view, operation)?;
+        let Lent::Mount(mount) = lent else { return Ok(()) };
         let attached =
             mount.below(Path::new("/")).and_then(|graft| visit::attach(vmm.process().pidfd(), &graft));
         attached.map_err(|source| self.jail_error(turn.operation(), source))
     }
 
-    /// Lets a jailed VMM write to `directory`, and says what it calls the file `name` there.
+    /// Lets a jailed VMM write to `directory`.
     pub(super) fn lend_for_saving(&self, directory: &Path, turn: &Turn<'_>) -> Result<(), Error> {
         let (Some(jail), Some(vmm)) = (self.jail(turn), turn.own().vmm.as_ref()) else { return Ok(()) };
         let pidfd = vmm.process().pidfd();
         // What a former snapshot has left there.
-        let _detached = visit::detach(pidfd, Jail::saved_directory().as_c_str());
+        let _detached = visit::detach(pidfd, SAVED_IN_ROOT);
         let lent = jail.lend_directory(directory).and_then(|mount| mount.below(Path::new("/")));
         let attached = lent.and_then(|graft| visit::attach(pidfd, &graft));
         attached.map_err(|source| self.jail_error(turn.operation(), source))
@@ -150,7 +158,7 @@ impl Vm {
     ) -> Result<(), Error> {
         let (Some(_), Some(vmm)) = (self.jail(turn), turn.own().vmm.as_ref()) else { return Ok(()) };
         // A VMM that has ended sees nothing any more.
-        let _detached = visit::detach(vmm.process().pidfd(), Jail::saved_directory().as_c_str());
+        let _detached = visit::detach(vmm.process().pidfd(), SAVED_IN_ROOT);
         let expected = expected.iter().filter_map(|path| path.file_name()).collect::<Vec<_>>();
         Jail::take_back(directory, &expected).map_err(|source| self.jail_error(turn.operation(), source))
     }
@@ -183,16 +191,20 @@ impl Vm {
         Some(Jail::new(self.files().working_directory().to_path_buf(), user))
     }
 
-    fn lend(&self, jail: &Jail, name: &VmmPath, operation: Operation) -> Result<Lent, Error> {
-        let view = self.view();
+    fn lend(
+        &self,
+        jail: &Jail,
+        (name, target): (&VmmPath, &Path),
+        view: &View,
+        operation: Operation,
+    ) -> Result<Lent, Error> {
         let whose = if view.is_own(name) { Whose::Own } else { Whose::Operators };
-        let target = view.target_of(name);
         // A snapshot that is loaded belongs to all who will load it.
         let is_loaded = [LENT_STATE, LENT_MEMORY].map(Path::new).contains(&name.as_path());
         let rights = if is_loaded { Rights::Read } else { self.spec.rights_to(name) };
         let changes = self.spec.options.changes_the_filter();
         let filter = if changes { Filter::Unknown } else { Filter::Firecrackers };
-        let loan = Loan { name, target: &target, rights, whose, filter };
+        let loan = Loan { name, target, rights, whose, filter };
         jail.lend(&loan).map_err(|error| self.error(operation, error))
     }
 
